@@ -1,0 +1,64 @@
+# Every target is one `kit` command in an environment that make keeps current. `make help` lists them.
+
+PYTHON ?= python3
+VENV   ?= .venv
+KIT     = $(VENV)/bin/kit
+PIP     = $(VENV)/bin/pip --disable-pip-version-check
+
+# Where torch's wheel comes from: left empty, the package index (on Linux a CUDA build); on a machine without a GPU the
+# index of CPU wheels that pytorch.org lists saves some 4 GB: make challenge1 TORCH_INDEX=<that address>
+TORCH_INDEX ?=
+# Parallel test processes
+JOBS ?= auto
+
+LOCKED = -c constraints.txt
+WALK   = $(if $(DATA),--data "$(DATA)") $(if $(RECIPE),--recipe $(RECIPE)) $(ARGS)
+
+.PHONY: help challenge1 check test doctor lock clean
+.DEFAULT_GOAL := help
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@echo
+	@echo "variables: DATA=folder of your own  RECIPE=name  ARGS='--training.epochs 5 ...'  (recipes: make list)"
+
+challenge1: $(VENV)/ready ## ResNet-50 image classification, from data to report [DATA= RECIPE= ARGS=]
+	@$(KIT) challenge resnet50 $(WALK)
+
+list: $(VENV)/ready ## list models and recipes with their targets
+	@$(KIT) list
+
+doctor: $(VENV)/ready ## show what this machine can run, and what stands in the way
+	@$(KIT) doctor
+
+check: $(VENV)/ready-dev ## format, lint, types and fast tests: minutes, no GPU
+	$(VENV)/bin/ruff format --check
+	$(VENV)/bin/ruff check
+	$(VENV)/bin/mypy
+	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n $(JOBS) -m "not slow and not serving and not gpu"
+
+test: $(VENV)/ready-dev ## every test that runs on this machine
+	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n $(JOBS)
+
+lock: $(VENV)/ready-dev ## write constraints.txt from what is installed
+	@$(PIP) freeze --exclude-editable --exclude challenge-kit | sed 's/+cpu$$//; s/+cu[0-9]*$$//' > constraints.txt
+
+clean: ## remove the environment and caches; runs and data stay
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache build *.egg-info
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "$(PYTHON) is older than 3.11: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/torch: constraints.txt | $(VENV)/bin/python
+	$(PIP) install -q $(LOCKED) $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) torch
+	@touch $@
+
+$(VENV)/ready: pyproject.toml constraints.txt $(VENV)/torch
+	$(PIP) install -q $(LOCKED) -e ".[serve,quantize]"
+	@touch $@
+
+$(VENV)/ready-dev: $(VENV)/ready
+	$(PIP) install -q $(LOCKED) -e ".[serve,quantize,dev]"
+	@touch $@

@@ -1,0 +1,1 @@
+"""What every challenge shares: recipes, the trainer, data graphs, export, serving, reports."""
