@@ -1,0 +1,41 @@
+"""The tensors a model takes and gives: written once, read by ONNX, TensorRT, Triton, the client and the benchmark."""
+
+from dataclasses import dataclass
+
+Dimension = int | str
+"""A fixed size, or the name of a free one."""
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """One named tensor without its batch dimension.
+
+    dtype: a NumPy type name (`float32`, `int64`, `uint8`, `bytes` for encoded files).
+    shape: sizes after the batch dimension; a string names a free dimension.
+    """
+
+    name: str
+    dtype: str
+    shape: tuple[Dimension, ...]
+
+
+@dataclass(frozen=True)
+class BatchRange:
+    """The batch sizes an engine is built for."""
+
+    minimum: int = 1
+    optimum: int = 8
+    maximum: int = 32
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.minimum <= self.optimum <= self.maximum:
+            raise ValueError(f"a batch range must rise from 1: {self.minimum}, {self.optimum}, {self.maximum}")
+
+
+@dataclass(frozen=True)
+class Signature:
+    """Inputs are named as in the inference module's `forward`; outputs are given in the order it returns them."""
+
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    batch: BatchRange = BatchRange()
