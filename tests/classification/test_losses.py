@@ -1,0 +1,97 @@
+"""The classification loss against PyTorch's own and a written-out one; mixup against its formula."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+from challenges.classification.losses import cross_entropy, mixup
+
+
+def generator(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def logits_and_labels(batch=16, classes=7):
+    return torch.randn(batch, classes, generator=generator()), torch.randint(classes, (batch,), generator=generator(1))
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1, 0.5])
+def test_hard_and_one_hot_targets_equal_pytorchs_loss(smoothing):
+    logits, label = logits_and_labels()
+    expected = nn.CrossEntropyLoss(label_smoothing=smoothing)(logits, label)
+    torch.testing.assert_close(cross_entropy(logits, label, smoothing), expected)
+    torch.testing.assert_close(cross_entropy(logits, functional.one_hot(label, 7).float(), smoothing), expected)
+
+
+def test_soft_targets_equal_the_written_out_loss():
+    logits, _ = logits_and_labels()
+    target = torch.rand(16, 7, generator=generator(2)).softmax(1)
+    spread = 0.9 * target + 0.1 / 7
+    expected = -(spread * logits.log_softmax(1)).sum(1).mean()
+    torch.testing.assert_close(cross_entropy(logits, target, 0.1), expected)
+
+
+def test_smoothing_cannot_be_trained_below_its_floor():
+    classes, smoothing = 10, 0.1
+    right = 1 - smoothing + smoothing / classes
+    target = torch.tensor([right, *[smoothing / classes] * (classes - 1)])
+    floor = -(target * target.log()).sum()
+    torch.testing.assert_close(cross_entropy(target.log()[None], torch.tensor([0]), smoothing), floor)
+
+
+def test_loss_is_taken_in_float32():
+    logits, label = logits_and_labels()
+    assert cross_entropy(logits.bfloat16(), label, 0.1).dtype == torch.float32
+
+
+def test_mixup_blends_images_and_labels_alike():
+    classes = 5
+    label = torch.arange(classes)
+    images = functional.one_hot(label, classes).float()[:, None, None, :].expand(-1, 3, 2, -1)
+    mixed, target = mixup(images, label, classes, 0.4, generator())
+    torch.testing.assert_close(mixed[:, 0, 0], target)
+    torch.testing.assert_close(target.sum(1), torch.ones(classes))
+    largest = torch.stack([row[row > 0].max() for row in target if (row > 0).sum() == 2])
+    assert len(largest) > 0
+    torch.testing.assert_close(largest, largest[:1].expand_as(largest))  # one proportion for the whole batch
+
+
+def test_mixup_depends_on_its_generator_alone():
+    images, label = torch.randn(8, 3, 4, 4), torch.arange(8)
+    torch.manual_seed(1)
+    first = mixup(images, label, 8, 0.2, generator(3))
+    torch.manual_seed(2)
+    np.random.seed(2)
+    second = mixup(images, label, 8, 0.2, generator(3))
+    other = mixup(images, label, 8, 0.2, generator(4))
+    assert torch.equal(first[0], second[0])
+    assert torch.equal(first[1], second[1])
+    assert not torch.equal(first[0], other[0])
+
+
+def test_mixup_leaves_inputs_and_memory_format_alone():
+    images = torch.randn(6, 3, 8, 8).to(memory_format=torch.channels_last)
+    before = images.clone()
+    mixed, target = mixup(images, torch.zeros(6, dtype=torch.int64), 3, 0.2, generator())
+    assert torch.equal(images, before)
+    assert mixed.is_contiguous(memory_format=torch.channels_last)
+    assert target.dtype == torch.float32
+
+
+def test_mixup_proportions_follow_the_beta_distribution():
+    random = generator()
+    label = torch.arange(2)
+    shares = []
+    while len(shares) < 300:
+        _, target = mixup(torch.zeros(2, 3, 1, 1), label, 2, 0.2, random)
+        if target[0, 0] != 1:  # otherwise each image was its own partner
+            shares.append(target[0, 0].item())
+    assert np.mean(shares) == pytest.approx(0.5, abs=0.08)
+    assert np.std(shares) == pytest.approx(np.sqrt(1 / (4 * (2 * 0.2 + 1))), abs=0.05)
+
+
+def test_mixup_without_strength_is_refused():
+    with pytest.raises(ValueError, match="above 0"):
+        mixup(torch.zeros(2, 3, 1, 1), torch.zeros(2, dtype=torch.int64), 2, 0.0, generator())
