@@ -1,0 +1,61 @@
+"""Number formats of a training step: chosen by the hardware unless the recipe names one."""
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+
+from common.errors import RecipeError
+
+
+@dataclass(frozen=True)
+class Precision:
+    """name: fp32, tf32, bf16 or fp16. `autocast` is the type matrix products run in, None for full precision."""
+
+    name: str
+    autocast: torch.dtype | None
+
+    @contextlib.contextmanager
+    def context(self, device: torch.device) -> Iterator[None]:
+        """Run the block with this precision's autocast; the weight cache is off, so CUDA graphs can hold it."""
+        if self.autocast is None:
+            yield
+            return
+        with torch.autocast(device.type, dtype=self.autocast, cache_enabled=device.type == "cpu"):
+            yield
+
+    def scaler(self, device: torch.device) -> torch.amp.GradScaler:
+        """A gradient scaler: dynamic for fp16, whose gradients underflow; elsewhere it only skips non-finite steps.
+
+        With a fused optimizer it decides on the device, without a synchronisation.
+        """
+        if self.name == "fp16":
+            return torch.amp.GradScaler(device.type)
+        return torch.amp.GradScaler(device.type, init_scale=1.0, growth_interval=2**31 - 1)
+
+
+def select_precision(name: str, device: torch.device) -> Precision:
+    """Resolve `auto` and apply the process-wide matrix-product setting.
+
+    auto: bf16 on GPUs from Ampere on and on CPUs with bfloat16 instructions, fp16 on older GPUs, fp32 elsewhere.
+    """
+    if name == "auto":
+        name = _best(device)
+    if name == "tf32" and device.type == "cpu":
+        raise RecipeError("training.precision tf32 was asked for on a CPU.", "A CPU offers fp32, bf16 and fp16.")
+    torch.set_float32_matmul_precision("high" if name == "tf32" else "highest")
+    if device.type == "cuda":
+        torch.backends.cudnn.allow_tf32 = name == "tf32"
+    return Precision(name, {"bf16": torch.bfloat16, "fp16": torch.float16}.get(name))
+
+
+def _best(device: torch.device) -> str:
+    if device.type == "cuda":
+        return "bf16" if torch.cuda.get_device_capability(device) >= (8, 0) else "fp16"
+    return "bf16" if cpu_has_bfloat16() else "fp32"
+
+
+def cpu_has_bfloat16() -> bool:
+    """Whether the CPU multiplies bfloat16 in hardware (AVX512-BF16 or AMX)."""
+    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())

@@ -1,0 +1,319 @@
+"""The one training loop: it knows when; the task knows what, the step knows how, observers watch."""
+
+import math
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from types import FrameType
+from typing import Any
+
+import nvtx
+import torch
+from torch import Tensor
+
+from common.checkpoint import CheckpointStore, random_state, restore_random_state
+from common.distributed import World, any_rank, broadcast_buffers, mean_over_ranks
+from common.errors import Interrupted, RecipeError, TrainingError
+from common.files import atomic_writer
+from common.observers import Observer, Observers, RunFacts
+from common.optimizers import build_ema
+from common.precision import Precision
+from common.recipe import Recipe, TrainingConfig
+from common.run_directory import RunDirectory
+from common.step import TrainStep
+from common.task import Batch, DataModule, Evaluation, Task
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a finished training went; seconds are added up over all resumes."""
+
+    task: Task
+    evaluation: Evaluation
+    steps: int
+    epochs: float
+    seconds: float
+    samples_per_s: float
+
+
+@dataclass(frozen=True)
+class Cadence:
+    """The recipe's epochs as steps: the only clock of a run."""
+
+    total: int
+    per_epoch: float
+    evaluate_every: int
+
+    @classmethod
+    def of(cls, training: TrainingConfig, num_train: int) -> "Cadence":
+        per_epoch = num_train / training.batch_size
+        total = max(1, round(training.epochs * per_epoch))
+        return cls(total, per_epoch, max(1, min(total, round(training.evaluate_every * per_epoch))))
+
+    def evaluates_after(self, step: int) -> bool:
+        """Whether an evaluation follows once `step` steps are done; leftovers shorter than half a period are merged."""
+        if step == self.total:
+            return True
+        return step % self.evaluate_every == 0 and self.total - step >= self.evaluate_every / 2
+
+
+class Trainer:
+    """Trains one task to the end of its recipe, resuming from the newest sound checkpoint of its run directory."""
+
+    def __init__(
+        self,
+        task: Task,
+        data: DataModule,
+        recipe: Recipe,
+        run: RunDirectory,
+        *,
+        device: torch.device,
+        precision: Precision,
+        world: World = World(),  # noqa: B008 (frozen)
+        observers: tuple[Observer, ...] = (),
+    ) -> None:
+        training = recipe.training
+        self._accumulation = training.accumulation(world.size)
+        if training.cuda_graphs and (world.size > 1 or self._accumulation > 1):
+            raise RecipeError(
+                "training.cuda-graphs was asked for with several processes or micro-batches.",
+                "A captured step serves one process and one micro-batch per step.",
+            )
+        self._data, self._recipe, self._run, self._world = data, recipe, run, world
+        self._device, self._precision = device, precision
+        self._training = training
+        self.cadence = Cadence.of(training, data.num_train)
+        self._observers = Observers(observers if world.is_main else ())
+        self._checkpoints = CheckpointStore(run.checkpoints, training.keep_checkpoints)
+
+        layout = torch.channels_last if training.channels_last else torch.contiguous_format
+        self._task = task.to(device=device, memory_format=layout)
+        if training.sync_batchnorm and world.size > 1:
+            torch.nn.SyncBatchNorm.convert_sync_batchnorm(self._task)
+        self._optimizers = self._task.optimizers(self.cadence.total, self.cadence.per_epoch)
+        self._task.set_trainable(0)
+        self._ema = build_ema(self._task, training.ema_decay) if training.ema_decay is not None else None
+        if training.compile:
+            self._task.compile()
+        self._step = TrainStep(
+            self._task, self._optimizers, precision, device, clip_norm=recipe.optimizer.clip_norm, ema=self._ema,
+            world_size=world.size, use_cuda_graphs=training.cuda_graphs,
+        )  # fmt: skip
+        self._done = 0
+        self._seconds = 0.0
+        self._best = -math.inf
+
+    def fit(self) -> Outcome:
+        """Run every remaining step.
+
+        Raises Interrupted after SIGINT or SIGTERM, the run saved; TrainingError on non-finite losses or a full disk.
+        """
+        self._resume()
+        facts = RunFacts(self._run, self._done, self.cadence.total, self._run.path.name)
+        with _SignalFlag() as stop:
+            self._observers.on_start(facts)
+            try:
+                evaluation = self._loop(stop)
+            finally:
+                self._observers.on_end()
+        steps = self.cadence.total
+        samples = steps * self._training.batch_size
+        return Outcome(
+            self._evaluated_task(), evaluation, steps, self._epoch(), self._seconds, samples / max(self._seconds, 1e-9)
+        )
+
+    def _loop(self, stop: "_SignalFlag") -> Evaluation:
+        window = _LogWindow()
+        batches = self._micro_batches()
+        evaluation: Evaluation | None = None
+        self._task.train()
+        while self._done < self.cadence.total:
+            started = time.perf_counter()
+            if self._task.set_trainable(self._done):
+                self._step.rebuild()
+            with nvtx.annotate("data", domain="kit"):
+                micro_batches = [next(batches) for _ in range(self._accumulation)]
+            waited = time.perf_counter() - started
+            losses = self._step(micro_batches, self._done)
+            self._done += 1
+            window.add(losses)
+            is_last = self._done == self.cadence.total
+            is_log_point = self._done % self._training.log_every == 0 or is_last
+            entry = window.close() if is_log_point else None
+            elapsed = time.perf_counter() - started
+            self._seconds += elapsed
+            window.time(elapsed, waited)
+            if entry is not None:
+                self._log(entry, window)
+            self._observers.on_step(self._done)
+            if self.cadence.evaluates_after(self._done):
+                evaluation = self._evaluate()
+            stopping = stop.number is not None if self._world.size == 1 else (
+                is_log_point and any_rank(stop.number is not None, self._device)
+            )  # fmt: skip
+            if self._done % self._training.checkpoint_every == 0 or is_last or stopping:
+                self._save()
+            if stopping and not is_last:
+                raise Interrupted(
+                    stop.number or signal.SIGTERM,
+                    f"Stopped after step {self._done} of {self.cadence.total}; the run is saved in {self._run.path}.",
+                    "Run the same command again to go on from there.",
+                )
+        return evaluation if evaluation is not None else self._evaluate()
+
+    def _micro_batches(self) -> Iterator[Batch]:
+        return self._data.train_batches(self._done, self._training.batch_size, self._accumulation)
+
+    def _log(self, losses: dict[str, float], window: "_LogWindow") -> None:
+        names = window.bad_names
+        if names:
+            self._observers.on_message(
+                f"step {self._done}: not finite: {', '.join(names)}; such steps change no weight "
+                f"({window.bad_steps} of the last {window.steps}, {window.streak} in a row)."
+            )
+        if window.streak >= self._training.stop_after_nonfinite:
+            raise TrainingError(
+                f"The loss was not finite for {window.streak} steps in a row at step {self._done}: {', '.join(names)}.",
+                f"The weights of the last good step are kept in {self._run.checkpoints}.",
+                "Lower --optimizer.peak-lr, set --optimizer.clip-norm, or use --training.precision fp32.",
+            )
+        samples = window.steps * self._training.batch_size
+        self._observers.on_entry(
+            {
+                "kind": "train", "step": self._done, "epoch": self._epoch(), "seconds": self._seconds, **losses,
+                "lr": self._optimizers[0].schedule(self._done - 1),
+                "samples_per_s": samples / window.seconds, "data_wait": window.waited / window.seconds,
+            }
+        )  # fmt: skip
+        window.restart()
+
+    def _evaluate(self) -> Evaluation:
+        started = time.perf_counter()
+        task = self._evaluated_task()
+        broadcast_buffers(task)
+        task.eval()
+        with torch.no_grad(), self._precision.context(self._device):
+            evaluation = task.evaluate(self._data.validation_batches())
+        self._task.train()
+        self._seconds += time.perf_counter() - started
+        broken = [name for name, value in evaluation.metrics.items() if not math.isfinite(value)]
+        if broken:
+            raise TrainingError(
+                f"The validation metrics are not finite at step {self._done}: {', '.join(broken)}.",
+                remedy="Lower --optimizer.peak-lr, set --optimizer.clip-norm, or use --training.precision fp32.",
+            )
+        self._observers.on_entry(
+            {
+                "kind": "validation", "step": self._done, "epoch": self._epoch(), "seconds": self._seconds,
+                **evaluation.metrics,
+            }
+        )  # fmt: skip
+        self._keep_best(evaluation)
+        return evaluation
+
+    def _keep_best(self, evaluation: Evaluation) -> None:
+        target = self._recipe.target
+        name = target.metric if target else next(iter(evaluation.metrics))
+        sign = 1 if target is None or target.higher_is_better else -1
+        if sign * evaluation.metrics[name] > self._best:
+            self._best = sign * evaluation.metrics[name]
+            if self._world.is_main:
+                with atomic_writer(self._run.checkpoints / "best.pt") as stream:
+                    torch.save({"step": self._done, "task": self._evaluated_task().state_dict()}, stream)
+
+    def _evaluated_task(self) -> Task:
+        return self._task if self._ema is None else self._ema.module
+
+    def _epoch(self) -> float:
+        return self._done / self.cadence.per_epoch
+
+    def _save(self) -> None:
+        if self._world.is_main:
+            self._checkpoints.save(self._done, self._state())
+
+    def _state(self) -> dict[str, Any]:
+        return {
+            "step": self._done,
+            "digest": self._recipe.digest(),
+            "task": self._task.state_dict(),
+            "ema": self._ema.state_dict() if self._ema is not None else None,
+            "optimizers": [scheduled.optimizer.state_dict() for scheduled in self._optimizers],
+            "scaler": self._step.scaler.state_dict(),
+            "random": random_state(),
+            "seconds": self._seconds,
+            "best": self._best,
+        }
+
+    def _resume(self) -> None:
+        state, complaints = self._checkpoints.latest(self._device)
+        for complaint in complaints:
+            self._observers.on_message(complaint)
+        if state is None:
+            return
+        self._task.load_state_dict(state["task"])
+        if self._ema is not None:
+            self._ema.load_state_dict(state["ema"])
+        for scheduled, saved in zip(self._optimizers, state["optimizers"], strict=True):
+            scheduled.optimizer.load_state_dict(saved)
+        self._step.scaler.load_state_dict(state["scaler"])
+        restore_random_state(state["random"])
+        self._done, self._seconds, self._best = state["step"], state["seconds"], state["best"]
+        self._task.set_trainable(self._done)
+        self._step.rebuild()
+        self._observers.on_message(f"Resuming {self._run.path} after step {self._done} of {self.cadence.total}.")
+
+
+class _LogWindow:
+    """Losses and times since the last log point; the device is read once, when the window closes."""
+
+    def __init__(self) -> None:
+        self.streak = 0
+        self.bad_names: list[str] = []
+        self.restart()
+
+    def restart(self) -> None:
+        self._losses: list[dict[str, Tensor]] = []
+        self.steps, self.bad_steps, self.seconds, self.waited = 0, 0, 0.0, 0.0
+
+    def add(self, losses: dict[str, Tensor]) -> None:
+        self._losses.append({name: value.detach().clone() for name, value in losses.items()})
+
+    def time(self, seconds: float, waited: float) -> None:
+        self.seconds += seconds
+        self.waited += waited
+
+    def close(self) -> dict[str, float]:
+        """Means of the finite values by name (the last value where none is); counts the non-finite steps."""
+        names = list(self._losses[0])
+        rows = torch.stack([torch.stack([row[name].float() for name in names]) for row in self._losses])
+        table = mean_over_ranks(rows).cpu()
+        finite = table.isfinite().all(1)
+        self.steps, self.bad_steps = len(table), int((~finite).sum())
+        for is_finite in finite.tolist():
+            self.streak = 0 if is_finite else self.streak + 1
+        means = table[finite].mean(0) if finite.any() else table[-1]
+        self.bad_names = [name for name, ok in zip(names, table.isfinite().all(0).tolist(), strict=True) if not ok]
+        return dict(zip(names, means.tolist(), strict=True))
+
+
+class _SignalFlag:
+    """Remembers SIGINT or SIGTERM until the step is over; a second signal ends the process at once."""
+
+    number: int | None = None
+
+    def __enter__(self) -> "_SignalFlag":
+        self._before = {}
+        if threading.current_thread() is threading.main_thread():
+            self._before = {name: signal.signal(name, self._arrived) for name in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for name, handler in self._before.items():
+            signal.signal(name, handler)
+
+    def _arrived(self, number: int, _: FrameType | None) -> None:
+        self.number = number
+        for name in self._before:
+            signal.signal(name, signal.SIG_DFL)
