@@ -1,0 +1,246 @@
+"""Checking a folder of photographs: what can be trained on, what cannot and why, and what to be careful with."""
+
+import os
+import re
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import nvidia.nvimgcodec
+import PIL
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from challenges.classification import audit
+from challenges.classification.layout import Layout, Listing, draw_validation, find_layout, groups, list_images
+from challenges.classification.layout import folder_fingerprint as folder_fingerprint
+from challenges.classification.manifest import Manifest, read_csv, write_csv
+from common.errors import DataError
+from common.files import read_json, write_json
+from common.images import ImageFacts, ImageProblem, probe_all
+from common.progress import counting
+
+FORMAT = 1  # of check.json; another number means that the folder is checked again
+SHOWN = 12  # rows of a printed table before the rest is only counted
+
+
+@dataclass(frozen=True)
+class CheckReport:
+    """What a check found.
+
+    record: check.json's content. reused: the folder and the arguments were those of an earlier check.
+    """
+
+    manifest: Manifest
+    problems: tuple[ImageProblem, ...]
+    record: dict[str, Any]
+    reused: bool = False
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        return tuple(self.record["warnings"])
+
+    def print(self, console: Console) -> None:
+        """Show counts, colour modes, oddities, quarantined files and warnings."""
+        counts = self.record["counts"]
+        classes = self.manifest.classes
+        console.print(str(self.manifest.root), markup=False, highlight=False, soft_wrap=True)
+        table = Table("class", "train", "val")
+        for name in classes[:SHOWN]:
+            table.add_row(escape(name), f"{counts['train'].get(name, 0):,}", f"{counts['val'].get(name, 0):,}")
+        if len(classes) > SHOWN:
+            table.add_row(f"… {len(classes) - SHOWN} more", "", "")
+        table.add_section()
+        table.add_row("all", *(f"{sum(counts[split].values()):,}" for split in ("train", "val")))
+        for column in table.columns[1:]:
+            column.justify = "right"
+        console.print(table)
+        facts = {name: self.record[name] for name in ("formats", "modes", "notes") if self.record[name]}
+        for name, values in facts.items():
+            told = ", ".join(f"{key} {count:,}" for key, count in values.items())
+            console.print(f"{name}: {told}", markup=False, highlight=False, soft_wrap=True)
+        self._print_problems(console)
+        for warning in self.warnings:
+            console.print(f"[yellow]warning:[/yellow] {escape(warning)}", highlight=False, soft_wrap=True)
+
+    def _print_problems(self, console: Console) -> None:
+        if not self.problems:
+            return
+        table = Table("quarantined", "code", "reason")
+        for problem in self.problems[:SHOWN]:
+            table.add_row(escape(str(problem.path)), problem.code, escape(problem.reason))
+        if len(self.problems) > SHOWN:
+            table.add_row(f"… {len(self.problems) - SHOWN} more in quarantine.csv", "", "")
+        console.print(table)
+
+
+def check(
+    root: Path,
+    output: Path,
+    *,
+    validation_fraction: float = 0.2,
+    seed: int = 0,
+    group_pattern: str | None = None,
+    workers: int | None = None,
+    console: Console | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> CheckReport:
+    """Scan the photographs under `root` and write manifest.csv, quarantine.csv and check.json into `output`.
+
+    validation_fraction, seed: of the split that is drawn where the folder has none.
+    group_pattern: regular expression over file names; files with the same match stay in one split of a drawn split.
+    workers:  processes, as `probe_all` takes them. console: where progress is shown; standard error by default.
+    progress: called with (done, in all) instead of showing progress.
+    Nothing is opened when `output` holds the check of the same files with the same arguments. `root` is only read.
+    Raises DataError when nothing can be learnt from the folder.
+    """
+    started = time.monotonic()
+    root = root.absolute()
+    pattern = _compiled(group_pattern)
+    if not 0 < validation_fraction < 1:
+        raise DataError(f"The validation fraction is {validation_fraction}.", "It lies between 0 and 1.")
+    listing = list_images(root)
+    layout = find_layout(root, listing)
+    audit.refuse_hopeless(root, layout, [True] * len(layout.files), {})
+    arguments = {
+        "root": str(root),
+        "validation_fraction": validation_fraction,
+        "seed": seed,
+        "group_pattern": group_pattern,
+        "decoders": {"nvimgcodec": nvidia.nvimgcodec.__version__, "pillow": PIL.__version__},
+    }
+    stored = _stored(output, listing.fingerprint, arguments)
+    if stored is not None:
+        return stored
+    with _counter(console, progress) as count:
+        facts, problems = _probe(root, layout, workers, count)
+    usable = [file.path in facts for file in layout.files]
+    audit.refuse_hopeless(root, layout, usable, Counter(problem.code for problem in problems))
+    manifest = _manifest(root, listing, layout, facts, validation_fraction, seed, pattern)
+    record = {
+        "format": FORMAT,
+        "root": str(root),
+        "fingerprint": listing.fingerprint,
+        "arguments": arguments,
+        "layout": layout.kind,
+        "seconds": round(time.monotonic() - started, 3),
+        "others": listing.others,
+    } | audit.findings(manifest, layout, list(facts.values()), problems, pattern, listing.others)
+    report = CheckReport(manifest, tuple(problems), record)
+    _write(report, output)
+    return report
+
+
+def _compiled(group_pattern: str | None) -> re.Pattern[str] | None:
+    try:
+        return None if group_pattern is None else re.compile(group_pattern)
+    except re.error as error:
+        raise DataError(
+            f"The group pattern {group_pattern!r} is no regular expression: {error}.",
+            r"It is matched against file names; its first group names what must stay together: '(patient\d+)_'.",
+        ) from None
+
+
+@contextmanager
+def _counter(
+    console: Console | None, progress: Callable[[int, int], None] | None
+) -> Iterator[Callable[[int, int], None]]:
+    if progress is not None:
+        yield progress
+    else:
+        with counting("checking photographs", console) as count:
+            yield count
+
+
+def _probe(
+    root: Path, layout: Layout, workers: int | None, progress: Callable[[int, int], None]
+) -> tuple[dict[str, ImageFacts], list[ImageProblem]]:
+    """Usable files by relative path, in order, and the others by path."""
+    found: dict[str, ImageFacts] = {}
+    problems: list[ImageProblem] = []
+    named = [file.path for file in layout.files if _is_unicode(file.path)]
+    for path in sorted({file.path for file in layout.files} - set(named)):
+        shown = os.fsencode(path).decode("utf-8", "backslashreplace")
+        problems.append(ImageProblem(Path(shown), "unreadable", "the file's name is not UTF-8"))
+    for result in probe_all([root / path for path in named], workers, progress):
+        relative = result.path.relative_to(root)
+        if isinstance(result, ImageFacts):
+            found[relative.as_posix()] = result
+        else:
+            problems.append(ImageProblem(relative, result.code, result.reason))
+    problems.sort(key=lambda problem: problem.path)
+    return {path: found[path] for path in sorted(found)}, problems
+
+
+def _is_unicode(path: str) -> bool:
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _manifest(
+    root: Path,
+    listing: Listing,
+    layout: Layout,
+    facts: dict[str, ImageFacts],
+    fraction: float,
+    seed: int,
+    pattern: re.Pattern[str] | None,
+) -> Manifest:
+    rows = [row for row, file in enumerate(layout.files) if file.path in facts]
+    paths = [layout.files[row].path for row in rows]
+    names = [layout.classes[row] for row in rows]
+    classes = tuple(sorted(set(names)))
+    numbers = {name: number for number, name in enumerate(classes)}
+    labels = np.asarray([numbers[name] for name in names], np.int64)
+    known = [facts[path] for path in paths]
+    if layout.kind == "split":
+        splits = np.asarray([layout.splits[row] for row in rows], object)
+    else:
+        grouped = groups(paths, pattern) if pattern else [None] * len(paths)
+        units = audit.units(paths, [fact.sha256 for fact in known], grouped)
+        splits = np.where(draw_validation(units, labels, fraction, seed), "val", "train").astype(object)
+    return Manifest(
+        root=root,
+        classes=classes,
+        paths=np.asarray(paths, object),
+        labels=labels,
+        widths=np.asarray([fact.width for fact in known], np.int32),
+        heights=np.asarray([fact.height for fact in known], np.int32),
+        splits=splits,
+        sizes=np.asarray([fact.bytes for fact in known], np.int64),
+        mtimes_ns=np.asarray([fact.mtime_ns for fact in known], np.int64),
+        digests=np.asarray([fact.sha256 for fact in known], object),
+        fingerprint=listing.fingerprint,
+    )
+
+
+def _write(report: CheckReport, output: Path) -> None:
+    """check.json comes last: where it is whole, the others are."""
+    output.mkdir(parents=True, exist_ok=True)
+    (output / "check.json").unlink(missing_ok=True)
+    report.manifest.write(output / "manifest.csv")
+    rows = [(problem.path.as_posix(), problem.code, problem.reason) for problem in report.problems]
+    write_csv(output / "quarantine.csv", ("path", "code", "reason"), rows)
+    write_json(output / "check.json", report.record)
+
+
+def _stored(output: Path, fingerprint: str, arguments: dict[str, Any]) -> CheckReport | None:
+    """The earlier report, if its files are whole and nothing has changed since."""
+    try:
+        record = read_json(output / "check.json")
+        if (record["format"], record["fingerprint"], record["arguments"]) != (FORMAT, fingerprint, arguments):
+            return None
+        rows = read_csv(output / "quarantine.csv")
+        problems = tuple(ImageProblem(Path(row["path"]), row["code"], row["reason"]) for row in rows)  # type: ignore[arg-type]
+        return CheckReport(Manifest.read(output / "manifest.csv"), problems, record, reused=True)
+    except (OSError, ValueError, KeyError, TypeError, DataError):
+        return None

@@ -1,0 +1,221 @@
+"""How a folder of photographs says which class and split each picture belongs to."""
+
+import errno
+import hashlib
+import os
+import re
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from common.errors import DataError
+from common.images import EXTENSIONS
+
+VALIDATION_NAMES = ("val", "valid", "validation", "test")  # the first that is there is used
+LAYOUTS = "Put one folder per class into it: DATA/<class>/photo.jpg, or DATA/{train,val}/<class>/photo.jpg."
+LIKELY_GROUP = re.compile(
+    r"(?!n\d{8}_)"  # ImageNet's names begin with the class, which is no group
+    r"(?P<group>"
+    r"(?:.*[^a-z])?(?:patient|subject|subj|person|case|video|clip|session|scene|sequence|seq|slide)[ _-]?\d+(?=\D)"
+    r"|[a-z]*[_-]?\d{3,}(?=[_-](?:[a-z]|\d{1,2})\.[a-z]+$)"
+    r")",
+    re.IGNORECASE,
+)
+"""File names that tell whose picture it is: patient12_img3.jpg, video07-frame0001.png, IMG_0001_a.jpg."""
+
+
+@dataclass(frozen=True)
+class ImageFile:
+    """path: relative to the folder, with forward slashes. size: bytes."""
+
+    path: str
+    size: int
+    mtime_ns: int
+
+
+@dataclass(frozen=True)
+class Listing:
+    """The image files of a folder, by path, and how many other files there are by extension."""
+
+    files: tuple[ImageFile, ...]
+    others: dict[str, int]
+
+    @property
+    def fingerprint(self) -> str:
+        digest = hashlib.sha256()
+        for file in self.files:
+            digest.update(f"{file.path}\0{file.size}\0{file.mtime_ns}\n".encode("utf-8", "surrogateescape"))
+        return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What the folders say about each file of a listing.
+
+    kind:    split where train and validation folders were given, flat where a validation split has to be drawn.
+    files:   those that belong to a class.
+    classes: (file,) str. splits: (file,) "train" or "val", "" in a flat layout.
+    notes:   what was left aside, in sentences.
+    """
+
+    kind: Literal["split", "flat"]
+    files: tuple[ImageFile, ...]
+    classes: tuple[str, ...]
+    splits: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+def folder_fingerprint(root: Path) -> str:
+    """Hex digest over every image file's path, size and modification time; nothing is opened."""
+    return list_images(root).fingerprint
+
+
+def list_images(root: Path) -> Listing:
+    """Every file under `root` with an image's extension, hidden ones left out, symbolic links followed.
+
+    Raises DataError when the folder is missing, is a file or cannot be listed, naming what is in the way.
+    """
+    if not root.exists():
+        raise DataError(f"{root} does not exist.", LAYOUTS, _nearest(root))
+    if not root.is_dir():
+        raise DataError(f"{root} is a file.", "A folder of photographs is needed.", LAYOUTS)
+    files: list[ImageFile] = []
+    others: Counter[str] = Counter()
+    for path, entry in _walk(root, "", ()):
+        suffix = os.path.splitext(entry.name)[1].lower()
+        if suffix not in EXTENSIONS:
+            others[suffix or "no extension"] += 1
+            continue
+        try:
+            status = entry.stat()
+            files.append(ImageFile(path, status.st_size, status.st_mtime_ns))
+        except OSError:
+            files.append(ImageFile(path, -1, -1))  # a broken link: probing it will say so
+    return Listing(tuple(sorted(files, key=lambda file: file.path)), dict(others.most_common()))
+
+
+def _walk(folder: Path, prefix: str, above: tuple[tuple[int, int], ...]) -> Iterator[tuple[str, os.DirEntry[str]]]:
+    try:
+        status = folder.stat()
+        identity = (status.st_dev, status.st_ino)
+        entries = [] if identity in above else list(os.scandir(folder))  # a link to a folder above would never end
+    except OSError as error:
+        reason = (error.strerror or errno.errorcode.get(error.errno or 0, "unknown error")).lower()
+        raise DataError(
+            f"The folder {folder} cannot be listed: {reason}.",
+            "Every folder of the photographs must be readable.",
+            f"Try: chmod -R u+rX {folder}",
+        ) from None
+    for entry in entries:
+        if entry.name.startswith(".") or entry.name == "__MACOSX":
+            continue
+        if entry.is_dir():
+            yield from _walk(folder / entry.name, f"{prefix}{entry.name}/", (*above, identity))
+        else:
+            yield prefix + entry.name, entry
+
+
+def _nearest(root: Path) -> str:
+    parent = next(parent for parent in root.absolute().parents if parent.exists())
+    try:
+        names = sorted(entry.name for entry in os.scandir(parent) if entry.is_dir() and entry.name[0] != ".")[:8]
+    except OSError:
+        names = []
+    return f"{parent} has the folders: {', '.join(names)}." if names else f"{parent} has no folders to choose from."
+
+
+def find_layout(root: Path, listing: Listing) -> Layout:
+    """Tell classes and splits from the folders' names.
+
+    Raises DataError when there are no images or no folders of classes.
+    """
+    if not listing.files:
+        found = ", ".join(f"{count} x {suffix}" for suffix, count in list(listing.others.items())[:8]) or "nothing"
+        kinds = ", ".join(suffix for suffix in EXTENSIONS if suffix != ".gif")
+        raise DataError(f"{root} holds no images. Found: {found}.", f"Images end in {kinds}, in any case.", LAYOUTS)
+    parts = [file.path.split("/") for file in listing.files]
+    tops = {part[0] for part in parts if len(part) > 1}
+    split_of = _split_folders(tops)
+    kind: Literal["split", "flat"] = "split" if "val" in split_of.values() else "flat"
+    depth = 2 if split_of else 1
+    rows = [
+        (file, part[depth - 1], split_of.get(part[0], "") if kind == "split" else "")
+        for file, part in zip(listing.files, parts, strict=True)
+        if len(part) > depth and (not split_of or part[0] in split_of)
+    ]
+    if not rows:
+        where = root / next(iter(split_of)) if split_of else root
+        raise DataError(f"{where} holds {len(listing.files)} images directly, without folders of classes.", LAYOUTS)
+    notes = []
+    left = len(listing.files) - len(rows)
+    if left:
+        kept = {row[0].path for row in rows}
+        example = next(file.path for file in listing.files if file.path not in kept)
+        notes.append(f"{_images(left)} in no class folder of a used split, such as {example}: left aside.")
+    files, classes, splits = zip(*rows, strict=True)
+    return Layout(kind, files, classes, splits, tuple(notes))
+
+
+def _split_folders(tops: set[str]) -> dict[str, str]:
+    """Folder name -> split: both splits, only train where nothing else is there, or nothing."""
+    train = [name for name in tops if name.casefold() == "train"]
+    validation = [name for wanted in VALIDATION_NAMES for name in sorted(tops) if name.casefold() == wanted]
+    if len(train) != 1:
+        return {}
+    if validation:
+        return {train[0]: "train", validation[0]: "val"}
+    return {train[0]: "train"} if len(tops) == 1 else {}
+
+
+def _images(count: int) -> str:
+    return "1 image is" if count == 1 else f"{count} images are"
+
+
+def groups(paths: list[str], pattern: re.Pattern[str]) -> list[str | None]:
+    """The group each file's name tells: the pattern's `group`, else its first group, else all that it matches."""
+
+    def group(path: str) -> str | None:
+        match = pattern.search(path.rsplit("/", 1)[-1])
+        if match is None:
+            return None
+        if "group" in pattern.groupindex:
+            return match["group"]
+        return match[1] if pattern.groups else match[0]
+
+    return [group(path) for path in paths]
+
+
+def draw_validation(units: list[str], labels: np.ndarray, fraction: float, seed: int) -> np.ndarray:
+    """Choose about `fraction` of every class for validation, at least one and never all: (row,) bool.
+
+    units: rows with the same unit stay together. The order of choice is a hash of unit and seed, so that
+           a picture added to the folder leaves the others where they were.
+    A class whose units cannot be parted stays whole in training.
+    """
+    counts = np.bincount(labels)
+    wanted = np.clip(np.round(fraction * counts).astype(np.int64), 1, np.maximum(counts - 1, 0))
+    members: dict[str, list[int]] = {}
+    for row, unit in enumerate(units):
+        members.setdefault(unit, []).append(row)
+    order = sorted(members, key=lambda unit: hashlib.sha256(f"{seed}:{unit}".encode("utf-8", "replace")).digest())
+    shares = {unit: np.bincount(labels[members[unit]], minlength=len(counts)) for unit in order}
+    chosen: list[str] = []
+    drawn = np.zeros_like(counts)
+    for unit in order:
+        if np.all(drawn + shares[unit] <= wanted):
+            drawn += shares[unit]
+            chosen.append(unit)
+    for label in np.flatnonzero((drawn == 0) & (counts > 0)):
+        fitting = [u for u in order if u not in chosen and shares[u][label] and np.all(drawn + shares[u] < counts)]
+        if fitting and drawn[label] == 0:
+            smallest = min(fitting, key=lambda unit: int(shares[unit].sum()))
+            drawn += shares[smallest]
+            chosen.append(smallest)
+    validation = np.zeros(len(labels), bool)
+    for unit in chosen:
+        validation[members[unit]] = True
+    return validation

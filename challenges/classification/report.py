@@ -1,0 +1,308 @@
+"""The classification sections of a run's page: accuracy, confusion, mistakes, calibration, data."""
+
+import csv
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from common.files import read_json
+from common.recipe import Recipe
+from common.report.elements import (
+    Markup,
+    Section,
+    bar,
+    columns,
+    details,
+    facts,
+    figure,
+    gallery,
+    join,
+    matrix,
+    notice,
+    paragraph,
+    picture,
+    table,
+)
+from common.report.pictures import jpeg_uri, thumbnail
+from common.report.plots import heat_map, reliability_chart
+from common.result import Baseline, wilson
+from common.run_directory import RunDirectory
+
+CELLS_UP_TO, CELLS_BESIDE = 15, 8  # classes whose confusion matrix can show its counts; leaves room beside it
+ROWS = 30  # rows of a long table before the rest is folded away
+CALIBRATION_BINS = 15  # Guo et al. 2017, arXiv:1706.04599
+MISTAKES, PAIRS, FILES = 24, 20, 200
+
+
+class Images(Protocol):
+    """What the page needs to know of a manifest.
+
+    paths: relative to root, (image,); labels: (image,) int; splits: "train" or "val", (image,).
+    """
+
+    @property
+    def root(self) -> Path: ...
+    @property
+    def classes(self) -> tuple[str, ...]: ...
+    @property
+    def paths(self) -> np.ndarray: ...
+    @property
+    def labels(self) -> np.ndarray: ...
+    @property
+    def splits(self) -> np.ndarray: ...
+    def subset(self, split: str) -> "Images": ...
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """The last evaluation, one row per validation image, every column (image,).
+
+    index:             the row in the validation subset.
+    probability:       of the predicted class.
+    label_probability: of the true class.
+    """
+
+    index: np.ndarray
+    label: np.ndarray
+    predicted: np.ndarray
+    probability: np.ndarray
+    label_probability: np.ndarray
+
+    @classmethod
+    def read(cls, path: Path) -> "Predictions":
+        with np.load(path) as stored:
+            return cls(**{name: stored[name] for name in cls.__dataclass_fields__})
+
+    @property
+    def correct(self) -> np.ndarray:
+        return self.predicted == self.label
+
+    def confusion(self, num_classes: int) -> np.ndarray:
+        """Counts (true class, predicted class)."""
+        cells = np.bincount(self.label * num_classes + self.predicted, minlength=num_classes**2)
+        return cells.reshape(num_classes, num_classes)
+
+
+def sections(run: RunDirectory, manifest: Images, recipe: Recipe) -> list[Section]:
+    """Everything the run's files allow: the data sections always, the others once there are predictions."""
+    parts: list[Section] = []
+    if run.predictions_file.is_file():
+        predictions = Predictions.read(run.predictions_file)
+        parts = [
+            accuracy_section(predictions, manifest),
+            confusion_section(predictions, manifest.classes),
+            mistakes_section(predictions, manifest),
+            calibration_section(predictions),
+        ]
+    return [*parts, data_section(run, manifest)]
+
+
+def majority_baseline(manifest: Images) -> Baseline:
+    """The validation accuracy of always answering with the class that is most frequent in training."""
+    counts = _class_counts(manifest)
+    favourite = int(counts["train"].argmax())
+    share = counts["val"][favourite] / max(1, counts["val"].sum())
+    return Baseline(f"always “{manifest.classes[favourite]}”, the most frequent class", float(share))
+
+
+def expected_calibration_error(
+    probability: np.ndarray, correct: np.ndarray, bins: int = CALIBRATION_BINS
+) -> tuple[float, np.ndarray, np.ndarray, np.ndarray]:
+    """Mean distance of confidence and accuracy over equally wide bins, weighted by their samples (arXiv:1706.04599).
+
+    probability, correct: (sample,).
+    returns: the error, and per bin the count, the correct ones and the summed confidence.
+    """
+    place = np.clip(np.ceil(probability * bins).astype(int) - 1, 0, bins - 1)
+    counts = np.bincount(place, minlength=bins)
+    hits = np.bincount(place, correct, bins)
+    confidence = np.bincount(place, probability, bins)
+    return float(np.abs(hits - confidence).sum() / max(1, len(probability))), counts, hits, confidence
+
+
+def accuracy_section(predictions: Predictions, manifest: Images) -> Section:
+    """Accuracy of every class with its interval, the weakest class first."""
+    counts = predictions.confusion(len(manifest.classes))
+    hits, totals = counts.diagonal(), counts.sum(axis=1)
+    overall = wilson(int(hits.sum()), int(totals.sum()))
+    baseline = majority_baseline(manifest)
+    summary = facts(
+        [
+            ("All classes", f"{_share(predictions.correct.mean())} of {totals.sum():,} images ({_range(overall)})"),
+            ("Mean over classes", _share(np.mean(hits[totals > 0] / totals[totals > 0]))),
+            ("Baseline", f"{_share(baseline.value)} ({baseline.name})"),
+        ]
+    )
+    order = sorted(np.flatnonzero(totals), key=lambda label: (hits[label] / totals[label], -totals[label]))
+    rows = [_accuracy_row(manifest.classes[label], int(hits[label]), int(totals[label])) for label in order]
+    head = ("class", "accuracy", "with 95 % interval", "interval", "correct", "images")
+    return Section("Accuracy per class", summary + _folded_table(head, rows, numeric=(1, 3, 4, 5)))
+
+
+def confusion_section(predictions: Predictions, classes: Sequence[str]) -> Section:
+    """Which classes are taken for which."""
+    counts = predictions.confusion(len(classes))
+    pairs = _confused_pairs(counts, classes) or notice("No class was taken for another.", "good")
+    listing = figure(pairs, "Most confused pairs")
+    if len(classes) <= CELLS_UP_TO:
+        caption = "True classes in rows, predicted classes in columns."
+        chart = figure(matrix(classes, counts.tolist()), "Validation images", caption=caption)
+        beside = len(classes) <= CELLS_BESIDE
+        return Section("Confusion matrix", columns(chart, listing) if beside else join([chart, listing]))
+    shares = counts / np.maximum(1, counts.sum(axis=1, keepdims=True))
+    caption = "Rows add up to one; shades follow the square root of the share. Classes are numbered from 0."
+    chart = heat_map("Share of each true class", shares, "predicted class", "true class", caption)
+    return Section("Confusion matrix", columns(chart, listing))
+
+
+def mistakes_section(predictions: Predictions, manifest: Images, limit: int = MISTAKES) -> Section:
+    """The wrong answers given with the highest confidence, as thumbnails."""
+    wrong = np.flatnonzero(~predictions.correct)
+    if not len(wrong):
+        words = f"All {len(predictions.label):,} validation images were classified correctly."
+        return Section("Worst mistakes", notice(words, "good"))
+    validation = manifest.subset("val")
+    order = wrong[np.argsort(-predictions.probability[wrong], kind="stable")]
+    cards = [_mistake_card(predictions, validation, row) for row in order[:limit]]
+    words = f"{len(wrong):,} of {len(predictions.label):,} validation images got a wrong answer."
+    if len(wrong) > limit:
+        words += f" These {limit} were given with the highest confidence."
+    return Section("Worst mistakes", paragraph(words) + gallery(cards))
+
+
+def calibration_section(predictions: Predictions) -> Section:
+    """Whether the model is right as often as it says."""
+    error, counts, hits, confidence = expected_calibration_error(predictions.probability, predictions.correct)
+    accuracy = np.divide(hits, counts, out=np.full(len(counts), np.nan), where=counts > 0)
+    intervals = np.array([wilson(int(hit), int(count)) for hit, count in zip(hits, counts, strict=True)])
+    gap = float(confidence.sum() - hits.sum()) / max(1, counts.sum())
+    leaning = "is as confident as it is right" if abs(gap) < 0.01 else f"is {'over' if gap > 0 else 'under'}confident"
+    edges = np.linspace(0, 1, len(counts) + 1)
+    chart = reliability_chart("Reliability", edges, accuracy, intervals, counts)
+    words = facts(
+        [
+            ("Calibration error", f"{error:.4f} (ECE, {len(counts)} bins)"),
+            ("Mean confidence", _share(predictions.probability.mean())),
+            ("Accuracy", _share(predictions.correct.mean())),
+        ]
+    )
+    text = paragraph(
+        f"On average the model {leaning}. Bars below the dashed line mean more confidence than the answers deserve."
+    )
+    return Section("Calibration", columns(chart, text + words))
+
+
+def data_section(run: RunDirectory, manifest: Images) -> Section:
+    """Class balance, what the check warned about, and the files it put aside."""
+    counts = _class_counts(manifest)
+    train, validation = counts["train"], counts["val"]
+    total = train + validation
+    rows = [
+        (
+            manifest.classes[label],
+            bar(total[label] / total.max(), colour="third"),
+            f"{train[label]:,}",
+            f"{validation[label]:,}",
+            _share(total[label] / total.sum()),
+        )
+        for label in np.argsort(-total, kind="stable")
+    ]
+    summary = f"{len(manifest.classes):,} classes, {train.sum():,} training and {validation.sum():,} validation images."
+    balance = _folded_table(("class", "images", "training", "validation", "share"), rows, numeric=(2, 3, 4))
+    parts = [paragraph(summary), *_warnings(run), balance, *_quarantine(run)]
+    return Section("Data", join(parts))
+
+
+def sample_grid(images: np.ndarray, labels: np.ndarray, classes: Sequence[str]) -> Section:
+    """Training samples after augmentation, as the network sees them.
+
+    images: (sample, height, width, 3) uint8; labels: (sample,).
+    """
+    cards = [
+        (picture(jpeg_uri(image), f"training sample of class {classes[label]}"), classes[label])
+        for image, label in zip(images, labels, strict=True)
+    ]
+    words = f"Training samples after augmentation, {images.shape[2]} by {images.shape[1]} pixels."
+    return Section("Samples as the network sees them", paragraph(words) + gallery(cards), anchor="samples")
+
+
+def _accuracy_row(name: str, hits: int, total: int) -> tuple[object, ...]:
+    interval = wilson(hits, total)
+    return name, _share(hits / total), bar(hits / total, interval), _range(interval), f"{hits:,}", f"{total:,}"
+
+
+def _confused_pairs(counts: np.ndarray, classes: Sequence[str]) -> Markup:
+    """The cells off the diagonal with the most images; empty where there is none."""
+    mistakes = counts - np.diag(counts.diagonal())
+    order = np.argsort(-mistakes, axis=None, kind="stable")[:PAIRS]
+    rows = [
+        (classes[label], classes[predicted], f"{count:,}", _share(count / counts[label].sum()))
+        for label, predicted in zip(*np.unravel_index(order, mistakes.shape), strict=True)
+        if (count := mistakes[label, predicted])
+    ]
+    if not rows:
+        return Markup("")
+    return table(("true class", "taken for", "images", "of its class"), rows, numeric=(2, 3))
+
+
+def _mistake_card(predictions: Predictions, validation: Images, row: int) -> tuple[str, Markup]:
+    path = str(validation.paths[predictions.index[row]])
+    label, predicted = (validation.classes[column[row]] for column in (predictions.label, predictions.predicted))
+    uri = thumbnail(validation.root / path)
+    gone = Markup('<span class="missing">cannot be read</span>')
+    image = picture(uri, f"{label} taken for {predicted}") if uri else gone
+    given, missed = _share(predictions.probability[row]), _share(predictions.label_probability[row])
+    text = Markup("<b>{}</b> taken for <b>{}</b><br>{} {}, {} {}<br><small>{}</small>").format(
+        label, predicted, given, predicted, missed, label, path
+    )
+    return image, text
+
+
+def _class_counts(manifest: Images) -> dict[str, np.ndarray]:
+    """Images per class (class,) of each split."""
+    length = len(manifest.classes)
+    return {
+        split: np.bincount(manifest.labels[manifest.splits == split], minlength=length) for split in ("train", "val")
+    }
+
+
+def _warnings(run: RunDirectory) -> list[Markup]:
+    path = run.data / "check.json"
+    record: dict[str, Any] = read_json(path) if path.is_file() else {}
+    return [notice(warning, "warning") for warning in record.get("warnings", [])]
+
+
+def _quarantine(run: RunDirectory) -> list[Markup]:
+    """The files left out of training and evaluation, each with its reason."""
+    path = run.data / "quarantine.csv"
+    if not path.is_file():
+        return []
+    with path.open(newline="") as stream:
+        rows = [(row["path"], row["code"], row["reason"]) for row in csv.DictReader(stream)]
+    title = Markup("<h3>Quarantined files</h3>")
+    if not rows:
+        return [title, notice("No file had to be left out.", "good")]
+    words = f"{len(rows):,} {'file was' if len(rows) == 1 else 'files were'} left out of training and evaluation."
+    if len(rows) > FILES:
+        words += f" The first {FILES} are listed here, all of them in data/{path.name}."
+    return [title, paragraph(words), _folded_table(("file", "code", "reason"), rows[:FILES])]
+
+
+def _folded_table(head: Sequence[str], rows: Sequence[Iterable[object]], numeric: Sequence[int] = ()) -> Markup:
+    """A table whose rows beyond the first few are shown on demand."""
+    cells = [tuple(row) for row in rows]
+    first = table(head, cells[:ROWS], numeric)
+    if len(cells) <= ROWS:
+        return first
+    return first + details(f"{len(cells) - ROWS:,} more", table(head, cells[ROWS:], numeric))
+
+
+def _share(value: float) -> str:
+    return f"{100 * value:.1f}\u00a0%"
+
+
+def _range(interval: tuple[float, float]) -> str:
+    return f"{100 * interval[0]:.1f} to {100 * interval[1]:.1f} %"

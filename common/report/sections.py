@@ -1,0 +1,139 @@
+"""The sections every run's page has: curves, throughput, environment, the command that reproduces it."""
+
+import shlex
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from common.recipe import Target
+from common.report.elements import Markup, Section, columns, details, facts, join, notice, paragraph
+from common.report.history import History, column
+from common.report.plots import Colour, Line, line_chart, share_chart
+
+LIMITING, NOTICEABLE = 0.25, 0.10  # shares of the time waiting for data from which it is told as a problem, as a loss
+LISTED = 20  # names of a list that are written out
+COLOURS: tuple[Colour, ...] = ("accent", "second", "third", "bad", "good", "muted")
+
+
+def curves(history: History, target: Target | None) -> Section:
+    """Losses, validation metrics, learning rate and gradient norm over the steps."""
+    if history.last is None:
+        return Section("Curves", paragraph("Nothing has been logged yet."))
+    charts = [_losses(history), *_metrics(history, target)]
+    charts += [
+        line_chart(title, [Line(title.lower(), column(history.train, "step"), values, "third")], from_zero=True)
+        for title, name in (("Learning rate", "lr"), ("Gradient norm", "gradient_norm"))
+        if np.isfinite(values := column(history.train, name)).any()
+    ]
+    return Section("Curves", columns(*charts))
+
+
+def throughput(history: History, sample_unit: str) -> Section | None:
+    """Samples per second, and where the time went; None before the first log point."""
+    if history.samples_per_s() is None:
+        return None
+    steps, rate = column(history.train, "step"), column(history.train, "samples_per_s")
+    speed = line_chart(
+        f"Training throughput, {sample_unit}s/s",
+        [Line(f"{sample_unit}s per second", steps, rate, "accent", smoothed=True)],
+        from_zero=True,
+    )
+    wait = history.data_wait()
+    if wait is None:
+        return Section("Throughput", columns(speed))
+    shares = column(history.train, "data_wait")
+    split = share_chart("Where the time went", steps, shares, "waiting for data", "compute")
+    return Section("Throughput", join([describe_wait(wait), columns(speed, split)]))
+
+
+def describe_wait(wait: float) -> Markup:
+    """Say in words what limits a run that spent the share `wait` of its time waiting for data."""
+    spent = f"{100 * wait:.0f} % of the time was spent waiting for data."
+    if wait >= LIMITING:
+        return notice(f"The input pipeline limits this run: {spent}", "warning")
+    if wait >= NOTICEABLE:
+        return notice(f"The input pipeline slows this run: {spent}")
+    return notice(f"Compute limits this run, the input pipeline keeps up: {spent}", "good")
+
+
+def environment(record: Mapping[str, Any]) -> Section:
+    """Hardware and versions, from `environment.json`."""
+    kit, cpu = record.get("kit", {}), record.get("cpu", {})
+    commit = kit.get("commit") or "no commit"
+    state = ", with uncommitted changes" if kit.get("dirty") else ""
+    features = ", ".join(cpu.get("features", []))
+    gpus = record.get("gpus") or []
+    pairs: list[tuple[str, object]] = [
+        ("Kit", f"{kit.get('version', 'unknown')} ({commit}{state})"),
+        ("Device", record.get("device")),
+        ("Precision", record.get("precision")),
+        ("Processes", record.get("world_size")),
+        *(("GPU", f"{gpu['name']}, {gpu['memory_gb']} GB, driver {gpu['driver']}") for gpu in gpus),
+        ("CPU", f"{cpu.get('model')}, {cpu.get('cores')} cores" + (f" ({features})" if features else "")),
+        ("Memory", f"{record.get('memory_gb')} GB"),
+        ("Platform", record.get("platform")),
+        ("Python", record.get("python")),
+    ]
+    packages = sorted(record.get("packages", {}).items())
+    listing = details(f"{len(packages)} packages", facts(packages)) if packages else Markup("")
+    return Section("Environment", facts((name, value) for name, value in pairs if value is not None) + listing)
+
+
+def reproduction(run: Mapping[str, Any], recipe: Mapping[str, Any]) -> Section:
+    """The command line, and what else has to be the same, from `run.json` and `recipe.json`."""
+    command = run.get("command") or f"kit train {run.get('model')}/{run.get('recipe')}"
+    text = command if isinstance(command, str) else shlex.join(command)
+    overrides = run.get("overrides") or []
+    pairs: list[tuple[str, object]] = [
+        ("Recipe", f"{run.get('model')}/{run.get('recipe')}, digest {run.get('recipe_digest', 'unknown')}"),
+        ("Overrides", shlex.join(map(str, overrides)) if overrides else "none"),
+        ("Seed", recipe.get("training", {}).get("seed")),
+        *((f"Data: {name.replace('_', ' ')}", _words(value)) for name, value in (run.get("data") or {}).items()),
+        ("Started", run.get("created")),
+    ]
+    block = Markup("<pre><code>{}</code></pre>").format(text)
+    return Section("Reproduce", block + facts((name, value) for name, value in pairs if value is not None))
+
+
+def _words(value: object) -> str:
+    """A value of `run.json` as a person writes it; of a long list the beginning."""
+    if isinstance(value, list):
+        rest = [f"and {len(value) - LISTED:,} more"] if len(value) > LISTED else []
+        return ", ".join([*map(str, value[:LISTED]), *rest])
+    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
+
+
+def _losses(history: History) -> Markup:
+    lines, words = [], []
+    if history.train:
+        loss = column(history.train, "loss")
+        lines.append(Line("training", column(history.train, "step"), loss, "accent", smoothed=True))
+        words.append(f"training {loss[-1]:.4g} at step {history.train[-1]['step']:,}")
+    if "loss" in history.validation_metrics():
+        loss = column(history.validation, "loss")
+        lines.append(Line("validation", column(history.validation, "step"), loss, "second", markers=True))
+        words.append(f"validation {loss[-1]:.4g} at step {history.validation[-1]['step']:,}")
+    return line_chart("Loss", lines, caption="Latest: " + ", ".join(words) + ".")
+
+
+def _metrics(history: History, target: Target | None) -> list[Markup]:
+    """One chart for all metrics between 0 and 1, one for each other metric."""
+    names = [name for name in history.validation_metrics() if name != "loss"]
+    values = {name: column(history.validation, name) for name in names}
+    shares = [name for name in names if not ((values[name] < 0) | (values[name] > 1)).any()]
+    groups = [shares] if shares else []
+    groups += [[name] for name in names if name not in shares]
+    return [_metric_chart(history, {name: values[name] for name in group}, target) for group in groups]
+
+
+def _metric_chart(history: History, values: Mapping[str, np.ndarray], target: Target | None) -> Markup:
+    steps = column(history.validation, "step")
+    lines = [
+        Line(name, steps, series, COLOURS[number % len(COLOURS)], markers=True)
+        for number, (name, series) in enumerate(values.items())
+    ]
+    level = (f"target {target.metric}", target.value) if target and target.metric in values else None
+    title = "Validation " + ("metrics" if len(values) > 1 else next(iter(values)))
+    latest = ", ".join(f"{name} {series[-1]:.4f}" for name, series in values.items())
+    return line_chart(title, lines, level=level, caption=f"Latest: {latest}.")
