@@ -22,7 +22,7 @@ help: ## list the targets
 	@echo
 	@echo "variables: DATA=folder of your own  RECIPE=name  ARGS='--training.epochs 5 ...'  (recipes: make list)"
 
-challenge1: $(VENV)/ready ## ResNet-50 image classification, from data to report [DATA= RECIPE= ARGS=]
+challenge1: $(VENV)/ready .triton/payload.json ## ResNet-50 image classification, from data to report [DATA= RECIPE= ARGS=]
 	@$(KIT) challenge resnet50 $(WALK)
 
 list: $(VENV)/ready ## list models and recipes with their targets

@@ -45,9 +45,7 @@ class CheckpointStore:
         if not self._folder.is_dir():
             return []
         found = (_NAME.fullmatch(path.name) for path in self._folder.iterdir())
-        return sorted((int(match[1]) for match in found if match and _sidecar(self._path(int(match[1]))).is_file()))[
-            ::-1
-        ]
+        return sorted(int(match[1]) for match in found if match and _sidecar(self._path(int(match[1]))).is_file())[::-1]
 
     def latest(self, device: torch.device) -> tuple[dict[str, Any] | None, list[str]]:
         """The newest sound state, or None, and a sentence for each damaged checkpoint that was passed over."""

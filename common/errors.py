@@ -50,7 +50,7 @@ class ServingError(KitError):
     exit_code = 5
 
 
-class Interrupted(KitError):
+class InterruptedRunError(KitError):
     """SIGINT or SIGTERM arrived; the run is saved. The exit code is 128 + the signal's number."""
 
     def __init__(self, signal_number: int, given: str, remedy: str) -> None:

@@ -223,10 +223,10 @@ def _decode_like_dali(encoded: bytes, image_format: str, rotated: bool) -> tuple
 
 
 def _middle(stream: Any) -> tuple[int, int, int, int]:
-    """Top, left, bottom and right of the middle quarter as stored: random crops are decoded on their own, often by
-    another decoder than whole files."""
-    height, width = stream.height, stream.width
-    return height // 4, width // 4, height - height // 4, width - width // 4
+    """Top, left, bottom and right of a part that lies inside the picture as stored and as turned: random crops are
+    decoded on their own, often by another decoder than whole files."""
+    side = min(stream.height, stream.width)
+    return side // 4, side // 4, side - side // 4, side - side // 4
 
 
 def _as_rgb(image: Image.Image) -> np.ndarray:

@@ -49,14 +49,15 @@ def find_lr(
 
     Source: Smith 2015, arXiv:1506.01186, section 3.3.
     """
-    layout = torch.channels_last if recipe.training.channels_last else torch.contiguous_format
-    task = task.to(device=device, memory_format=layout).train()
+    task = task.place(device, channels_last=recipe.training.channels_last).train()
     schedule = exponential_range(low, high, steps)
     optimizers = [replace(scheduled, schedule=schedule) for scheduled in task.optimizers(steps, steps)]
     step = TrainStep(task, optimizers, precision, device, clip_norm=recipe.optimizer.clip_norm)
     accumulation = recipe.training.accumulation(1)
     batches: Iterator[Batch] = data.train_batches(0, recipe.training.batch_size, accumulation)
-    rates, losses, mean = [], [], 0.0
+    rates: list[float] = []
+    losses: list[float] = []
+    mean = 0.0
     for index in range(steps):
         loss = float(step([next(batches) for _ in range(accumulation)], index)["loss"])
         mean = SMOOTHING * mean + (1 - SMOOTHING) * loss

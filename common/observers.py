@@ -79,8 +79,9 @@ class ProgressReport(Observer):
         self._total = facts.total_steps
         if self._console.is_terminal:
             self._progress = Progress(
-                TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[scalars]}"),
-                TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(), console=self._console,
+                TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
+                TextColumn("{task.fields[scalars]}"), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(),
+                console=self._console,
             )  # fmt: skip
             self._bar = self._progress.add_task(
                 facts.title, total=facts.total_steps, completed=facts.first_step, scalars=""

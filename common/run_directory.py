@@ -32,7 +32,9 @@ class RunDirectory:
         self.report_file = path / "report" / "index.html"
         self.data = path / "data"
         self.export = path / "export"
+        self.parity_file = path / "export" / "parity.json"
         self.serving = path / "serving"
+        self.serving_file = path / "serving.json"
         self.logs = path / "logs"
 
     @classmethod
@@ -100,4 +102,6 @@ class RunDirectory:
                     "One run directory serves one training at a time.",
                     "Wait for it, stop it, or pass another --run.",
                 ) from None
+            for leftover in self.path.rglob(".*.part"):  # a kill in the middle of a write leaves its beginning
+                leftover.unlink(missing_ok=True)
             yield

@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from typing import Self
 
 import numpy as np
 import torch
@@ -44,6 +45,11 @@ class Evaluation:
 
 class Task(nn.Module, ABC):
     """A model with its losses and metrics. `forward` is `loss`, so that data parallelism can wrap the task itself."""
+
+    def place(self, device: torch.device, *, channels_last: bool = True) -> Self:
+        """Move to a device, with image weights in the layout its convolutions are fastest in."""
+        layout = torch.channels_last if channels_last else torch.contiguous_format
+        return self.to(device=device, memory_format=layout)  # type: ignore[call-overload]  # torch's stubs leave it out
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         return self.loss(batch)

@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from types import FrameType
-from typing import Any
+from typing import Any, cast
 
 import nvtx
 import torch
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from common.checkpoint import CheckpointStore, random_state, restore_random_state
 from common.distributed import World, any_rank, broadcast_buffers, mean_over_ranks
-from common.errors import Interrupted, RecipeError, TrainingError
+from common.errors import InterruptedRunError, RecipeError, TrainingError
 from common.files import atomic_writer
 from common.observers import Observer, Observers, RunFacts
 from common.optimizers import build_ema
@@ -88,8 +88,7 @@ class Trainer:
         self._observers = Observers(observers if world.is_main else ())
         self._checkpoints = CheckpointStore(run.checkpoints, training.keep_checkpoints)
 
-        layout = torch.channels_last if training.channels_last else torch.contiguous_format
-        self._task = task.to(device=device, memory_format=layout)
+        self._task = task.place(device, channels_last=training.channels_last)
         if training.sync_batchnorm and world.size > 1:
             torch.nn.SyncBatchNorm.convert_sync_batchnorm(self._task)
         self._optimizers = self._task.optimizers(self.cadence.total, self.cadence.per_epoch)
@@ -108,7 +107,8 @@ class Trainer:
     def fit(self) -> Outcome:
         """Run every remaining step.
 
-        Raises Interrupted after SIGINT or SIGTERM, the run saved; TrainingError on non-finite losses or a full disk.
+        Raises InterruptedRunError after SIGINT or SIGTERM, the run saved; TrainingError on non-finite losses and a full
+        disk.
         """
         self._resume()
         facts = RunFacts(self._run, self._done, self.cadence.total, self._run.path.name)
@@ -156,7 +156,7 @@ class Trainer:
             if self._done % self._training.checkpoint_every == 0 or is_last or stopping:
                 self._save()
             if stopping and not is_last:
-                raise Interrupted(
+                raise InterruptedRunError(
                     stop.number or signal.SIGTERM,
                     f"Stopped after step {self._done} of {self.cadence.total}; the run is saved in {self._run.path}.",
                     "Run the same command again to go on from there.",
@@ -224,7 +224,7 @@ class Trainer:
                     torch.save({"step": self._done, "task": self._evaluated_task().state_dict()}, stream)
 
     def _evaluated_task(self) -> Task:
-        return self._task if self._ema is None else self._ema.module
+        return self._task if self._ema is None else cast(Task, self._ema.module)
 
     def _epoch(self) -> float:
         return self._done / self.cadence.per_epoch

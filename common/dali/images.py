@@ -1,5 +1,7 @@
 """DALI graphs for still images: random crops for training, the preprocessing contract for everything else."""
 
+from typing import Any
+
 from nvidia.dali import fn, math, pipeline_def, types
 from nvidia.dali.data_node import DataNode
 from nvidia.dali.pipeline import Pipeline
@@ -67,7 +69,7 @@ def serving_pipeline(
     return graph()
 
 
-def _resize(image: DataNode, **arguments: object) -> DataNode:
+def _resize(image: DataNode, **arguments: Any) -> DataNode:
     return fn.resize(image, interp_type=types.INTERP_LINEAR, antialias=True, **arguments)
 
 

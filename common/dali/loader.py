@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from nvidia.dali.pipeline import Pipeline
 from numpy.typing import NDArray
+from nvidia.dali.pipeline import Pipeline
 
 from common.errors import DataError
 

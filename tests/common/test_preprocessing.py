@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from common.errors import RecipeError
-from common.preprocessing import ImagePreprocessing, random_resized_crops
+from common.preprocessing import ImagePreprocessing
+from common.random_crops import random_resized_crops
 
 
 @settings(max_examples=60, deadline=None)

@@ -7,7 +7,7 @@ import signal
 import pytest
 import torch
 
-from common.errors import Interrupted, RecipeError, TrainingError
+from common.errors import InterruptedRunError, RecipeError, TrainingError
 from common.observers import JsonLines, Observer
 from common.recipe import TrainingConfig
 from common.run_directory import RunDirectory
@@ -35,7 +35,7 @@ def weights(trainer_outcome):
 def test_a_run_stopped_at_any_step_resumes_bit_for_bit(tmp_path, stop, extra):
     recipe = toy_recipe(**extra)
     whole = toy_trainer(tmp_path / "whole", recipe).fit()
-    with pytest.raises(Interrupted) as stopped:
+    with pytest.raises(InterruptedRunError) as stopped:
         toy_trainer(tmp_path / "cut", recipe, observers=(StopAfter(stop),)).fit()
     assert stopped.value.exit_code == 128 + signal.SIGTERM
     resumed = toy_trainer(tmp_path / "cut", recipe).fit()
@@ -52,7 +52,7 @@ def test_a_resumed_log_equals_the_uninterrupted_one(tmp_path):
     (tmp_path / "whole").mkdir()
     (tmp_path / "cut").mkdir()
     toy_trainer(tmp_path / "whole", observers=(JsonLines(),)).fit()
-    with pytest.raises(Interrupted):
+    with pytest.raises(InterruptedRunError):
         toy_trainer(tmp_path / "cut", observers=(JsonLines(), StopAfter(6, signal.SIGINT))).fit()
     toy_trainer(tmp_path / "cut", observers=(JsonLines(),)).fit()
     assert entries(tmp_path / "cut") == entries(tmp_path / "whole")
@@ -96,7 +96,7 @@ def test_a_non_finite_step_changes_no_weight_and_the_run_goes_on(tmp_path):
 
 def test_persistent_non_finite_losses_stop_the_run_with_their_names(tmp_path):
     recipe = toy_recipe(stop_after_nonfinite=5)
-    with pytest.raises(TrainingError, match="5 steps in a row.*loss") as stopped:
+    with pytest.raises(TrainingError, match=r"5 steps in a row.*loss") as stopped:
         toy_trainer(tmp_path, recipe, task=PoisonedTask(recipe, 5, 100)).fit()
     assert stopped.value.exit_code == 3
     assert RunDirectory(tmp_path).checkpoints.is_dir()
@@ -114,7 +114,9 @@ def test_the_last_step_is_always_evaluated_and_saved(tmp_path):
     assert f"step-{trainer.cadence.total:08d}.pt" in os.listdir(tmp_path / "checkpoints")
 
 
-@pytest.mark.parametrize(("every", "expected"), [(1, [10, 20, 30]), (2, [20, 30]), (0.5, [5, 10, 15, 20, 25, 30]), (9, [30])])
+@pytest.mark.parametrize(
+    ("every", "expected"), [(1, [10, 20, 30]), (2, [20, 30]), (0.5, [5, 10, 15, 20, 25, 30]), (9, [30])]
+)
 def test_evaluations_come_at_the_stated_epochs(every, expected):
     cadence = Cadence.of(TrainingConfig(epochs=3, batch_size=10, evaluate_every=every), num_train=100)
     assert [step for step in range(1, 31) if cadence.evaluates_after(step)] == expected

@@ -1,0 +1,200 @@
+"""`kit`: one verb per thing to do, one recipe per promise."""
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+
+from challenges import commands
+from challenges.registry import MODELS
+from common.errors import KitError
+
+EXIT_CODES = (
+    "exit codes: 0 done, 2 bad input, 3 training failed, 4 parity failed, 5 serving failed, 130/143 interrupted"
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit code."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in given
+    if debug:
+        given.remove("--debug")
+    parser = build_parser()
+    try:
+        options, overrides = parser.parse_known_args(given)
+        if overrides and not options.takes_overrides:
+            parser.error(f"unknown arguments: {' '.join(overrides)}")
+        options.overrides = tuple(overrides)
+        options.run_verb(options)
+    except KitError as error:
+        if debug:
+            raise
+        print(error, file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("Interrupted.", file=sys.stderr)
+        return 130
+    except Exception as error:
+        if debug:
+            raise
+        print(f"Unexpected {type(error).__name__}: {error}", "Run the command again with --debug for the traceback.",
+              sep="\n", file=sys.stderr)  # fmt: skip
+        return 1
+    return 0
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="kit",
+        description="Reproduce NVIDIA's deep-learning challenges on a GPU or a CPU, with data of one's own.",
+        epilog="kit VERB --help shows examples. --debug anywhere shows tracebacks. " + EXIT_CODES + ".",
+    )
+    verbs = parser.add_subparsers(title="verbs", metavar="VERB", required=True)
+
+    def verb(name: str, summary: str, examples: str, *, takes_overrides: bool = False) -> argparse.ArgumentParser:
+        added = verbs.add_parser(
+            name,
+            help=summary,
+            description=summary,
+            epilog="examples:\n" + "\n".join(f"  {line}" for line in examples.splitlines()),
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            add_help=not takes_overrides,
+        )
+        if takes_overrides:
+            added.add_argument("-h", "--help", action="store_true", help="show this help and the recipe's fields")
+        run_verb = getattr(commands, name.replace("-", "_"))
+        added.set_defaults(run_verb=run_verb, takes_overrides=takes_overrides, verb_parser=added)
+        return added
+
+    verb("list", "list models and recipes with their targets", "kit list")
+    verb("doctor", "show what this machine can run, and what stands in the way", "kit doctor")
+
+    walk = verb(
+        "challenge",
+        "walk the whole line: check, train, evaluate, report",
+        "kit challenge resnet50\nkit challenge resnet50 --data ~/photos\n"
+        "kit challenge resnet50 --data ~/photos --weights resnet50-11ad3fa6.pth --training.epochs 5",
+        takes_overrides=True,
+    )
+    walk.add_argument("model", choices=list(MODELS), metavar="MODEL", help=", ".join(MODELS))
+    walk.add_argument("--recipe", help="recipe name; by default demo, photos with --data, finetune with --weights")
+    walk.add_argument("--weights", help="a weights file to start from")
+    _add_training_options(walk)
+
+    check = verb(
+        "check",
+        "scan a data folder and say what is wrong with it",
+        "kit check ~/photos\nkit check ~/scans --model resnet50",
+    )
+    check.add_argument("data", help="the folder")
+    check.add_argument("--model", choices=list(MODELS), default="resnet50", help="whose layout to expect")
+
+    for name, summary, examples in (
+        ("train", "train a recipe, or resume it",
+         "kit train resnet50/demo\nkit train resnet50/photos --data ~/photos --training.epochs 40\n"
+         "torchrun --nproc-per-node 8 -m challenges train resnet50/imagenet-90e --data /imagenet"),
+        ("lr-find", "sweep the learning rate once and suggest one", "kit lr-find resnet50/photos --data ~/photos"),
+    ):  # fmt: skip
+        added = verb(name, summary, examples, takes_overrides=True)
+        _add_recipe(added)
+        _add_training_options(added)
+
+    evaluate = verb(
+        "evaluate", "evaluate a run and decide about its target", "kit evaluate runs/resnet50-demo-1a2b3c4d"
+    )
+    _add_run(evaluate)
+    evaluate.add_argument("--precision", choices=["fp32", "tf32", "bf16", "fp16"], default="fp32")
+    _add_device(evaluate)
+
+    predict = verb(
+        "predict",
+        "answer for images of your own: a table and annotated copies",
+        "kit predict runs/resnet50-demo-1a2b3c4d cat.jpg holiday/",
+    )
+    _add_run(predict)
+    predict.add_argument("inputs", nargs="+", metavar="IMAGE", help="files, or folders of them")
+    predict.add_argument("--output", help="folder for annotated copies (default: RUN/predictions)")
+    _add_device(predict)
+
+    report = verb("report", "write a run's page again", "kit report runs/resnet50-demo-1a2b3c4d")
+    _add_run(report)
+
+    _add_serving_verbs(verb)
+
+    completion = verb("completion", "print a shell's tab-completion script", 'eval "$(kit completion bash)"')
+    completion.add_argument("shell", choices=["bash", "zsh", "tcsh"])
+    return parser
+
+
+def _add_serving_verbs(verb: Callable[..., argparse.ArgumentParser]) -> None:
+    run = "runs/resnet50-demo-1a2b3c4d"
+    _add_run(
+        verb("export", "write a run's ONNX graphs in every precision, and TensorRT plans on a GPU", f"kit export {run}")
+    )
+
+    parity = verb("parity", "prove that every engine, and Triton, answers as the trained model", f"kit parity {run}")
+    _add_run(parity)
+    parity.add_argument("--files", type=int, default=200, help="validation files sent to Triton, at most")
+    _add_precision(parity)
+
+    serve = verb(
+        "serve", "serve runs with Triton on this machine", f"kit serve {run}\nkit serve {run} --precision fp32"
+    )
+    serve.add_argument("runs", nargs="+", metavar="RUN", help="run directories that passed `kit parity`")
+    _add_precision(serve)
+    for name, port in (("http", 8000), ("grpc", 8001), ("metrics", 8002)):
+        serve.add_argument(f"--{name}-port", type=int, default=port, help=f"default {port}; 0: any free one")
+    serve.add_argument("--repository", help="folder of the model repository (default: RUN/serving)")
+
+    client = verb(
+        "client",
+        "ask a server about images",
+        "kit client cat.jpg dog.jpg\nkit client cat.jpg --protocol grpc --url 127.0.0.1:8001",
+    )
+    client.add_argument("images", nargs="+", metavar="IMAGE")
+    client.add_argument("--top-k", type=int, default=3, help="classes per image")
+    load = verb(
+        "load",
+        "measure a server under load and write a record",
+        "kit load cat.jpg --concurrency 1 2 4 8 16\nkit load cat.jpg --rate 50 --seconds 30",
+    )
+    load.add_argument("images", nargs="+", metavar="IMAGE", help="files to send, in turn")
+    load.add_argument("--concurrency", type=int, nargs="*", default=[1, 2, 4, 8], help="closed loop: clients at a time")
+    load.add_argument("--rate", type=float, nargs="*", default=[], help="open loop: requests per second")
+    load.add_argument("--seconds", type=float, default=10.0, help="of each step")
+    load.add_argument("--output", default="runs/load.json", help="the record's file")
+    for parser in (client, load):
+        parser.add_argument("--url", default="127.0.0.1:8000", help="host:port, without a scheme")
+        parser.add_argument("--protocol", choices=["http", "grpc"], default="http")
+        parser.add_argument("--model", default="resnet50", help="name of the served model")
+        parser.add_argument("--timeout", type=float, default=30.0, help="seconds for one request")
+
+
+def _add_precision(parser: argparse.ArgumentParser) -> None:
+    choices = ["auto", "fp32", "fp16", "bf16", "int8"]
+    parser.add_argument("--precision", choices=choices, default="auto", help="auto: the fastest that passed parity")
+
+
+def _add_recipe(parser: argparse.ArgumentParser) -> None:
+    recipe = parser.add_argument("recipe", metavar="MODEL/RECIPE", help="see `kit list`")
+    recipe.completions = [f"{model}/{name}" for model, entry in MODELS.items() for name in entry.recipes()]  # type: ignore[attr-defined]
+
+
+def _add_training_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--data", help="data folder; left out: generated demo data")
+    parser.add_argument("--run", help="run directory; left out: a folder under runs/ named by recipe and data")
+    _add_device(parser)
+
+
+def _add_run(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run", metavar="RUN", help="a run directory")
+
+
+def _add_device(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--device", choices=["auto", "cpu", "cuda"], default="auto", help="auto: a GPU where there is one"
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

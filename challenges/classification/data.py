@@ -1,0 +1,152 @@
+"""Photographs as batches: the checked folder, read by DALI in an order that can resume anywhere."""
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from nvidia.dali import fn, pipeline_def, types
+from nvidia.dali.data_node import DataNode
+from nvidia.dali.pipeline import Pipeline
+
+from challenges.classification.manifest import Manifest
+from challenges.classification.recipes import DataConfig
+from common.dali.images import decode_and_preprocess, decode_window
+from common.dali.loader import PREFETCH, Columns, DaliLoader, encode_path
+from common.distributed import World
+from common.preprocessing import ImagePreprocessing
+from common.random_crops import random_resized_crops
+from common.sampling import shuffled_shares, uniform_numbers
+from common.task import Batch, DataModule
+
+CROP_ATTEMPTS = 10  # tries for a random window that fits, as torchvision and DALI make
+OUTPUTS = ("images", "label", "index")
+
+
+class PhotographData(DataModule):
+    """The training and validation photographs of one manifest.
+
+    Batches hold `images` (batch, 3, crop, crop) float32 normalised, in channels-last memory, `label` (batch,) int64,
+    and `index` (batch,) int64, the row within the split.
+    """
+
+    sample_unit = "image"
+
+    def __init__(
+        self,
+        manifest: Manifest,
+        preprocessing: ImagePreprocessing,
+        config: DataConfig,
+        *,
+        device: torch.device,
+        world: World = World(),  # noqa: B008 (frozen)
+        seed: int = 0,
+        evaluation_batch: int = 64,
+    ) -> None:
+        self.manifest, self.preprocessing, self._config = manifest, preprocessing, config
+        self.train, self.validation = manifest.subset("train"), manifest.subset("val")
+        self.num_train, self.num_validation = len(self.train.paths), len(self.validation.paths)
+        self.num_classes = len(manifest.classes)
+        self._device, self._world, self._seed, self._evaluation_batch = device, world, seed, evaluation_batch
+        self._threads = config.threads or max(1, (os.cpu_count() or 1) // world.local_size)
+
+    def train_batches(self, first_step: int, batch_size: int, accumulation: int) -> Iterator[Batch]:
+        shares = shuffled_shares(
+            self.num_train, batch_size, first_step, seed=self._seed, world=self._world, accumulation=accumulation
+        )
+        files = _encoded_paths(self.train)
+
+        def columns() -> Iterator[Columns]:
+            for share in shares:
+                numbers = uniform_numbers(self._seed, share.step, batch_size, CROP_ATTEMPTS * 4 + 1)[share.rows]
+                starts, sizes = random_resized_crops(
+                    self.train.heights[share.samples],
+                    self.train.widths[share.samples],
+                    numbers[:, 1:].reshape(-1, CROP_ATTEMPTS, 4),
+                    self._config.area,
+                    self._config.ratio,
+                )
+                mirror = (numbers[:, 0] < self._config.flip).astype(np.int32)
+                paths = [files[sample] for sample in share.samples]
+                yield paths, self.train.labels[share.samples], share.samples, starts, sizes, mirror
+
+        return self._load(columns(), _train_graph(self.preprocessing, self._dali_device), batch_size // accumulation)
+
+    def validation_batches(self) -> Iterable[Batch]:
+        return self.batches_of(self.validation, np.arange(self._world.rank, self.num_validation, self._world.size))
+
+    def batches_of(self, split: Manifest, samples: NDArray[np.int64]) -> Iterator[Batch]:
+        """The given rows of a split, preprocessed as for validation, in their order."""
+        files = _encoded_paths(split)
+
+        def columns() -> Iterator[Columns]:
+            for begin in range(0, len(samples), self._evaluation_batch):
+                rows = samples[begin : begin + self._evaluation_batch]
+                yield [files[row] for row in rows], split.labels[rows], rows
+
+        graph = _validation_graph(self.preprocessing, self._dali_device)
+        return self._load(columns(), graph, self._evaluation_batch)
+
+    def describe(self) -> dict[str, object]:
+        return {
+            **super().describe(),
+            "root": str(self.manifest.root),
+            "fingerprint": self.manifest.fingerprint,
+            "classes": list(self.manifest.classes),
+        }
+
+    @property
+    def _dali_device(self) -> str:
+        return "gpu" if self._device.type == "cuda" else "cpu"
+
+    def _load(self, columns: Iterator[Columns], graph: Callable[..., Pipeline], batch_size: int) -> Iterator[Batch]:
+        def build(source: Callable[[], Columns]) -> Pipeline:
+            return graph(
+                source,
+                batch_size=batch_size,
+                num_threads=self._threads,
+                device_id=self._device.index if self._device.type == "cuda" else None,
+                prefetch_queue_depth=PREFETCH,
+            )
+
+        for batch in DaliLoader(build, columns, OUTPUTS, self._device):
+            batch["images"] = batch["images"].permute(0, 3, 1, 2)  # NHWC memory seen as NCHW: channels last for free
+            yield batch
+
+
+def _encoded_paths(split: Manifest) -> list[NDArray[np.uint8]]:
+    root = Path(split.root)
+    return [encode_path(str(root / path)) for path in split.paths]
+
+
+def _train_graph(preprocessing: ImagePreprocessing, device: str) -> Callable[..., Pipeline]:
+    @pipeline_def
+    def graph(source: Callable[[], Columns]) -> tuple[DataNode, ...]:
+        path, label, index, start, size, mirror = fn.external_source(
+            source=source,
+            num_outputs=6,
+            dtype=[types.UINT8, types.INT64, types.INT64, types.INT32, types.INT32, types.INT32],
+            ndim=[1, 0, 0, 1, 1, 0],
+        )
+        images = decode_window(fn.io.file.read(path), start, size, mirror, preprocessing, device)
+        return images, _to(label, device), _to(index, device)
+
+    return graph
+
+
+def _validation_graph(preprocessing: ImagePreprocessing, device: str) -> Callable[..., Pipeline]:
+    @pipeline_def
+    def graph(source: Callable[[], Columns]) -> tuple[DataNode, ...]:
+        path, label, index = fn.external_source(
+            source=source, num_outputs=3, dtype=[types.UINT8, types.INT64, types.INT64], ndim=[1, 0, 0]
+        )
+        images = decode_and_preprocess(fn.io.file.read(path), preprocessing, device, layout="HWC")
+        return images, _to(label, device), _to(index, device)
+
+    return graph
+
+
+def _to(node: DataNode, device: str) -> DataNode:
+    return node.gpu() if device == "gpu" else node

@@ -1,0 +1,107 @@
+"""`kit predict` for photographs: the likeliest classes as a table, and the answer written on a copy of each image."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from PIL import Image, ImageDraw, ImageFont, ImageOps
+from rich.console import Console
+from rich.table import Table
+
+from challenges.classification.manifest import Manifest
+from common.errors import DataError
+from common.files import atomic_writer
+from common.images import EXTENSIONS, ImageProblem, probe
+from common.run_directory import RunDirectory
+
+if TYPE_CHECKING:
+    from challenges.classification.challenge import ClassificationChallenge
+
+SHOWN = 3  # classes per image
+ANNOTATED_SIDE = 800  # pixels of the longer side of an annotated copy
+
+
+def predict(
+    challenge: "ClassificationChallenge",
+    run: RunDirectory,
+    inputs: Sequence[Path],
+    output: Path,
+    device: torch.device,
+    console: Console,
+) -> None:
+    """Classify image files and folders of them; unreadable files are named and left out."""
+    recipe = run.recipe(challenge.recipe_class)
+    paths = _readable(inputs, console)
+    data = challenge.open_data(recipe, run.data, device)
+    task = challenge.build_task(recipe, data)
+    challenge.load_weights(task, run.weights_file)
+    task.place(device).eval()
+    split = _as_split(paths, data.manifest)
+    table = Table("image", *(f"{place}." for place in range(1, SHOWN + 1)), title=f"{run.path.name}")
+    output.mkdir(parents=True, exist_ok=True)
+    with torch.no_grad():
+        for batch in data.batches_of(split, np.arange(len(paths))):
+            probability = task.model(batch["images"]).softmax(1).cpu()
+            best, predicted = probability.topk(min(SHOWN, probability.shape[1]))
+            for index, shares, classes in zip(batch["index"].tolist(), best.tolist(), predicted.tolist(), strict=True):
+                answers = [f"{data.manifest.classes[c]} {share:.1%}" for c, share in zip(classes, shares, strict=True)]
+                table.add_row(str(paths[index]), *answers)
+                _annotate(paths[index], answers[0], output / f"{index:04d}-{paths[index].stem}.jpg")
+    console.print(table)
+    console.print(f"Annotated copies: {output}", soft_wrap=True)
+
+
+def _readable(inputs: Sequence[Path], console: Console) -> list[Path]:
+    paths: list[Path] = []
+    for given in inputs:
+        if given.is_dir():
+            paths += sorted(path for path in given.rglob("*") if path.suffix.lower() in EXTENSIONS)
+        else:
+            paths.append(given)
+    sound: list[Path] = []
+    for path in paths:
+        facts = probe(path)
+        if isinstance(facts, ImageProblem):
+            console.print(f"left out: {path}: {facts.reason}", soft_wrap=True, markup=False)
+        else:
+            sound.append(path)
+    if not sound:
+        raise DataError(
+            f"There is no readable image among: {', '.join(map(str, inputs))}.",
+            f"Images are files ending in {', '.join(sorted(EXTENSIONS))}, or folders of them.",
+        )
+    return sound
+
+
+def _as_split(paths: Sequence[Path], manifest: Manifest) -> Manifest:
+    """The files as an unlabelled split of the run's classes."""
+    numbers = np.zeros(len(paths), dtype=np.int64)
+    names = np.asarray([str(path.resolve()) for path in paths], dtype=object)
+    return replace(
+        manifest,
+        root=Path("/"),
+        paths=names,
+        labels=numbers,
+        widths=numbers,
+        heights=numbers,
+        splits=names,
+        sizes=numbers,
+        mtimes_ns=numbers,
+        digests=names,
+    )
+
+
+def _annotate(path: Path, text: str, output: Path) -> None:
+    with Image.open(path) as opened:
+        picture = ImageOps.exif_transpose(opened).convert("RGB")
+    picture.thumbnail((ANNOTATED_SIDE, ANNOTATED_SIDE))
+    draw = ImageDraw.Draw(picture, "RGBA")
+    font = ImageFont.load_default(size=max(12, picture.width // 24))
+    _, _, right, bottom = draw.textbbox((8, 6), text, font=font)
+    draw.rectangle((0, 0, right + 8, bottom + 6), fill=(0, 0, 0, 160))
+    draw.text((8, 6), text, font=font, fill=(255, 255, 255, 255))
+    with atomic_writer(output) as stream:
+        picture.save(stream, "JPEG", quality=90)

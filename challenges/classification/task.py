@@ -1,0 +1,139 @@
+"""Image classification as a task: losses, parameter groups, freezing, metrics, and what is exported."""
+
+from collections.abc import Iterable
+
+import numpy as np
+import torch
+import torch.distributed
+from torch import Tensor, nn
+
+from challenges.classification.losses import cross_entropy, mixup
+from challenges.classification.model import ResNet
+from challenges.classification.recipes import ClassificationRecipe
+from common.export.signature import Signature, TensorSpec
+from common.metrics import Accuracy, Mean, reduce_metrics
+from common.optimizers import build_optimizer, parameter_groups, stage_scales
+from common.result import wilson
+from common.schedules import build_schedule
+from common.task import Batch, Evaluation, ScheduledOptimizer, Task
+
+HEAD = "fc"
+
+
+class ClassificationTask(Task):
+    """A ResNet that tells `num_classes` kinds of photographs apart."""
+
+    def __init__(self, recipe: ClassificationRecipe, num_classes: int) -> None:
+        super().__init__()
+        self.recipe, self.num_classes = recipe, num_classes
+        self.model = ResNet(
+            depth=recipe.model.depth,
+            num_classes=num_classes,
+            zero_init_last_norm=recipe.model.zero_init_last_norm,
+            gradient_checkpointing=recipe.training.gradient_checkpointing,
+        )
+        self._frozen_steps = 0
+        self._is_frozen = False
+
+    def optimizers(self, total_steps: int, steps_per_epoch: float) -> list[ScheduledOptimizer]:
+        config, finetune = self.recipe.optimizer, self.recipe.finetune
+        self._frozen_steps = round(finetune.freeze_epochs * steps_per_epoch)
+        groups = parameter_groups(
+            self.model,
+            weight_decay=config.weight_decay,
+            decay_norm_and_bias=config.decay_norm_and_bias,
+            lr_scales=stage_scales(self.model, self.model.stages(), finetune.stage_lr_decay),
+        )
+        device = next(self.model.parameters()).device
+        schedule = build_schedule(config, total_steps, steps_per_epoch)
+        return [ScheduledOptimizer(build_optimizer(config, groups, device), schedule)]
+
+    def set_trainable(self, step: int) -> bool:
+        """Keep everything but the head as it is for the first `finetune.freeze_epochs`, statistics included."""
+        freeze = step < self._frozen_steps
+        changed, self._is_frozen = freeze != self._is_frozen, freeze
+        if changed:
+            for name, parameter in self.model.named_parameters():
+                parameter.requires_grad_(not freeze or name.startswith(f"{HEAD}."))
+            self.train(self.training)
+        return changed
+
+    def train(self, mode: bool = True) -> "ClassificationTask":
+        super().train(mode)
+        if self._is_frozen:
+            self.model.eval()
+        return self
+
+    def prepare_batch(self, batch: Batch, step: int) -> Batch:
+        if not self.recipe.mixup_alpha:
+            return batch
+        generator = torch.Generator().manual_seed(self.recipe.training.seed * 1_000_003 + step)
+        images, target = mixup(batch["images"], batch["label"], self.num_classes, self.recipe.mixup_alpha, generator)
+        return {**batch, "images": images, "label": target}
+
+    def loss(self, batch: Batch) -> dict[str, Tensor]:
+        logits = self.model(batch["images"])
+        return {"loss": cross_entropy(logits, batch["label"], self.recipe.label_smoothing)}
+
+    def evaluate(self, batches: Iterable[Batch]) -> Evaluation:
+        """top1, top5 (of more than five classes) and the cross entropy, with every prediction in the split's order."""
+        device = next(self.model.parameters()).device
+        accuracy, loss = Accuracy((1, 5) if self.num_classes > 5 else (1,), device), Mean(device)
+        rows: dict[str, list[Tensor]] = {name: [] for name in PREDICTION_COLUMNS}
+        for batch in batches:
+            logits, label = self.model(batch["images"]).float(), batch["label"]
+            accuracy.update(logits, label)
+            loss.update(cross_entropy(logits, label), len(label))
+            probability = logits.softmax(1)
+            best, predicted = probability.max(1)
+            own = probability.gather(1, label[:, None])[:, 0]
+            for name, column in zip(PREDICTION_COLUMNS, (batch["index"], label, predicted, best, own), strict=True):
+                rows[name].append(column.clone())
+        reduce_metrics(accuracy, loss)
+        metrics = {**accuracy.compute(), "loss": loss.compute()}
+        counted = int(accuracy.totals[-1])
+        intervals = {name: wilson(round(metrics[name] * counted), counted) for name in metrics if name != "loss"}
+        return Evaluation(metrics, intervals, _gathered(rows))
+
+    def inference_module(self) -> nn.Module:
+        return ImageClassifier(self.model)
+
+    def signature(self) -> Signature:
+        crop = self.recipe.preprocessing.crop
+        return Signature(
+            inputs=(TensorSpec("images", "float32", (3, crop, crop)),),
+            outputs=(
+                TensorSpec("logits", "float32", (self.num_classes,)),
+                TensorSpec("probabilities", "float32", (self.num_classes,)),
+            ),
+        )
+
+
+PREDICTION_COLUMNS = ("index", "label", "predicted", "probability", "label_probability")
+
+
+class ImageClassifier(nn.Module):
+    """What is exported: normalised images to class logits and probabilities.
+
+    images:  (batch, 3, crop, crop)
+    returns: logits and probabilities, both (batch, class)
+    """
+
+    def __init__(self, model: ResNet) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        logits = self.model(images)
+        return logits, logits.softmax(1)
+
+
+def _gathered(rows: dict[str, list[Tensor]]) -> dict[str, np.ndarray]:
+    """The columns of all ranks together, sorted by `index`."""
+    columns = {name: torch.cat(parts).cpu().numpy() if parts else np.empty(0) for name, parts in rows.items()}
+    if torch.distributed.is_initialized():
+        parts: list[dict[str, np.ndarray]] = [{}] * torch.distributed.get_world_size()
+        torch.distributed.all_gather_object(parts, columns)
+        columns = {name: np.concatenate([part[name] for part in parts if len(part[name])]) for name in columns}
+    order = np.argsort(columns["index"], kind="stable")
+    return {name: column[order] for name, column in columns.items()}

@@ -1,0 +1,222 @@
+"""What each verb of `kit` does. Heavy modules are imported inside, so that help and errors come at once."""
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from challenges.registry import MODELS, find_model, find_recipe
+from common.errors import DataError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from common.challenge import Challenge
+    from common.run_directory import RunDirectory
+    from common.workflow import Request
+
+
+def list(options: argparse.Namespace) -> None:
+    from rich.table import Table
+
+    table = Table("model/recipe", "what", "target", "source", title="Recipes", title_justify="left")
+    for model, entry in MODELS.items():
+        for name, recipe in entry.recipes().items():
+            target = recipe.target
+            table.add_row(
+                f"{model}/{name}",
+                recipe.summary,
+                f"{target.metric} {target.value:g}" if target else "none",
+                target.source if target else "",
+            )
+    _console().print(table)
+
+
+def doctor(options: argparse.Namespace) -> None:
+    from common.doctor import examine
+
+    examine(_console())
+
+
+def challenge(options: argparse.Namespace) -> None:
+    entry = find_model(options.model)
+    if options.recipe is None:
+        name = entry.recipe_for_weights if options.weights else entry.recipe_for_data if options.data else "demo"
+        why = "--weights was given" if options.weights else "--data was given" if options.data else "no --data"
+    else:
+        name, why = options.recipe, "asked for"
+    overrides = (*options.overrides, *(("--weights", options.weights) if options.weights else ()))
+    request = _request(options, f"{options.model}/{name}", overrides)
+    if request is None:
+        return
+    from common.workflow import walk
+
+    console = _console()
+    console.print(f"recipe: {options.model}/{name} ({why})")
+    walk(request, console)
+
+
+def check(options: argparse.Namespace) -> None:
+    entry = find_model(options.model)
+    _require_folder(options.data)
+    from common.workflow import Request
+    from common.workflow import check as check_data
+
+    recipe = entry.recipes()[entry.recipe_for_data]
+    console = _console()
+    _, folder = check_data(Request(entry.load(), entry.recipe_for_data, recipe, Path(options.data)), console)
+    console.print(f"Manifest and quarantine list: {folder}", soft_wrap=True)
+
+
+def train(options: argparse.Namespace) -> None:
+    request = _request(options, options.recipe, options.overrides)
+    if request is None:
+        return
+    from common.workflow import train as run_training
+
+    console = _console()
+    run = run_training(request, console)
+    console.print(f"Next: kit evaluate {run.path}", soft_wrap=True)
+
+
+def lr_find(options: argparse.Namespace) -> None:
+    request = _request(options, options.recipe, options.overrides)
+    if request is None:
+        return
+    from common.workflow import sweep_lr
+
+    sweep_lr(request, _console())
+
+
+def evaluate(options: argparse.Namespace) -> None:
+    challenge, run = _open_run(options.run)
+    from common.result import result_line
+    from common.workflow import evaluate as run_evaluation
+    from common.workflow import report as write_report
+
+    console = _console()
+    result = run_evaluation(challenge, run, console, precision=options.precision, device=options.device)
+    write_report(challenge, run)
+    console.print(result_line(result), soft_wrap=True, highlight=False, markup=False)
+
+
+def predict(options: argparse.Namespace) -> None:
+    challenge, run = _open_run(options.run)
+    from common.device import select_device
+
+    output = Path(options.output) if options.output else run.path / "predictions"
+    inputs = [Path(given) for given in options.inputs]
+    challenge.predict(run, inputs, output, select_device(options.device), _console())
+
+
+def report(options: argparse.Namespace) -> None:
+    challenge, run = _open_run(options.run)
+    from common.workflow import report as write_report
+
+    _console().print(f"Report: {write_report(challenge, run)}", soft_wrap=True)
+
+
+def export(options: argparse.Namespace) -> None:
+    challenge, run = _open_run(options.run)
+    from common.deployment import export as write_graphs
+
+    write_graphs(challenge, run, _console())
+
+
+def parity(options: argparse.Namespace) -> None:
+    challenge, run = _open_run(options.run)
+    from common.deployment import chosen
+    from common.deployment import parity as compare_engines
+    from common.serving_stage import payload_folder, prove_served
+
+    console = _console()
+    compare_engines(challenge, run, console)
+    if payload_folder().is_dir():
+        prove_served(challenge, run, chosen(run, options.precision), console, limit=options.files)
+
+
+def serve(options: argparse.Namespace) -> None:
+    runs = [_open_run(given) for given in options.runs]
+    from common.serving.server import Ports
+    from common.serving_stage import serve as serve_runs
+
+    ports = Ports(http=options.http_port, grpc=options.grpc_port, metrics=options.metrics_port)
+    folder = Path(options.repository) if options.repository else None
+    serve_runs(runs, _console(), precision=options.precision, ports=ports, folder=folder)
+
+
+def client(options: argparse.Namespace) -> None:
+    from rich.table import Table
+
+    from common.serving.client import Client
+
+    with Client(options.url, options.protocol, options.timeout) as connection:
+        answers = connection.classify(options.model, options.images, top_k=options.top_k)
+    table = Table("image", *(f"{place}." for place in range(1, options.top_k + 1)))
+    for image, answer in zip(options.images, answers, strict=True):
+        table.add_row(image, *(f"{name} {score:.1%}" for name, score in answer))
+    _console().print(table)
+
+
+def load(options: argparse.Namespace) -> None:
+    from common.serving_stage import drive_load
+
+    drive_load(
+        options.url, options.protocol, options.model, [Path(image) for image in options.images], _console(),
+        concurrencies=tuple(options.concurrency), rates=tuple(options.rate), seconds=options.seconds,
+        output=Path(options.output),
+    )  # fmt: skip
+
+
+def completion(options: argparse.Namespace) -> None:
+    import shtab
+
+    from challenges.__main__ import build_parser
+
+    print(shtab.complete(build_parser(), shell=options.shell))
+
+
+def _request(options: argparse.Namespace, identifier: str, overrides: tuple[str, ...]) -> "Request | None":
+    """What to train; None after help was printed. Everything a user can get wrong is found before torch is imported."""
+    entry, name, recipe = find_recipe(identifier)
+    from common.overrides import apply_overrides, print_overrides
+
+    program = f"kit {options.verb_parser.prog.split()[-1]} {identifier}"
+    if options.help:
+        options.verb_parser.print_help()
+        print(f"\nfields of {identifier}:")
+        print_overrides(recipe, program)
+        return None
+    recipe = apply_overrides(recipe, overrides, program)
+    if options.data is not None:
+        _require_folder(options.data)
+    from common.workflow import Request
+
+    return Request(
+        entry.load(),
+        name,
+        recipe,
+        data=Path(options.data) if options.data is not None else None,
+        run=Path(options.run) if options.run else None,
+        device=options.device,
+        overrides=overrides,
+    )
+
+
+def _require_folder(given: str) -> None:
+    path = Path(given)
+    if not path.is_dir():
+        kind = "a file" if path.is_file() else "missing"
+        raise DataError(f"{path} is {kind}.", "Data is a folder.", "Check the path.")
+
+
+def _open_run(given: str) -> "tuple[Challenge[Any, Any], RunDirectory]":
+    from common.run_directory import RunDirectory
+
+    run = RunDirectory.open(Path(given))
+    return find_model(run.description()["model"]).load(), run
+
+
+def _console() -> "Console":
+    from rich.console import Console
+
+    return Console()

@@ -1,0 +1,64 @@
+"""The models there are; a challenge's heavy modules are imported only when one of its verbs runs."""
+
+import difflib
+import importlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from common.errors import RecipeError
+from common.recipe import Recipe
+
+if TYPE_CHECKING:
+    from common.challenge import Challenge
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One model: its challenge's number, its package, and the recipes that data or weights of one's own call for."""
+
+    challenge: int
+    package: str
+    summary: str
+    recipe_for_data: str
+    recipe_for_weights: str
+
+    def recipes(self) -> Mapping[str, Recipe]:
+        return importlib.import_module(f"{self.package}.recipes").RECIPES
+
+    def load(self) -> "Challenge[Any, Any]":
+        return importlib.import_module(f"{self.package}.challenge").CHALLENGE
+
+
+MODELS: Mapping[str, Entry] = {
+    "resnet50": Entry(1, "challenges.classification", "ResNet-50 v1.5 image classification", "photos", "finetune"),
+}
+
+
+def find_model(name: str) -> Entry:
+    if name not in MODELS:
+        raise _unknown("model", name, MODELS)
+    return MODELS[name]
+
+
+def find_recipe(identifier: str) -> tuple[Entry, str, Recipe]:
+    """The model, recipe name and recipe that `model/recipe` names.
+
+    Raises RecipeError with the nearest spelling.
+    """
+    model, _, name = identifier.partition("/")
+    entry = find_model(model)
+    recipes = entry.recipes()
+    if name not in recipes:
+        raise _unknown("recipe", identifier, [f"{model}/{known}" for known in recipes])
+    return entry, name, recipes[name]
+
+
+def _unknown(kind: str, given: str, known: Iterable[str]) -> RecipeError:
+    names = list(known)
+    near = difflib.get_close_matches(given, names, n=1)
+    return RecipeError(
+        f"There is no {kind} {given!r}.",
+        f"There are: {', '.join(names)}.",
+        f"Did you mean {near[0]}?" if near else "See `kit list`.",
+    )

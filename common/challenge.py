@@ -1,0 +1,136 @@
+"""What a challenge gives the command line: its recipes, its data, its task, and what to show of a run."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+import torch
+from rich.console import Console
+
+from common.distributed import World
+from common.recipe import Recipe
+from common.report.elements import Section
+from common.result import Baseline
+from common.run_directory import RunDirectory
+from common.task import DataModule, Task
+
+if TYPE_CHECKING:
+    from common.export.artefact import ArtefactSidecar
+    from common.export.runner import Arrays, Runner
+    from common.serving.client import Client
+    from common.serving.config import Engine, EngineOptions
+    from common.serving.repository import ModelRepository
+
+RecipeType = TypeVar("RecipeType", bound=Recipe)
+Data = TypeVar("Data", bound=DataModule)
+
+
+@dataclass(frozen=True)
+class CheckedData:
+    """A data folder that was looked at: its fingerprint changes whenever any of its files does."""
+
+    root: Path
+    fingerprint: str
+    summary: dict[str, object]
+
+
+class Challenge(ABC, Generic[RecipeType, Data]):
+    """One model and everything the kit's verbs need to know about it."""
+
+    model: str
+    recipe_class: type[RecipeType]
+    recipes: Mapping[str, RecipeType]
+
+    @abstractmethod
+    def demo_data(self, console: Console) -> Path:
+        """Generate the demo data, or find it generated, and return its folder."""
+
+    @abstractmethod
+    def check(self, root: Path, recipe: RecipeType, output: Path, console: Console) -> CheckedData:
+        """Scan a data folder and write what training needs into `output`; cheap when nothing changed.
+
+        Raises DataError when nothing can be learnt from the folder.
+        """
+
+    @abstractmethod
+    def open_data(
+        self,
+        recipe: RecipeType,
+        checked: Path,
+        device: torch.device,
+        world: World = World(),  # noqa: B008 (frozen)
+    ) -> Data:
+        """Batches of the data whose check was written to `checked`."""
+
+    @abstractmethod
+    def build_task(self, recipe: RecipeType, data: Data) -> Task:
+        """A freshly initialised task for this data."""
+
+    @abstractmethod
+    def load_starting_weights(self, task: Task, recipe: RecipeType, console: Console) -> None:
+        """Load the weights that a training starts from, where the recipe names any, and say which."""
+
+    @abstractmethod
+    def save_weights(self, task: Task, data: Data, recipe: RecipeType, path: Path) -> None: ...
+
+    @abstractmethod
+    def load_weights(self, task: Task, path: Path) -> None: ...
+
+    @abstractmethod
+    def comparability(self, recipe: RecipeType, data: Data) -> tuple[bool, str]:
+        """Whether this data is what the recipe's target was measured on, and why not."""
+
+    @abstractmethod
+    def baseline(self, data: Data) -> Baseline | None:
+        """The main metric of an answer that needs no learning."""
+
+    @abstractmethod
+    def primary_metric(self) -> str:
+        """The metric of a result whose recipe has no target."""
+
+    @abstractmethod
+    def keep_samples(self, run: RunDirectory, data: Data) -> None:
+        """Keep a few training samples, as the network sees them, for the report."""
+
+    @abstractmethod
+    def report_sections(self, run: RunDirectory, recipe: RecipeType) -> Sequence[Section]: ...
+
+    @abstractmethod
+    def predict(
+        self, run: RunDirectory, inputs: Sequence[Path], output: Path, device: torch.device, console: Console
+    ) -> None:
+        """Answer for files of the user's: print a table, write annotated copies to `output`."""
+
+    @abstractmethod
+    def contract(self, recipe: RecipeType, data: Data) -> tuple[dict[str, Any], tuple[str, ...]]:
+        """The preprocessing as JSON values, and the class names, that travel with an exported model."""
+
+    @abstractmethod
+    def labelled_inputs(self, data: Data, split: str, limit: int) -> "Iterator[tuple[Arrays, Arrays]]":
+        """Model inputs by name, and the labels to judge the answers by, of the first `limit` samples of a split."""
+
+    @abstractmethod
+    def engine_metric(self, runner: "Runner", inputs: "Iterable[tuple[Arrays, Arrays]]") -> float:
+        """The task's metric of an engine's answers; higher is better."""
+
+    @abstractmethod
+    def add_to_repository(
+        self,
+        repository: "ModelRepository",
+        name: str,
+        path: Path,
+        sidecar: "ArtefactSidecar",
+        engine: "Engine",
+        options: "EngineOptions",
+        recipe: RecipeType,
+    ) -> None:
+        """Add an exported model to Triton's repository, from raw input to final answer."""
+
+    @abstractmethod
+    def compare_served(self, client: "Client", run: RunDirectory, limit: int) -> dict[str, Any]:
+        """Send raw inputs to the server and hold its answers against the evaluation's.
+
+        returns: at least files, same, p50_ms, and examples for the report.
+        """

@@ -1,0 +1,233 @@
+"""From trained weights to a served model: export, proof of parity, and a repository for Triton."""
+
+import contextlib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+import torch
+from rich.console import Console
+
+from common.challenge import Challenge
+from common.errors import ServingError
+from common.export.artefact import Precision, read_sidecar, write_sidecar
+from common.export.latency import Latency, fastest, measure_latencies
+from common.export.lint import lint
+from common.export.onnx import OPSET, convert_precision, export_onnx, quantize_int8
+from common.export.parity import ParityTable, compare
+from common.export.runner import Arrays, OnnxRunner, OpenVinoRunner, Runner, TensorRtRunner, TorchRunner
+from common.export.tensorrt import build_plan
+from common.files import read_json, write_json
+from common.precision import cpu_has_bfloat16
+from common.recipe import Recipe
+from common.run_directory import RunDirectory
+from common.serving.config import Engine, EngineOptions
+from common.serving.repository import ModelRepository
+from common.task import Task
+
+CALIBRATION_SAMPLES = 256  # training samples whose ranges INT8 is calibrated on
+METRIC_SAMPLES = 2000  # validation samples, at most, whose metric every engine is measured by
+BATCHES = (1, 7)  # batch sizes compared besides the largest: one, and an odd one
+LATENCY_SECONDS = 1.0  # measured per engine
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The engine and precision that a run is served with, and why."""
+
+    engine: Engine
+    precision: Precision
+    why: str
+
+    @property
+    def label(self) -> str:
+        return f"{self.engine} {self.precision}"
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A run's weights in a task ready to answer, with its data."""
+
+    challenge: Challenge[Any, Any]
+    run: RunDirectory
+    recipe: Recipe
+    data: Any
+    task: Task
+
+    @classmethod
+    def load(cls, challenge: Challenge[Any, Any], run: RunDirectory) -> "Trained":
+        recipe = run.recipe(challenge.recipe_class)
+        if not run.weights_file.is_file():
+            raise ServingError(f"{run.path} has no trained weights.", remedy="Finish its training first.")
+        data = challenge.open_data(recipe, run.data, torch.device("cpu"))
+        task = challenge.build_task(recipe, data)
+        challenge.load_weights(task, run.weights_file)
+        return cls(challenge, run, recipe, data, task.eval())
+
+    def reference(self) -> TorchRunner:
+        return TorchRunner(self.task.inference_module(), self.task.signature())
+
+    def inputs(self, split: str, limit: int) -> Iterator[tuple[Arrays, dict[str, np.ndarray]]]:
+        """Model inputs and labels of the first samples of a split, in batches."""
+        return self.challenge.labelled_inputs(self.data, split, limit)
+
+    def metric(self, runner: Runner) -> float:
+        return self.challenge.engine_metric(runner, self.inputs("val", METRIC_SAMPLES))
+
+
+def artefact(run: RunDirectory, precision: str, kind: str = "onnx") -> Path:
+    return run.export / f"model.{precision}.{kind}"
+
+
+def export(challenge: Challenge[Any, Any], run: RunDirectory, console: Console) -> None:
+    """Write the run's ONNX graphs in every precision, and TensorRT plans where there is a GPU."""
+    stamp = run.export / "export.json"
+    if stamp.is_file() and read_json(stamp) == _stamp(run) and not _missing(run):
+        console.print("export: nothing changed since the last export.")
+        return
+    trained = Trained.load(challenge, run)
+    module, signature = trained.task.inference_module().eval(), trained.task.signature()
+    example = {name: torch.from_numpy(array) for name, array in _first(trained, signature.batch.optimum).items()}
+    preprocessing, class_names = challenge.contract(trained.recipe, trained.data)
+    metrics = read_json(run.evaluation_file)["metrics"] if run.evaluation_file.is_file() else {}
+    stamp.unlink(missing_ok=True)
+    fp32 = artefact(run, "fp32")
+    for precision in get_args(Precision):
+        path = artefact(run, precision)
+        if precision == "fp32":
+            export_onnx(module, signature, path, example=example)
+        elif precision == "int8":
+            quantize_int8(fp32, path, (arrays for arrays, _ in trained.inputs("train", CALIBRATION_SAMPLES)))
+        else:
+            convert_precision(fp32, path, precision, example=example)
+        problems = lint(path)
+        if problems:
+            raise ServingError(f"{path.name} is not fit for TensorRT: {'; '.join(problems[:3])}.")
+        write_sidecar(
+            path, precision=precision, opset=OPSET, signature=signature, preprocessing=preprocessing,
+            class_names=class_names, metrics=metrics,
+        )  # fmt: skip
+        console.print(f"export: {path} ({path.stat().st_size / 1e6:.1f} MB)", soft_wrap=True)
+        if _can_build_plans():
+            build_plan(path, artefact(run, precision, "plan"), timing_cache=run.export / "timing.cache")
+    write_json(stamp, _stamp(run))
+
+
+def parity(challenge: Challenge[Any, Any], run: RunDirectory, console: Console) -> Choice:
+    """Hold every engine against the trained module, measure their speed, and choose the one to serve.
+
+    Raises ParityError, after the table was printed and recorded, where an engine differs by more than its tolerance.
+    """
+    if run.parity_file.is_file() and read_json(run.parity_file)["stamp"] == _stamp(run):
+        console.print("parity: nothing changed since the last comparison.")
+        return Choice(**read_json(run.parity_file)["choice"])
+    trained = Trained.load(challenge, run)
+    largest = trained.task.signature().batch.maximum
+    samples = _first(trained, largest)
+    count = len(next(iter(samples.values())))
+    sizes = sorted({min(size, count) for size in (*BATCHES, largest)})
+    inputs = {size: {name: array[:size] for name, array in samples.items()} for size in sizes}
+    with contextlib.ExitStack() as stack:
+        runners = [stack.enter_context(runner) for runner in engines(run)]
+        table = compare(
+            trained.reference(), runners, inputs, metric=trained.metric,
+            metric_samples=min(METRIC_SAMPLES, trained.data.num_validation),
+        )  # fmt: skip
+        latencies = measure_latencies(runners, inputs[sizes[0]], seconds=LATENCY_SECONDS)
+    table.print(console)
+    choice = _choose(table, latencies)
+    table.write_record(run.parity_file)
+    write_json(
+        run.parity_file,
+        {
+            **read_json(run.parity_file),
+            "latency_batch_1": {label: asdict(latency) for label, latency in latencies.items()},
+            "choice": asdict(choice) if choice else None,
+            "stamp": _stamp(run) if table.passed else None,
+        },
+    )
+    table.require()
+    assert choice is not None, "a table that passed has a passing engine"
+    console.print(f"parity: serving {choice.label}: {choice.why}", soft_wrap=True)
+    return choice
+
+
+def engines(run: RunDirectory) -> Iterable[Runner]:
+    """Every engine that this machine has for the run's artefacts, checked against their checksums."""
+    for precision in get_args(Precision):
+        read_sidecar(artefact(run, precision))
+    yield OnnxRunner(artefact(run, "fp32"))
+    yield OnnxRunner(artefact(run, "int8"), precision="int8")
+    yield OpenVinoRunner(artefact(run, "fp32"))
+    yield OpenVinoRunner(artefact(run, "fp16"), precision="fp16")
+    if cpu_has_bfloat16():
+        yield OpenVinoRunner(artefact(run, "bf16"), precision="bf16")
+    yield OpenVinoRunner(artefact(run, "int8"), precision="int8")
+    if _can_build_plans():
+        yield from (TensorRtRunner(artefact(run, precision, "plan")) for precision in get_args(Precision))
+
+
+def write_repository(
+    challenge: Challenge[Any, Any], run: RunDirectory, choice: Choice, repository: ModelRepository, name: str
+) -> None:
+    """Add the run's model to a repository, with its preprocessing, labels and limits."""
+    recipe = run.recipe(challenge.recipe_class)
+    path = artefact(run, choice.precision, "plan" if choice.engine == "tensorrt" else "onnx")
+    options = EngineOptions(bfloat16=choice.precision == "bf16")
+    challenge.add_to_repository(repository, name, path, read_sidecar(path), choice.engine, options, recipe)
+
+
+def chosen(run: RunDirectory, precision: str) -> Choice:
+    """What to serve: the fastest engine that passed, or the fastest that passed in one precision.
+
+    Raises ServingError where parity was not proven, or not in that precision.
+    """
+    if not run.parity_file.is_file() or read_json(run.parity_file)["stamp"] is None:
+        raise ServingError(
+            f"{run.path} has no export that was proven equal to the trained model.", remedy=f"kit parity {run.path}"
+        )
+    record = read_json(run.parity_file)
+    if precision == "auto":
+        return Choice(**record["choice"])
+    speeds = {
+        label: latency["p50_ms"] for label, latency in record["latency_batch_1"].items() if label.endswith(precision)
+    }
+    if not speeds:
+        raise ServingError(
+            f"{run.path} has no engine in {precision} on this machine.",
+            f"There are: {', '.join(record['latency_batch_1'])}.",
+        )
+    engine, found = min(speeds, key=lambda label: speeds[label]).split()
+    return Choice(engine, found, f"the fastest in {precision}")  # type: ignore[arg-type]
+
+
+def _choose(table: ParityTable, latencies: dict[str, Latency]) -> Choice | None:
+    label = fastest(latencies, table.passing())
+    if label is None:
+        return None
+    engine, precision = label.split()
+    return Choice(engine, precision, f"{latencies[label].p50_ms:.1f} ms for one sample, the fastest within tolerance")  # type: ignore[arg-type]
+
+
+def _first(trained: Trained, count: int) -> Arrays:
+    """The model inputs of the first `count` validation samples."""
+    parts = [arrays for arrays, _ in trained.inputs("val", count)]
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def _missing(run: RunDirectory) -> Sequence[Path]:
+    return [path for precision in get_args(Precision) if not (path := artefact(run, precision)).is_file()]
+
+
+def _stamp(run: RunDirectory) -> dict[str, Any]:
+    """What the exported files depend on."""
+    facts = run.weights_file.stat()
+    return {"weights": [facts.st_size, facts.st_mtime_ns]}
+
+
+def _can_build_plans() -> bool:
+    import importlib.util
+
+    return torch.cuda.is_available() and importlib.util.find_spec("tensorrt") is not None

@@ -1,0 +1,142 @@
+"""What would stop TensorRT from reading a graph, found without TensorRT."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from common.export.quiet import scratch_folder
+
+OPSETS = range(9, 25)
+"""The opsets TensorRT 10.15 reads (onnx-tensorrt, docs/operators.md at TensorRT 10.15)."""
+
+OPERATORS = frozenset(
+    """
+    Abs Acos Acosh Add And ArgMax ArgMin Asin Asinh Atan Atanh Attention AveragePool BatchNormalization BlackmanWindow
+    Cast CastLike Ceil Celu Clip Concat Constant ConstantOfShape Conv ConvTranspose Cos Cosh CumSum DeformConv
+    DepthToSpace DequantizeLinear Div Dropout Einsum Elu Equal Erf Exp Expand EyeLike Flatten Floor GRU Gather
+    GatherElements GatherND Gelu Gemm GlobalAveragePool GlobalLpPool GlobalMaxPool Greater GreaterOrEqual GridSample
+    GroupNormalization HammingWindow HannWindow HardSigmoid HardSwish Hardmax Identity If ImageScaler
+    InstanceNormalization IsInf IsNaN LRN LSTM LayerNormalization LeakyRelu Less LessOrEqual Log LogSoftmax Loop
+    LpNormalization LpPool MatMul Max MaxPool Mean MeanVarianceNormalization Min Mish Mod Mul Neg NonMaxSuppression
+    NonZero Not OneHot Or PRelu Pad ParametricSoftplus Pow QuantizeLinear RMSNormalization RNN RandomNormal
+    RandomNormalLike RandomUniform RandomUniformLike Range Reciprocal ReduceL1 ReduceL2 ReduceLogSum ReduceLogSumExp
+    ReduceMax ReduceMean ReduceMin ReduceProd ReduceSum ReduceSumSquare Relu Reshape Resize ReverseSequence RoiAlign
+    RotaryEmbedding Round STFT ScaledTanh Scan Scatter ScatterElements ScatterND Selu Shape Shrink Sigmoid Sign Sin
+    Sinh Size Slice Softmax Softplus Softsign SpaceToDepth Split Sqrt Squeeze Sub Sum Tan Tanh TensorScatter
+    ThresholdedRelu Tile TopK Transpose Trilu Unsqueeze Upsample Where Xor
+    """.split()  # noqa: SIM905, a list would take a page
+)
+"""What TensorRT's ONNX parser reads of the default domain (the same table)."""
+
+LARGEST_TOP_K = 3840  # the same table: TopK's K must be less
+POLYGRAPHY_SECONDS = 300
+
+
+def lint(path: Path) -> list[str]:
+    """Problems of the graph at `path`, one sentence each; empty for a sound one.
+
+    Asks ONNX's checker, the table of operators TensorRT reads, and polygraphy's lint, which runs every node on ONNX
+    Runtime; the last is left out for graphs with bfloat16, which it cannot represent.
+    """
+    import onnx
+
+    try:
+        graph = onnx.load(path)
+        onnx.checker.check_model(graph, full_check=True)
+    except Exception as error:  # the checker, protobuf and shape inference raise families of their own
+        return [f"not a sound ONNX graph: {str(error).strip().splitlines()[0]}"]
+    problems = [*_unsupported(graph), *_restricted(graph)]
+    if not _has_bfloat16(graph):
+        problems += _polygraphy(path)
+    return problems
+
+
+def operators(path: Path) -> dict[str, int]:
+    """How often each operator occurs in the graph at `path`, by name."""
+    import onnx
+
+    counts: dict[str, int] = {}
+    for node in onnx.load(path, load_external_data=False).graph.node:
+        counts[node.op_type] = counts.get(node.op_type, 0) + 1
+    return dict(sorted(counts.items()))
+
+
+def _unsupported(graph: Any) -> list[str]:
+    problems = []
+    for domain in graph.opset_import:
+        if domain.domain in ("", "ai.onnx") and domain.version not in OPSETS:
+            problems.append(f"opset {domain.version}: TensorRT reads {OPSETS.start} to {OPSETS.stop - 1}")
+    for node in _all_nodes(graph.graph):
+        if node.domain not in ("", "ai.onnx"):
+            problems.append(f"node {node.name}: {node.domain}.{node.op_type} is not a standard operator")
+        elif node.op_type not in OPERATORS:
+            problems.append(f"node {node.name}: TensorRT does not read {node.op_type}")
+    return problems
+
+
+def _restricted(graph: Any) -> list[str]:
+    """Restrictions of the table beyond names: zero points must be zero, K of TopK small, pooling gives no indices."""
+    from onnx import numpy_helper
+
+    constants = {value.name: value for value in graph.graph.initializer}
+    problems = []
+    for node in graph.graph.node:
+        if node.op_type in ("QuantizeLinear", "DequantizeLinear") and len(node.input) > 2 and node.input[2]:
+            point = constants.get(node.input[2])
+            if point is None or numpy_helper.to_array(point).any():
+                problems.append(f"node {node.name}: the zero point of {node.op_type} must be zero")
+        if node.op_type == "TopK" and node.input[1] in constants:
+            count = int(numpy_helper.to_array(constants[node.input[1]]).ravel()[0])
+            if count >= LARGEST_TOP_K:
+                problems.append(f"node {node.name}: TopK with K = {count}, TensorRT takes less than {LARGEST_TOP_K}")
+        if node.op_type == "MaxPool" and len(node.output) > 1:
+            problems.append(f"node {node.name}: TensorRT's MaxPool gives no indices")
+    return problems
+
+
+def _all_nodes(graph: Any) -> list[Any]:
+    nodes = []
+    for node in graph.node:
+        nodes.append(node)
+        for attribute in node.attribute:
+            if attribute.HasField("g"):
+                nodes += _all_nodes(attribute.g)
+    return nodes
+
+
+def _has_bfloat16(graph: Any) -> bool:
+    from onnx import TensorProto
+
+    half = TensorProto.BFLOAT16
+    typed = any(value.type.tensor_type.elem_type == half for value in graph.graph.value_info)
+    return typed or any(value.data_type == half for value in graph.graph.initializer)
+
+
+def _polygraphy(path: Path) -> list[str]:
+    """What `polygraphy check lint` finds, run in a process of its own and in a temporary folder."""
+    with scratch_folder() as folder:
+        report = folder / "lint.json"
+        command = [
+            sys.executable,
+            "-W",
+            "ignore",
+            "-c",
+            "from polygraphy.tools import main; main()",
+            "check",
+            "lint",
+            "--silent",
+        ]
+        finished = subprocess.run(
+            [*command, str(path.resolve()), "-o", str(report)],
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            timeout=POLYGRAPHY_SECONDS,
+            check=False,
+        )
+        if not report.exists():
+            return [f"polygraphy could not judge the graph: {(finished.stderr or finished.stdout).strip()[-200:]}"]
+        entries = json.loads(report.read_text())["lint_entries"]
+    return [f"polygraphy: {entry['message'].strip()}" for entry in entries if entry["level"] != "warning"]

@@ -1,0 +1,247 @@
+"""Whether every engine answers as the trained module does: numbers, decisions and the task's own metric."""
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from common.errors import ParityError
+from common.export.runner import Arrays, Runner
+from common.files import write_json
+
+Agreement = Callable[[Arrays, Arrays], np.ndarray]
+"""(reference outputs, candidate outputs) -> one bool per sample: the same decision."""
+Metric = Callable[[Runner], float]
+"""The task's metric over the validation set, computed through a runner; higher is better."""
+
+
+@dataclass(frozen=True)
+class Tolerance:
+    """What one precision may differ by.
+
+    absolute:     of any output value, in its own unit; None where only the relative error counts.
+    relative:     of any output value, as a fraction of the reference outputs' range over all inputs.
+    disagreement: fraction of samples with another decision, rounded up to whole samples.
+    metric_loss:  fraction of the reference metric, and never less than one sample's worth.
+    """
+
+    absolute: float | None
+    relative: float
+    disagreement: float
+    metric_loss: float
+
+    def describe(self) -> str:
+        return f"{self.absolute:g}" if self.absolute is not None else f"{self.relative:.0%} of range"
+
+
+@dataclass(frozen=True)
+class Tolerances:
+    """Per precision. Seen on ResNet-50 against float32, trained and with random weights (which amplify errors most):
+
+    relative errors of 1e-5 in fp32, 0.0001 to 0.009 in fp16, 0.002 to 0.06 in bf16, 0.03 to 0.10 in INT8.
+    """
+
+    fp32: Tolerance = Tolerance(absolute=1e-3, relative=1e-3, disagreement=0.0, metric_loss=0.0)
+    fp16: Tolerance = Tolerance(absolute=None, relative=0.02, disagreement=0.005, metric_loss=0.005)
+    bf16: Tolerance = Tolerance(absolute=None, relative=0.10, disagreement=0.005, metric_loss=0.01)
+    int8: Tolerance = Tolerance(absolute=None, relative=0.20, disagreement=0.02, metric_loss=0.01)
+
+    def of(self, precision: str) -> Tolerance:
+        return {"fp32": self.fp32, "fp16": self.fp16, "bf16": self.bf16, "int8": self.int8}[precision]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ParityRow:
+    """One engine at one batch size.
+
+    relative_error: fraction of the reference outputs' range over all inputs.
+    metric:         None where the task's metric was not measured.
+    """
+
+    engine: str
+    precision: str
+    batch: int
+    absolute_error: float
+    relative_error: float
+    agreement: float
+    metric: float | None
+    metric_delta: float | None
+    tolerance: str
+    failures: tuple[str, ...]
+
+    @property
+    def label(self) -> str:
+        return f"{self.engine} {self.precision}"
+
+    @property
+    def passed(self) -> bool:
+        return not self.failures
+
+
+@dataclass(frozen=True)
+class ParityTable:
+    """Every engine at every batch size, against the reference."""
+
+    reference: str
+    reference_metric: float | None
+    rows: tuple[ParityRow, ...]
+
+    @property
+    def passed(self) -> bool:
+        return all(row.passed for row in self.rows)
+
+    def passing(self) -> list[str]:
+        """Labels of the engines that passed at every batch size."""
+        labels = dict.fromkeys(row.label for row in self.rows)
+        return [label for label in labels if all(row.passed for row in self.rows if row.label == label)]
+
+    def require(self) -> None:
+        """Raise ParityError, naming every failed row, unless all passed."""
+        failed = [f"{row.label}, batch {row.batch}: {'; '.join(row.failures)}" for row in self.rows if not row.passed]
+        if failed:
+            raise ParityError(
+                f"{len(failed)} of {len(self.rows)} comparisons with {self.reference} failed:\n  "
+                + "\n  ".join(failed),
+                "an exported model is served only where it answers as the trained one does",
+                "leave out that precision, or for INT8 calibrate on more of your own data",
+            )
+
+    def write_record(self, path: Path) -> None:
+        rows = [{**asdict(row), "failures": list(row.failures), "passed": row.passed} for row in self.rows]
+        record = {"reference": self.reference, "reference_metric": self.reference_metric, "passed": self.passed}
+        write_json(path, {**record, "rows": [_finite(row) for row in rows]})
+
+    def print(self, console: Console) -> None:
+        table = Table(title=f"Parity with {self.reference}")
+        for column in ("engine", "precision"):
+            table.add_column(column)
+        for column in ("batch", "worst error", "of range", "same answer", "metric", "delta", "allowed"):
+            table.add_column(column, justify="right")
+        table.add_column("")
+        for row in self.rows:
+            table.add_row(
+                row.engine,
+                row.precision,
+                str(row.batch),
+                f"{row.absolute_error:.2g}",
+                f"{row.relative_error:.2%}",
+                f"{row.agreement:.1%}",
+                "" if row.metric is None else f"{row.metric:.4f}",
+                "" if row.metric_delta is None else f"{row.metric_delta:+.4f}",
+                row.tolerance,
+                "[green]passed[/]" if row.passed else "[red]failed[/]",
+            )
+        console.print(table)
+
+
+def same_argmax(reference: Arrays, candidate: Arrays) -> np.ndarray:
+    """Per sample: whether the first output's largest entry is the same one."""
+    name = next(iter(reference))
+    return np.asarray(reference[name].argmax(1) == candidate[name].argmax(1))
+
+
+def compare(
+    reference: Runner,
+    candidates: Iterable[Runner],
+    inputs: Mapping[int, Arrays],
+    *,
+    metric: Metric | None = None,
+    metric_samples: int | None = None,
+    agreement: Agreement = same_argmax,
+    tolerances: Tolerances | None = None,
+) -> ParityTable:
+    """Run every candidate on `inputs` (batch size -> arrays by name) and on the task's metric; nothing is raised.
+
+    metric_samples: size of the validation set, so that a loss of one sample is never held against a reduced precision.
+    """
+    tolerances = tolerances or Tolerances()
+    expected = {batch: reference(arrays) for batch, arrays in inputs.items()}
+    ranges = _ranges(expected.values())
+    baseline = metric(reference) if metric else None
+    rows = []
+    for runner in candidates:
+        allowed = tolerances.of(runner.precision)
+        score = metric(runner) if metric else None
+        metric_failure = _metric_failure(baseline, score, allowed, metric_samples)
+        for batch, arrays in inputs.items():
+            answers = runner(arrays)
+            absolute, relative = _errors(expected[batch], answers, ranges)
+            same = agreement(expected[batch], answers)
+            failures = [*_number_failures(absolute, relative, allowed), *_agreement_failure(same, allowed)]
+            rows.append(
+                ParityRow(
+                    engine=runner.name,
+                    precision=runner.precision,
+                    batch=batch,
+                    absolute_error=absolute,
+                    relative_error=relative,
+                    agreement=float(same.mean()),
+                    metric=score,
+                    metric_delta=None if score is None or baseline is None else score - baseline,
+                    tolerance=allowed.describe(),
+                    failures=(*failures, *metric_failure),
+                )
+            )
+    return ParityTable(reference.label, baseline, tuple(rows))
+
+
+def _ranges(expected: Iterable[Arrays]) -> dict[str, float]:
+    """Largest minus smallest value of each float output over all inputs; other outputs must be equal."""
+    collected: dict[str, list[np.ndarray]] = {}
+    for outputs in expected:
+        for name, values in outputs.items():
+            collected.setdefault(name, []).append(values.ravel())
+    return {
+        name: float(np.ptp(np.concatenate(parts).astype(np.float64))) or 1.0
+        for name, parts in collected.items()
+        if np.issubdtype(parts[0].dtype, np.floating)
+    }
+
+
+def _errors(expected: Arrays, answers: Arrays, ranges: Mapping[str, float]) -> tuple[float, float]:
+    """The worst absolute and relative error over all float outputs; infinite for a wrong shape or no number."""
+    absolute = relative = 0.0
+    for name, span in ranges.items():
+        ours = answers.get(name)
+        if ours is None or ours.shape != expected[name].shape or not np.isfinite(ours).all():
+            return math.inf, math.inf
+        worst = float(np.abs(ours.astype(np.float64) - expected[name]).max(initial=0.0))
+        absolute, relative = max(absolute, worst), max(relative, worst / span)
+    return absolute, relative
+
+
+def _number_failures(absolute: float, relative: float, allowed: Tolerance) -> list[str]:
+    if allowed.absolute is not None:
+        return [] if absolute <= allowed.absolute else [f"error {absolute:.3g}, allowed {allowed.absolute:g}"]
+    if relative <= allowed.relative:
+        return []
+    return [f"error {relative:.1%} of the outputs' range, allowed {allowed.relative:.0%}"]
+
+
+def _agreement_failure(same: np.ndarray, allowed: Tolerance) -> list[str]:
+    different = int((~same).sum())
+    limit = math.ceil(allowed.disagreement * len(same))
+    return [] if different <= limit else [f"{different} of {len(same)} answers differ, allowed {limit}"]
+
+
+def _metric_failure(
+    baseline: float | None, score: float | None, allowed: Tolerance, samples: int | None
+) -> tuple[str, ...]:
+    if baseline is None or score is None:
+        return ()
+    one_sample = 1 / samples if samples and allowed.metric_loss else 0.0
+    limit = max(allowed.metric_loss * abs(baseline), one_sample)
+    loss = baseline - score
+    if loss <= limit + 1e-9:  # rounding of means
+        return ()
+    return (f"the metric fell by {loss:.4f} from {baseline:.4f}, allowed {limit:.4f}",)
+
+
+def _finite(row: dict[str, Any]) -> dict[str, Any]:
+    """JSON has no infinity: such values become null."""
+    return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()}

@@ -1,0 +1,149 @@
+"""TensorRT plans from typed ONNX graphs: the same path on TensorRT 10 and 11, on the GPU that will run them."""
+
+from pathlib import Path
+from typing import Any
+
+from common.errors import DeviceError, KitError, ServingError
+from common.export.artefact import ArtefactSidecar, read_sidecar, write_sidecar
+from common.export.signature import Signature
+from common.files import atomic_writer
+
+WORKSPACE_GIB = 4.0
+REBUILD = "build the plan on this machine: kit export RUN"
+
+
+def load_tensorrt() -> Any:
+    """The tensorrt package; DeviceError with the remedy where it is missing."""
+    try:
+        import tensorrt
+    except ImportError as error:
+        raise DeviceError(
+            f"TensorRT cannot be imported ({error})",
+            "plans are built and run by TensorRT 10.13 or later on an NVIDIA GPU",
+            "pip install 'challenge-kit[gpu]', or use the NGC image: make container1",
+        ) from error
+    return tensorrt
+
+
+def gpu_identity() -> dict[str, str]:
+    """Name and compute capability of the current CUDA device; DeviceError where there is none."""
+    import torch
+
+    if not torch.cuda.is_available():
+        raise DeviceError(
+            "no CUDA device is usable", "a TensorRT plan needs the GPU it is built for", "see: kit doctor"
+        )
+    major, minor = torch.cuda.get_device_capability()
+    return {"gpu": torch.cuda.get_device_name(), "compute_capability": f"{major}.{minor}"}
+
+
+def build_plan(
+    onnx_path: Path, plan: Path, *, timing_cache: Path | None = None, workspace_gib: float = WORKSPACE_GIB
+) -> ArtefactSidecar:
+    """Build `plan` from the typed graph at `onnx_path` and describe it in a sidecar, which is returned.
+
+    The graph's own sidecar gives precision, signature and batch range. timing_cache: a file read and extended, which
+    makes the next build of a similar graph faster.
+    Raises DeviceError without TensorRT or a GPU, KitError where TensorRT does not accept the graph.
+    """
+    trt = load_tensorrt()
+    device = gpu_identity()
+    source = read_sidecar(onnx_path)
+    logger = trt.Logger(trt.Logger.ERROR)
+    builder = trt.Builder(logger)
+    # Strong typing is a choice in TensorRT 10 and the only way in 11, which ignores the flag.
+    network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
+    parser = trt.OnnxParser(network, logger)
+    if not parser.parse(onnx_path.read_bytes()):
+        reasons = [_reason(parser.get_error(index)) for index in range(parser.num_errors)]
+        raise KitError(f"TensorRT {trt.__version__} does not read {onnx_path}", "; ".join(reasons[:3]))
+    config = builder.create_builder_config()
+    config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, int(workspace_gib * 2**30))
+    if source.precision == "fp32":
+        config.clear_flag(trt.BuilderFlag.TF32)  # float32 means 23 bits of mantissa here, not TF32's 10
+    config.add_optimization_profile(_profile(builder, source.signature))
+    cache = _timing_cache(config, timing_cache)
+    serialized = builder.build_serialized_network(network, config)
+    if serialized is None:
+        raise KitError(
+            f"TensorRT {trt.__version__} built no plan from {onnx_path}",
+            f"the workspace was {workspace_gib} GiB",
+            "TensorRT's own message above tells why",
+        )
+    if timing_cache is not None:
+        _write_bytes(timing_cache, cache.serialize())
+    _write_bytes(plan, serialized)
+    return write_sidecar(
+        plan,
+        precision=source.precision,
+        opset=source.opset,
+        signature=source.signature,
+        preprocessing=source.preprocessing,
+        class_names=source.class_names,
+        metrics=source.metrics,
+        target={**device, "tensorrt": trt.__version__, "onnx_sha256": source.sha256},
+    )
+
+
+def check_plan(plan: Path) -> ArtefactSidecar:
+    """Hold a plan's record against this machine; returns the record.
+
+    Raises ServingError where GPU, compute capability or TensorRT differ from those the plan was built with.
+    """
+    sidecar = read_sidecar(plan)
+    here = {**gpu_identity(), "tensorrt": load_tensorrt().__version__}
+    different = [name for name in here if sidecar.target.get(name) != here[name]]
+    if different:
+        raise ServingError(
+            f"{plan} was built for " + ", ".join(f"{name} {sidecar.target.get(name, 'unknown')}" for name in different),
+            "this machine has " + ", ".join(f"{name} {here[name]}" for name in different),
+            REBUILD,
+        )
+    return sidecar
+
+
+def load_engine(plan: Path) -> Any:
+    """The engine in `plan`, ready for execution contexts; ServingError where TensorRT refuses it."""
+    trt = load_tensorrt()
+    runtime = trt.Runtime(trt.Logger(trt.Logger.ERROR))
+    engine = runtime.deserialize_cuda_engine(plan.read_bytes())
+    if engine is None:
+        raise ServingError(f"TensorRT {trt.__version__} cannot load {plan}", remedy=REBUILD)
+    return engine
+
+
+def _profile(builder: Any, signature: Signature) -> Any:
+    """One optimisation profile over the signature's batch range."""
+    profile = builder.create_optimization_profile()
+    batch = signature.batch
+    for spec in signature.inputs:
+        if any(isinstance(size, str) for size in spec.shape):
+            raise KitError(
+                f"{spec.name} has free dimensions {spec.shape}",
+                "a plan is built for a range of batch sizes alone",
+                "fix the sizes in the task's signature",
+            )
+        smallest, usual, largest = ((size, *spec.shape) for size in (batch.minimum, batch.optimum, batch.maximum))
+        profile.set_shape(spec.name, smallest, usual, largest)
+    return profile
+
+
+def _timing_cache(config: Any, path: Path | None) -> Any:
+    """Give `config` the kernels' timings of earlier builds; an unusable file counts as none."""
+    if path is None:
+        return None
+    known = path.read_bytes() if path.is_file() else b""
+    cache = config.create_timing_cache(known)
+    if not config.set_timing_cache(cache, ignore_mismatch=False):  # of another GPU or TensorRT
+        cache = config.create_timing_cache(b"")
+        config.set_timing_cache(cache, ignore_mismatch=False)
+    return cache
+
+
+def _reason(error: Any) -> str:
+    return f"node {error.node_name()} ({error.node_operator()}): {error.desc()}"
+
+
+def _write_bytes(path: Path, content: Any) -> None:
+    with atomic_writer(path) as stream:
+        stream.write(memoryview(content))

@@ -1,0 +1,1 @@
+"""DALI on the CPU as a Triton backend."""

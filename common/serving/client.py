@@ -1,0 +1,180 @@
+"""A typed client of Triton over HTTP or gRPC: arrays or image files in, arrays or class names out, errors in words."""
+
+import random
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import tritonclient.grpc
+import tritonclient.http
+from tritonclient.utils import np_to_triton_dtype, triton_to_np_dtype
+
+from common.errors import ServingError
+from common.serving.example import example_image
+from common.serving.problems import InvalidRequestError, OverloadedError, ServerDownError, explain
+
+Protocol = Literal["http", "grpc"]
+FIRST_PAUSE = 0.1
+"""Seconds before the first repetition; doubled for each further one, and scattered so that clients spread out."""
+
+
+class Client:
+    """One connection to one server; not to be shared between threads.
+
+    url:     host:port without a scheme.
+    timeout: seconds for one attempt.
+    retries: repetitions after a refused connection or an overloaded server; nothing else is ever repeated.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        protocol: Protocol = "http",
+        timeout: float = 30.0,
+        retries: int = 3,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        self.url, self.protocol, self.timeout, self.retries = url, protocol, timeout, retries
+        self.headers = dict(headers or {})
+        self._outputs: dict[str, str] = {}
+        self._api: Any = tritonclient.http if protocol == "http" else tritonclient.grpc
+        if protocol == "http":
+            self._connection = self._api.InferenceServerClient(
+                url, connection_timeout=min(timeout, 5.0), network_timeout=timeout
+            )
+            self._limits: dict[str, float] = {}
+        else:
+            self._connection = self._api.InferenceServerClient(url)
+            self._limits = {"client_timeout": timeout}
+
+    def infer(self, model: str, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """All outputs of one batch; every array is (batch, ...)."""
+        return self._infer(model, inputs, [])
+
+    def classify(
+        self, model: str, images: Sequence[Path | str | bytes], top_k: int = 5, batch: int = 8
+    ) -> list[list[tuple[str, float]]]:
+        """The `top_k` best class names and scores of each image, best first.
+
+        images: files or their bytes; `batch` of them travel in one request, padded to the longest.
+        """
+        encoded = [_image_bytes(image) for image in images]
+        answers = []
+        for start in range(0, len(encoded), batch):
+            output = self._first_output(model)
+            wanted = [self._api.InferRequestedOutput(output, class_count=top_k)]
+            rows = self._infer(model, {"encoded": padded(encoded[start : start + batch])}, wanted)[output]
+            answers += [[_name_and_score(entry) for entry in row] for row in rows.reshape(-1, rows.shape[-1])]
+        return answers
+
+    def ready(self, model: str) -> bool:
+        """Whether the model answers a real inference, on a small picture or on zeros."""
+        try:
+            self.infer(model, self.example_inputs(model))
+        except ServingError:
+            return False
+        return True
+
+    def example_inputs(self, model: str) -> dict[str, np.ndarray]:
+        """A batch of one that fits the model's metadata; free dimensions get the size 1."""
+        inputs = {}
+        for tensor in self.metadata(model)["inputs"]:
+            shape = [max(1, int(size)) for size in tensor["shape"]]
+            if tensor["name"] == "encoded" and tensor["datatype"] == "UINT8":
+                inputs["encoded"] = padded([example_image()])
+            else:
+                inputs[tensor["name"]] = np.zeros(shape, triton_to_np_dtype(tensor["datatype"]))
+        return inputs
+
+    def metadata(self, model: str) -> dict[str, Any]:
+        """Names, types and shapes of the model's tensors, and its versions."""
+        return self._ask(
+            model, lambda: self._connection.get_model_metadata(model, headers=self.headers, **self._json())
+        )
+
+    def statistics(self, model: str) -> dict[str, Any]:
+        """Counts and accumulated nanoseconds per model version; an ensemble's parts have their own. Needs the key."""
+        answer = self._ask(
+            model, lambda: self._connection.get_inference_statistics(model, headers=self.headers, **self._json())
+        )
+        return answer["model_stats"][0]
+
+    def close(self) -> None:
+        self._connection.close()
+
+    def __enter__(self) -> "Client":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _json(self) -> dict[str, Any]:
+        return {} if self.protocol == "http" else {"as_json": True, **self._limits}
+
+    def _first_output(self, model: str) -> str:
+        if model not in self._outputs:
+            self._outputs[model] = self.metadata(model)["outputs"][0]["name"]
+        return self._outputs[model]
+
+    def _infer(self, model: str, inputs: Mapping[str, np.ndarray], wanted: list[Any]) -> dict[str, np.ndarray]:
+        tensors = []
+        for name, array in inputs.items():
+            datatype = np_to_triton_dtype(array.dtype)
+            if datatype is None:
+                raise InvalidRequestError(f"The input {name} is {array.dtype}, which Triton does not know.")
+            tensor = self._api.InferInput(name, list(array.shape), datatype)
+            tensor.set_data_from_numpy(array)
+            tensors.append(tensor)
+        result = self._ask(
+            model,
+            lambda: self._connection.infer(
+                model, tensors, outputs=wanted or None, headers=self.headers, **self._limits
+            ),
+        )
+        return {name: result.as_numpy(name) for name in _output_names(result)}
+
+    def _ask(self, model: str, call: Callable[[], Any]) -> Any:
+        """One call, repeated with growing pauses while the server is down or overloaded."""
+        for attempt in range(self.retries + 1):
+            try:
+                return call()
+            except Exception as error:
+                problem = explain(error, model, self.url, self.timeout)
+                if attempt == self.retries or not isinstance(problem, ServerDownError | OverloadedError):
+                    raise problem from error
+                time.sleep(FIRST_PAUSE * 2**attempt * random.uniform(0.5, 1.5))
+        raise AssertionError("the last attempt returns or raises")
+
+
+def padded(encoded: Sequence[bytes]) -> np.ndarray:
+    """Files as one array (batch, bytes) of uint8, the shorter ones followed by zeros, which decoders skip."""
+    if not encoded or not all(encoded):
+        raise InvalidRequestError("An image is empty." if encoded else "There is no image to send.")
+    batch = np.zeros((len(encoded), max(map(len, encoded))), np.uint8)
+    for row, data in zip(batch, encoded, strict=True):
+        row[: len(data)] = np.frombuffer(data, np.uint8)
+    return batch
+
+
+def _output_names(result: Any) -> list[str]:
+    response = result.get_response()
+    if isinstance(response, dict):
+        return [output["name"] for output in response.get("outputs", [])]
+    return [output.name for output in response.outputs]
+
+
+def _image_bytes(image: Path | str | bytes) -> bytes:
+    if isinstance(image, bytes):
+        return image
+    try:
+        return Path(image).read_bytes()
+    except OSError as error:
+        raise InvalidRequestError(f"{image} cannot be read: {error.strerror}.") from None
+
+
+def _name_and_score(entry: bytes) -> tuple[str, float]:
+    """Triton writes `score:index:name`; the name may hold colons, and is missing where a model has no labels."""
+    score, index, *name = entry.decode().split(":", 2)
+    return (name[0] if name else index), float(score)

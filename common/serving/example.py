@@ -1,0 +1,14 @@
+"""A small picture made of nothing but the standard library: for warm-up, readiness and load."""
+
+import struct
+import zlib
+
+
+def example_image(width: int = 64, height: int = 64) -> bytes:
+    """A grey ramp as a PNG file."""
+    rows = b"".join(b"\0" + bytes((x * 255 // width + y) % 256 for x in range(width)) for y in range(height))
+    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(rows)), (b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body)) for kind, body in chunks
+    )

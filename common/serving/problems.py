@@ -1,0 +1,81 @@
+"""What can go wrong between a client and Triton, told alike for HTTP and gRPC."""
+
+from tritonclient.utils import InferenceServerException
+
+from common.errors import ServingError
+
+LATER = "Send fewer requests at a time, try later, or allow more time."
+PARSER_WORDS = ("failed to parse the request", "unable to parse", "unable to set", "unsupported compression")
+"""Triton answers a request whose JSON it cannot read with 500 or 501, although the fault is the sender's."""
+START = "Start it with: kit serve RUN"
+
+
+class InvalidRequestError(ServingError):
+    """The server refused what was sent; sending it again changes nothing."""
+
+
+class UnknownModelError(ServingError):
+    """The server has no such model."""
+
+
+class ForbiddenError(ServingError):
+    """The call needs the administrator's key."""
+
+
+class OverloadedError(ServingError):
+    """The queue is full or the wait was too long; later it may work."""
+
+
+class ServerDownError(ServingError):
+    """Nobody answers at the address."""
+
+
+class RequestTimeoutError(ServingError):
+    """The answer did not come in time; whether the server worked is unknown."""
+
+
+class ServerFaultError(ServingError):
+    """The server failed over a request it had accepted."""
+
+
+def explain(error: Exception, model: str, url: str, timeout: float) -> ServingError:
+    """The kit's error for whatever tritonclient or the network raised."""
+    if isinstance(error, ServingError):
+        return error
+    text = _message(error)
+    if isinstance(error, InferenceServerException):
+        status = str(error.status() or "")
+        return _explain_status(status.removeprefix("StatusCode."), text, model, url, timeout)
+    if isinstance(error, TimeoutError):
+        return RequestTimeoutError(f"No answer from {url} within {timeout:g} s.", remedy=LATER)
+    if isinstance(error, OSError):
+        return ServerDownError(f"No server answers at {url}: {text}", remedy=START)
+    return ServerFaultError(f"{url} did not give a proper answer: {text}")
+
+
+def _explain_status(status: str, text: str, model: str, url: str, timeout: float) -> ServingError:
+    """Status is HTTP's number or gRPC's name; the words decide first, since both know fewer kinds than Triton has."""
+    lowered = text.lower()
+
+    def says(*phrases: str) -> bool:
+        return any(phrase in lowered for phrase in phrases)
+
+    if says("unknown model") or status in ("404", "NOT_FOUND"):
+        return UnknownModelError(f"The server at {url} has no model {model}: {text}", remedy="Check the model's name.")
+    if status == "403" or says("restricted", "expects header"):
+        return ForbiddenError(f"{url} does not allow this call without the administrator's key.")
+    if status in ("499", "DEADLINE_EXCEEDED") or says("deadline exceeded"):
+        return RequestTimeoutError(f"No answer from {url} within {timeout:g} s.", remedy=LATER)
+    if says("failed to connect", "connection refused", "socket closed", "connection reset"):
+        return ServerDownError(f"No server answers at {url}: {text}", remedy=START)
+    if says("maximum queue size", "timeout expired"):
+        return OverloadedError(f"{model} is overloaded: {text}", remedy=LATER)
+    if status in ("400", "INVALID_ARGUMENT") or says(*PARSER_WORDS):
+        return InvalidRequestError(f"{model} refused the request: {text}")
+    return ServerFaultError(f"{model} failed with {status or 'no status'}: {text}", remedy="See the server's log.")
+
+
+def _message(error: Exception) -> str:
+    message = getattr(error, "message", None)
+    text = message() if callable(message) else str(error)
+    return (text or type(error).__name__).replace("[request id: <id_unknown>]", "").strip()

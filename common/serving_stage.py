@@ -1,0 +1,175 @@
+"""Serving runs: a repository, a real server, proof that files answered over the wire match the evaluation."""
+
+import contextlib
+import os
+import shutil
+import signal
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from common.challenge import Challenge
+from common.deployment import Choice, Trained, artefact, chosen, write_repository
+from common.environment import collect_environment
+from common.errors import ParityError, ServingError
+from common.export.artefact import read_sidecar
+from common.export.parity import Tolerances, compare
+from common.export.runner import TritonRunner
+from common.files import write_json
+from common.run_directory import RunDirectory
+from common.serving.client import Client, Protocol, padded
+from common.serving.load import LoadGenerator, LoadPlan
+from common.serving.payload import DEFAULT_FOLDER, WARNING, Payload
+from common.serving.repository import ModelRepository
+from common.serving.server import LocalServer, Ports
+from common.serving.supervisor import Supervisor
+
+FILES = 200  # validation files, at most, sent to the server by the whole line; `kit parity --files all` sends every one
+Runs = Sequence[tuple[Challenge[Any, Any], RunDirectory]]
+
+
+def prove_served(
+    challenge: Challenge[Any, Any], run: RunDirectory, choice: Choice, console: Console, *, limit: int = FILES
+) -> None:
+    """Start a real Triton on the run, compare its answers with the trained module's and the evaluation's, stop it.
+
+    Raises ParityError where too many files are answered differently; writes serving.json for the report.
+    """
+    repository = _repository([(challenge, run)], {run.path: choice}, run.serving)
+    sidecar = read_sidecar(artefact(run, choice.precision))
+    trained = Trained.load(challenge, run)
+    with LocalServer(repository.path, Payload(payload_folder()), run.logs / "triton.log") as server:
+        seconds = server.wait_ready()
+        console.print(f"serve: Triton answers after {seconds:.1f} s ({choice.label})")
+        with TritonRunner(
+            f"{challenge.model}_model", sidecar.signature, url=server.url("grpc"), precision=choice.precision
+        ) as runner:
+            samples = next(iter(trained.inputs("val", sidecar.signature.batch.maximum)))[0]
+            sizes = {1, len(next(iter(samples.values())))}
+            inputs = {size: {name: array[:size] for name, array in samples.items()} for size in sizes}
+            table = compare(trained.reference(), [runner], inputs)
+        served = challenge.compare_served(server.client(), run, limit)
+    table.print(console)
+    record = {
+        **served,
+        "engine": choice.engine,
+        "precision": choice.precision,
+        "start_seconds": seconds,
+        "allowed_disagreement": Tolerances().of(choice.precision).disagreement,
+    }
+    write_json(run.serving_file, record)
+    console.print(
+        f"serve: {served['same']} of {served['files']} files got the evaluation's answer over HTTP, "
+        f"median {served['p50_ms']:.0f} ms",
+        soft_wrap=True,
+    )
+    table.require()
+    different = served["files"] - served["same"]
+    allowed = int(np.ceil(record["allowed_disagreement"] * served["files"]))
+    if different > allowed:
+        raise ParityError(
+            f"Triton answered {different} of {served['files']} files differently from the evaluation.",
+            f"In {choice.precision} at most {allowed} may differ.",
+            f"Serve a higher precision: kit serve {run.path} --precision fp32",
+        )
+
+
+def serve(
+    runs: Runs,
+    console: Console,
+    *,
+    precision: str = "auto",
+    ports: Ports,
+    folder: Path | None = None,
+) -> None:
+    """Serve runs on this machine's loopback address until SIGINT or SIGTERM, restarting the server when it fails."""
+    choices = {run.path: chosen(run, precision) for _, run in runs}
+    if len(runs) > 1 and folder is None:
+        folder = Path("runs") / "serving"
+    repository = _repository(runs, choices, folder or runs[0][1].serving)
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    console.print(WARNING, soft_wrap=True)
+    with LocalServer(
+        repository.path, Payload(payload_folder()), repository.path.parent / "triton.log", ports
+    ) as server:
+        seconds = server.wait_ready()
+        console.print(f"Serving {', '.join(repository.served())}: ready after {seconds:.1f} s, Ctrl-C stops.")
+        console.print(
+            f"HTTP {server.url('http')}  gRPC {server.url('grpc')}  metrics 127.0.0.1:{server.ports.metrics}/metrics"
+        )
+        console.print(f"Try: kit client IMAGE --url {server.url('http')}", soft_wrap=True)
+        Supervisor(server, lambda line: console.print(line, soft_wrap=True)).run(stop)
+    console.print("Stopped.")
+
+
+def drive_load(
+    url: str,
+    protocol: Protocol,
+    model: str,
+    files: Sequence[Path],
+    console: Console,
+    *,
+    concurrencies: tuple[int, ...],
+    rates: tuple[float, ...],
+    seconds: float,
+    output: Path,
+) -> None:
+    """Send image files to a server at every concurrency and rate, print what came back, write the record."""
+    missing = [path for path in files if not path.is_file()]
+    if missing:
+        raise ServingError(f"There is no file {missing[0]}.", "Load is made of image files.", "Check the path.")
+    plan = LoadPlan(concurrencies=concurrencies, rates=rates, seconds=seconds)
+    batches = [{"encoded": padded([path.read_bytes()])} for path in files]
+    with Client(url, protocol) as client:
+        client.infer(model, batches[0])  # a server that is not there, or a picture it refuses, is told before the load
+    table = Table("load", "requests/s", "p50 ms", "p90 ms", "p99 ms", "errors")
+
+    def show(step: dict[str, Any]) -> None:
+        name = f"{step['concurrency']} at a time" if step["mode"] == "closed" else f"{step['rate']:g}/s"
+        latency = step["latency_ms"]
+        figures = [f"{latency[name]:.1f}" if latency else "-" for name in ("p50", "p90", "p99")]
+        table.add_row(name, f"{step['throughput']:.1f}", *figures, str(sum(step["errors"].values())))
+
+    record = LoadGenerator(url, protocol, model, batches).run(plan, show)
+    write_json(output, record | {"environment": collect_environment()})
+    console.print(table)
+    console.print(f"Record: {output}", soft_wrap=True)
+
+
+def payload_folder() -> Path:
+    """Where the server's files are: $CHALLENGE_KIT_TRITON, else .triton in the checkout."""
+    return Path(os.environ.get("CHALLENGE_KIT_TRITON", DEFAULT_FOLDER))
+
+
+def send_files(client: Any, model: str, files: Sequence[Path], *, batch: int = 4) -> tuple[list[str], list[float]]:
+    """The best class of each file over the wire, and the milliseconds of every request."""
+    answers: list[str] = []
+    times: list[float] = []
+    for begin in range(0, len(files), batch):
+        started = time.perf_counter()
+        rows = client.classify(model, files[begin : begin + batch], top_k=1, batch=batch)
+        times.append(1e3 * (time.perf_counter() - started))
+        answers += [row[0][0] for row in rows]
+    return answers, times
+
+
+def _repository(runs: Runs, choices: dict[Path, Choice], folder: Path) -> ModelRepository:
+    """A fresh repository of the runs; a model is named after its run where two runs share a model."""
+    models = [challenge.model for challenge, _ in runs]
+    with contextlib.suppress(FileNotFoundError):
+        shutil.rmtree(folder)
+    repository = ModelRepository(folder)
+    for challenge, run in runs:
+        name = challenge.model if models.count(challenge.model) == 1 else run.path.name
+        write_repository(challenge, run, choices[run.path], repository, name)
+    if not repository.models():
+        raise ServingError("There is nothing to serve.", remedy="kit serve RUN")
+    return repository

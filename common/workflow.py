@@ -1,0 +1,353 @@
+"""The line from data to report: each stage is skipped when its inputs have not changed, and resumes when cut off."""
+
+import datetime
+import hashlib
+import importlib.util
+import math
+import shlex
+import shutil
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.progress import Progress
+
+from common.challenge import Challenge, CheckedData
+from common.device import DeviceChoice, select_device
+from common.distributed import World, barrier, process_group, world_from_environment
+from common.environment import collect_environment, kit_version
+from common.errors import DataError, TrainingError
+from common.files import atomic_writer, cache_folder, read_json, write_json
+from common.lr_finder import Sweep, find_lr
+from common.observers import Entry, JsonLines, Observer, Profiler, ProgressReport, RunFacts, TensorBoard
+from common.precision import select_precision
+from common.recipe import Recipe
+from common.report.page import write_report
+from common.result import Interval, Kit, Result, decide, result_line
+from common.run_directory import RunDirectory
+from common.task import Evaluation
+from common.trainer import Trainer
+
+SWEEP_STEPS = 100  # steps of the learning-rate finder
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the user asked to train."""
+
+    challenge: Challenge[Any, Any]
+    recipe_name: str
+    recipe: Recipe
+    data: Path | None = None
+    """None for the generated demo data."""
+    run: Path | None = None
+    """None for a folder under runs/ that the recipe and the data name."""
+    device: DeviceChoice = "auto"
+    overrides: tuple[str, ...] = ()
+
+
+def check(request: Request, console: Console) -> tuple[CheckedData, Path]:
+    """Scan the request's data; returns what was found and the folder that holds the manifest."""
+    challenge = request.challenge
+    root = challenge.demo_data(console) if request.data is None else request.data
+    output = _check_folder(root)
+    return challenge.check(root, request.recipe, output, console), output
+
+
+def train(request: Request, console: Console) -> RunDirectory:
+    """Train to the end of the recipe, or find it trained; returns the run directory."""
+    world = world_from_environment()
+    device = select_device(request.device, world.local_rank)
+    console.quiet = console.quiet or not world.is_main
+    with process_group(world, device):
+        if world.is_main:
+            check(request, console)
+        barrier()
+        checked, folder = check(request, Console(quiet=True) if world.is_main else console)
+        run = RunDirectory(request.run or _default_run(request, checked))
+        if _is_trained(run, request.recipe):
+            console.print(f"train: {run.path} is trained already, nothing to do.", soft_wrap=True)
+            return run
+        if world.is_main:
+            with run.lock():
+                _prepare(run, request, checked, folder)
+                _fit(run, request, device, world, console)
+        else:
+            barrier()
+            _fit(run, request, device, world, console)
+    return run
+
+
+def evaluate(
+    challenge: Challenge[Any, Any],
+    run: RunDirectory,
+    console: Console,
+    *,
+    precision: str = "fp32",
+    device: DeviceChoice = "auto",
+) -> Result:
+    """Evaluate a trained run's weights on every validation sample and decide about its target."""
+    recipe = run.recipe(challenge.recipe_class)
+    if not run.weights_file.is_file():
+        raise DataError(
+            f"{run.path} has no trained weights yet.",
+            remedy="Finish its training: run the command it was started with.",
+        )
+    if _is_evaluated(run, precision):
+        console.print("evaluate: nothing changed since the last evaluation.")
+    else:
+        evaluation = _evaluate_weights(challenge, recipe, run, select_device(device), precision)
+        _write_evaluation(run, evaluation, precision)
+    return _conclude(challenge, recipe, run)
+
+
+def report(challenge: Challenge[Any, Any], run: RunDirectory) -> Path:
+    """Write the run's page from whatever the run holds."""
+    return write_report(run, challenge.report_sections(run, run.recipe(challenge.recipe_class)))
+
+
+def walk(request: Request, console: Console) -> Result:
+    """The whole line, ending with the RESULT line."""
+    challenge = request.challenge
+    run = train(request, console)
+    result = evaluate(challenge, run, console, device=request.device)
+    if world_from_environment().size == 1:
+        _deploy(challenge, run, console)
+    report(challenge, run)
+    console.print(result_line(result), soft_wrap=True, highlight=False, markup=False)
+    return result
+
+
+def sweep_lr(request: Request, console: Console) -> None:
+    """Run the learning-rate finder on the request's data and draw its curve."""
+    from common.report.lr_sweep import draw_sweep
+
+    device = select_device(request.device)
+    checked, folder = check(request, console)
+    recipe = request.recipe
+    torch.manual_seed(recipe.training.seed)
+    data = request.challenge.open_data(recipe, folder, device)
+    task = request.challenge.build_task(recipe, data)
+    request.challenge.load_starting_weights(task, recipe, console)
+    precision = select_precision(recipe.training.precision, device)
+    sweep: Sweep | None = None
+    with Progress(console=console, transient=True) as progress:
+        bar = progress.add_task("learning rates", total=SWEEP_STEPS)
+        for done, so_far in find_lr(task, data, recipe, device, precision, steps=SWEEP_STEPS):
+            sweep = so_far
+            progress.update(bar, completed=done)
+    if sweep is None:
+        raise TrainingError("The very first loss was not finite.", remedy="Check the data and the starting weights.")
+    picture = (request.run or Path("runs")) / f"lr-find-{request.challenge.model}-{request.recipe_name}.png"
+    with atomic_writer(picture) as stream:
+        stream.write(draw_sweep(sweep))
+    console.print(
+        f"Steepest fall at {sweep.suggestion:.2g} ({checked.root}, batch {recipe.training.batch_size}): {picture}",
+        f"Try: --optimizer.peak-lr {sweep.suggestion:.2g}",
+        sep="\n",
+        soft_wrap=True,
+    )
+
+
+def _deploy(challenge: Challenge[Any, Any], run: RunDirectory, console: Console) -> None:
+    """Export, prove and serve, as far as this installation goes."""
+    if importlib.util.find_spec("onnx") is None:
+        console.print(
+            "export: left out, the serving packages are not installed: make, or pip install '.[serve,quantize]'"
+        )
+        return
+    from common.deployment import export, parity
+    from common.serving_stage import payload_folder, prove_served
+
+    export(challenge, run, console)
+    choice = parity(challenge, run, console)
+    if payload_folder().is_dir():
+        prove_served(challenge, run, choice, console)
+    else:
+        console.print("serve: left out, there is no Triton server here: make triton")
+
+
+class LiveReport(Observer):
+    """Refreshes the run's page at every evaluation; a page that cannot be drawn never stops a training."""
+
+    def __init__(self, challenge: Challenge[Any, Any], console: Console) -> None:
+        self._challenge, self._console = challenge, console
+
+    def on_start(self, facts: RunFacts) -> None:
+        self._run = facts.run
+        self._refresh()
+
+    def on_entry(self, entry: Entry) -> None:
+        if entry["kind"] == "validation":
+            self._refresh()
+
+    def _refresh(self) -> None:
+        try:
+            report(self._challenge, self._run)
+        except Exception as error:
+            self._console.print(f"The report could not be refreshed: {error!r}", soft_wrap=True, markup=False)
+
+
+def _prepare(run: RunDirectory, request: Request, checked: CheckedData, folder: Path) -> None:
+    """Create the run directory, or confirm that it belongs to this very request; let the other ranks go on."""
+    description = {
+        "model": request.challenge.model,
+        "recipe": request.recipe_name,
+        "command": shlex.join(["kit", *sys.argv[1:]]),
+        "overrides": list(request.overrides),
+        "data": {"root": str(checked.root.resolve()), "fingerprint": checked.fingerprint, **checked.summary},
+        "created": _now(),
+    }
+    run.create(request.recipe, description)
+    if run.description()["data"]["fingerprint"] != checked.fingerprint:
+        raise DataError(
+            f"The files under {checked.root} changed since the run in {run.path} began.",
+            "A run belongs to one state of its data.",
+            "Pass another --run, or leave --run out: changed data gets a new folder.",
+        )
+    shutil.copytree(folder, run.data, dirs_exist_ok=True)
+    barrier()
+
+
+def _fit(run: RunDirectory, request: Request, device: torch.device, world: World, console: Console) -> None:
+    challenge, recipe = request.challenge, request.recipe
+    training = recipe.training
+    torch.manual_seed(training.seed)
+    torch.use_deterministic_algorithms(training.deterministic)
+    torch.backends.cudnn.benchmark = not training.deterministic
+    precision = select_precision(training.precision, device)
+    data = challenge.open_data(recipe, run.data, device, world)
+    task = challenge.build_task(recipe, data)
+    challenge.load_starting_weights(task, recipe, console)
+    observers: list[Observer] = []
+    if world.is_main:
+        write_json(
+            run.environment_file,
+            collect_environment(device=str(device), precision=precision.name, world_size=world.size),
+        )
+        challenge.keep_samples(run, data)
+        observers = [JsonLines(), TensorBoard(), ProgressReport(console), LiveReport(challenge, console)]
+        if training.profile_steps:
+            observers.append(Profiler(*training.profile_steps))
+        console.print(
+            f"train: {challenge.model}/{request.recipe_name} on {device} in {precision.name}, "
+            f"{data.num_train} training and {data.num_validation} validation {data.sample_unit}s, run {run.path}",
+            soft_wrap=True,
+        )
+    trainer = Trainer(
+        task, data, recipe, run, device=device, precision=precision, world=world, observers=tuple(observers)
+    )
+    outcome = trainer.fit()
+    if world.is_main:
+        challenge.save_weights(outcome.task, data, recipe, run.weights_file)
+        write_json(
+            run.training_file,
+            {
+                "steps": outcome.steps,
+                "epochs": outcome.epochs,
+                "seconds": outcome.seconds,
+                "samples_per_s": outcome.samples_per_s,
+                "sample_unit": data.sample_unit,
+            },
+        )
+    barrier()
+
+
+def _evaluate_weights(
+    challenge: Challenge[Any, Any], recipe: Recipe, run: RunDirectory, device: torch.device, precision: str
+) -> Evaluation:
+    data = challenge.open_data(recipe, run.data, device)
+    task = challenge.build_task(recipe, data)
+    challenge.load_weights(task, run.weights_file)
+    task.place(device).eval()
+    with torch.no_grad(), select_precision(precision, device).context(device):
+        return task.evaluate(data.validation_batches())
+
+
+def _write_evaluation(run: RunDirectory, evaluation: Evaluation, precision: str) -> None:
+    with atomic_writer(run.predictions_file) as stream:
+        np.savez_compressed(stream, allow_pickle=False, **evaluation.predictions)  # type: ignore[arg-type]
+    write_json(
+        run.evaluation_file,
+        {
+            "metrics": evaluation.metrics,
+            "intervals": evaluation.intervals,
+            "step": read_json(run.training_file)["steps"],
+            "precision": precision,
+            "weights": _stamp(run.weights_file),
+        },
+    )
+
+
+def _conclude(challenge: Challenge[Any, Any], recipe: Recipe, run: RunDirectory) -> Result:
+    """Write result.json from the evaluation and the training's figures."""
+    evaluation, training, description = read_json(run.evaluation_file), read_json(run.training_file), run.description()
+    data = challenge.open_data(recipe, run.data, torch.device("cpu"))
+    metrics = {name: math.nan if value is None else value for name, value in evaluation["metrics"].items()}
+    comparable, why = challenge.comparability(recipe, data)
+    verdict, reason = decide(recipe.target, metrics, comparable, why)
+    metric = recipe.target.metric if recipe.target else challenge.primary_metric()
+    interval = evaluation["intervals"].get(metric)
+    kit = kit_version()
+    result = Result(
+        model=challenge.model,
+        recipe=description["recipe"],
+        metric=metric,
+        value=metrics[metric],
+        interval=Interval(low=interval[0], high=interval[1], method="Wilson score, validation samples")
+        if interval
+        else None,
+        target=recipe.target,
+        verdict=verdict,
+        reason=reason,
+        metrics=metrics,
+        baseline=challenge.baseline(data),
+        steps=training["steps"],
+        epochs=training["epochs"],
+        wall_seconds=training["seconds"],
+        samples_per_s=training["samples_per_s"],
+        sample_unit=training["sample_unit"],
+        created=_now(),
+        report=str(run.report_file),
+        kit=Kit(kit["version"], kit["commit"]),
+    )
+    result.write(run.result_file)
+    return result
+
+
+def _default_run(request: Request, checked: CheckedData) -> Path:
+    """A folder name that the same command on the same data gives again, and no other does."""
+    key = hashlib.sha256(f"{request.recipe.digest()} {checked.fingerprint}".encode()).hexdigest()[:8]
+    parts = [request.challenge.model, request.recipe_name]
+    if request.data is not None:
+        parts.append(request.data.resolve().name)
+    return Path("runs") / "-".join([*parts, key])
+
+
+def _check_folder(root: Path) -> Path:
+    resolved = root.resolve()
+    return cache_folder() / "checks" / f"{resolved.name}-{hashlib.sha256(str(resolved).encode()).hexdigest()[:8]}"
+
+
+def _is_trained(run: RunDirectory, recipe: Recipe) -> bool:
+    return run.training_file.is_file() and run.description()["recipe_digest"] == recipe.digest()
+
+
+def _is_evaluated(run: RunDirectory, precision: str) -> bool:
+    if not (run.evaluation_file.is_file() and run.predictions_file.is_file()):
+        return False
+    evaluation = read_json(run.evaluation_file)
+    return evaluation["precision"] == precision and evaluation["weights"] == _stamp(run.weights_file)
+
+
+def _stamp(path: Path) -> list[int]:
+    facts = path.stat()
+    return [facts.st_size, facts.st_mtime_ns]
+
+
+def _now() -> str:
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")

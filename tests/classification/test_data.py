@@ -1,0 +1,142 @@
+"""Photographs through DALI: Pillow's pixels, resumable order, the same stream at any world size."""
+
+import io
+from itertools import islice
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image, ImageOps
+
+from challenges.classification.data import PhotographData
+from challenges.classification.folder import check
+from challenges.classification.recipes import DataConfig
+from common.dali.images import serving_pipeline
+from common.distributed import World
+from common.errors import DataError
+from common.preprocessing import ImagePreprocessing
+
+CPU = torch.device("cpu")
+SMALL = ImagePreprocessing(resize=36, crop=32)
+DRIFT = 0.25  # mean absolute difference from Pillow, of 255: Pillow rounds to bytes after each of its two passes
+
+
+def photograph(height: int, width: int, seed: int) -> Image.Image:
+    """Smooth colours with edges, so that a shift by a fraction of a pixel shows."""
+    generator = np.random.default_rng(seed)
+    coarse = generator.integers(0, 256, (height // 12 + 2, width // 12 + 2, 3)).astype(np.uint8)
+    picture = Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC)
+    picture.paste(tuple(generator.integers(0, 256, 3).tolist()), (width // 3, height // 4, width // 2, height // 2))
+    return picture
+
+
+@pytest.fixture(scope="module")
+def manifest(tmp_path_factory):
+    root = tmp_path_factory.mktemp("photographs")
+    sides = [(120, 200), (200, 121), (97, 131), (256, 257), (64, 64), (300, 111)]
+    for index in range(24):
+        folder = root / ("train" if index < 16 else "val") / f"class{index % 2}"
+        folder.mkdir(parents=True, exist_ok=True)
+        exif = Image.Exif()
+        exif[0x0112] = 6 if index % 5 == 0 else 1
+        photograph(*sides[index % len(sides)], seed=index).save(folder / f"{index}.jpg", quality=92, exif=exif)
+    return check(root, tmp_path_factory.mktemp("check"), workers=1, progress=lambda *_: None).manifest
+
+
+def pillow(encoded: bytes, contract: ImagePreprocessing) -> np.ndarray:
+    """Evaluation preprocessing as torchvision does it, on bytes."""
+    picture = ImageOps.exif_transpose(Image.open(io.BytesIO(encoded))).convert("RGB")
+    width, height = picture.size
+    if contract.mode == "squash":
+        return np.asarray(picture.resize((contract.crop, contract.crop), Image.Resampling.BILINEAR), np.float32)
+    if width < height:
+        size = contract.resize, int(contract.resize * height / width)
+    else:
+        size = int(contract.resize * width / height), contract.resize
+    picture = picture.resize(size, Image.Resampling.BILINEAR)
+    left, top = (round((side - contract.crop) / 2) for side in size)
+    return np.asarray(picture.crop((left, top, left + contract.crop, top + contract.crop)), np.float32)
+
+
+def restored(images: torch.Tensor, contract: ImagePreprocessing) -> np.ndarray:
+    array = images.numpy().transpose(0, 2, 3, 1)
+    return array * np.float32(contract.std) + np.float32(contract.mean)
+
+
+@pytest.mark.parametrize(
+    "contract", [SMALL, ImagePreprocessing(resize=64, crop=64, mode="squash")], ids=lambda c: c.mode
+)
+def test_validation_agrees_with_pillow(manifest, contract):
+    data = PhotographData(manifest, contract, DataConfig(), device=CPU)
+    seen = 0
+    for batch in data.validation_batches():
+        for image, index in zip(restored(batch["images"], contract), batch["index"], strict=True):
+            expected = pillow((manifest.root / data.validation.paths[index]).read_bytes(), contract)
+            assert np.abs(image - expected).mean() < DRIFT
+            assert np.abs(image - expected).max() <= 2.01
+            seen += 1
+    assert seen == data.num_validation == 8
+
+
+def test_serving_runs_the_graph_of_validation(manifest):
+    data = PhotographData(manifest, SMALL, DataConfig(), device=CPU)
+    (batch,) = data.validation_batches()
+    pipeline = serving_pipeline(SMALL, batch_size=8, num_threads=1)
+    files = [np.fromfile(manifest.root / path, dtype=np.uint8) for path in data.validation.paths]
+    pipeline.feed_input("encoded", files)
+    assert np.array_equal(np.asarray(pipeline.run()[0].as_tensor()), batch["images"].numpy())
+
+
+def test_a_gpu_graph_can_be_built_and_serialised_here():
+    pipeline = serving_pipeline(SMALL, batch_size=8, num_threads=1, device_id=None)
+    assert len(pipeline.serialize()) > 500
+
+
+def batches(manifest, first=0, count=4, world=World(), **config):  # noqa: B008
+    data = PhotographData(manifest, SMALL, DataConfig(**config), device=CPU, world=world, seed=5)
+    return list(islice(data.train_batches(first, 8, 1), count))
+
+
+def test_training_resumes_at_any_step_with_the_same_pixels(manifest):
+    whole = batches(manifest)
+    resumed = batches(manifest, first=2, count=2)
+    for expected, given in zip(whole[2:], resumed, strict=True):
+        assert all(torch.equal(expected[name], given[name]) for name in expected)
+
+
+def test_two_ranks_see_together_what_one_sees_alone(manifest):
+    for alone, first, second in zip(
+        batches(manifest), batches(manifest, world=World(0, 2)), batches(manifest, world=World(1, 2)), strict=True
+    ):
+        for name in alone:
+            assert torch.equal(alone[name], torch.cat([first[name], second[name]]))
+
+
+def test_every_photograph_comes_once_per_epoch(manifest):
+    indices = torch.cat([batch["index"] for batch in batches(manifest, count=2)])
+    assert sorted(indices.tolist()) == list(range(16))
+
+
+def test_images_are_channels_last_and_normalised(manifest):
+    (batch,) = batches(manifest, count=1)
+    assert batch["images"].shape == (8, 3, 32, 32)
+    assert batch["images"].is_contiguous(memory_format=torch.channels_last)
+    assert abs(batch["images"].mean()) < 1.5
+
+
+def test_without_augmentation_a_flip_is_the_mirror_image(manifest):
+    plain = batches(manifest, count=1, area=(1.0, 1.0), ratio=(0.2, 5.0), flip=0.0)[0]
+    flipped = batches(manifest, count=1, area=(1.0, 1.0), ratio=(0.2, 5.0), flip=1.0)[0]
+    assert torch.equal(plain["images"], flipped["images"].flip(3))
+
+
+def test_a_file_damaged_after_the_check_is_named(manifest):
+    data = PhotographData(manifest, SMALL, DataConfig(), device=CPU)
+    victim = manifest.root / data.validation.paths[3]
+    content = victim.read_bytes()
+    victim.write_bytes(b"not a picture")
+    try:
+        with pytest.raises(DataError, match=victim.name):
+            list(data.validation_batches())
+    finally:
+        victim.write_bytes(content)

@@ -1,0 +1,74 @@
+"""What servers are started with, as text: the local one and the container."""
+
+import itertools
+import socket
+from pathlib import Path
+
+import pytest
+
+from common.errors import ServingError
+from common.serving.container import container_command
+from common.serving.payload import Payload
+from common.serving.server import LocalServer, Ports, admin_header
+
+
+def local(tmp_path: Path) -> LocalServer:
+    return LocalServer(
+        tmp_path / "models", Payload(tmp_path / "triton"), tmp_path / "log", Ports(http=1, grpc=2, metrics=3)
+    )
+
+
+def test_local_server_is_closed_to_the_world(tmp_path: Path) -> None:
+    server = local(tmp_path)
+    arguments = dict(argument.lstrip("-").partition("=")[::2] for argument in server.command()[1:])
+    assert [arguments[f"{name}-address"] for name in ("http", "grpc", "metrics")] == ["127.0.0.1"] * 3
+    assert arguments["model-control-mode"] == "none"
+    assert arguments["strict-readiness"] == arguments["exit-on-error"] == "true"
+    for protocol in ("http-restricted-api", "grpc-restricted-protocol"):
+        apis, _, key = arguments[protocol].partition(":")
+        assert set(apis.split(",")) >= {"model-repository", "shared-memory", "statistics", "trace", "logging"}
+        assert key == f"admin-key={server.admin_key}"
+    assert len(server.admin_key) >= 32
+    assert local(tmp_path).admin_key != server.admin_key
+    assert server.admin_key not in repr(server)
+
+
+def test_header_names() -> None:
+    assert admin_header("secret", "http") == {"admin-key": "secret"}
+    assert admin_header("secret", "grpc") == {"triton-grpc-protocol-admin-key": "secret"}
+
+
+def test_container_is_unprivileged_and_on_loopback(tmp_path: Path) -> None:
+    command = container_command("image:tag", tmp_path, "secret")
+    assert command[:2] == ["docker", "run"]
+    before, after = command[: command.index("image:tag")], command[command.index("image:tag") + 1 :]
+    pairs = list(itertools.pairwise(before))
+    for pair in (
+        ("--gpus", "all"),
+        ("--user", "1000:1000"),
+        ("--cap-drop", "ALL"),
+        ("--security-opt", "no-new-privileges"),
+        ("--publish", "127.0.0.1:8000:8000"),
+        ("--publish", "127.0.0.1:8001:8001"),
+        ("--publish", "127.0.0.1:8002:8002"),
+        ("--volume", f"{tmp_path}:/models:ro"),
+    ):
+        assert pair in pairs
+    assert "--read-only" in before
+    assert after[:2] == ["tritonserver", "--model-repository=/models"]
+    assert "--model-control-mode=none" in after
+    assert "--gpus" not in container_command("image:tag", tmp_path, "secret", gpus="")
+
+
+def test_free_ports_differ_and_a_taken_one_is_refused() -> None:
+    ports = Ports().chosen()
+    assert len({ports.http, ports.grpc, ports.metrics}) == 3
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        number = taken.getsockname()[1]
+        with pytest.raises(ServingError, match=f"Port {number}, wanted for gRPC, is taken by .*process"):
+            Ports(grpc=number).chosen()
+
+
+def test_a_missing_server_is_told(tmp_path: Path) -> None:
+    with pytest.raises(ServingError, match="no Triton server"):
+        local(tmp_path).start()

@@ -1,0 +1,153 @@
+"""The written repository says what the signature says, and refuses what cannot be served."""
+
+from pathlib import Path
+
+import onnx
+import pytest
+from google.protobuf import text_format
+from tritonclient.grpc import model_config_pb2 as pb
+
+from common.errors import ServingError
+from common.export.signature import BatchRange, Signature, TensorSpec
+from common.serving.config import DATA_TYPES, Batching, EngineOptions
+from common.serving.repository import ImageLimits, ModelRepository
+from tests.common.serving.colours import COLOURS, SIGNATURE, colour_model
+
+
+@pytest.fixture
+def artefact(tmp_path: Path) -> Path:
+    onnx.save(colour_model(), tmp_path / "model.onnx")
+    return tmp_path / "model.onnx"
+
+
+def parsed(path: Path) -> pb.ModelConfig:
+    return text_format.Parse(path.read_text(), pb.ModelConfig())
+
+
+def test_model_configuration(tmp_path: Path, artefact: Path) -> None:
+    repository = ModelRepository(tmp_path / "repository")
+    repository.add(
+        "colours",
+        artefact,
+        SIGNATURE,
+        "onnxruntime",
+        labels={"scores": COLOURS},
+        options=EngineOptions(threads=2, instances=3),
+        batching=Batching(delay_us=700, queue=5, timeout_ms=80),
+    )
+    config = parsed(tmp_path / "repository" / "colours" / "config.pbtxt")
+    assert (config.name, config.backend, config.max_batch_size) == ("colours", "onnxruntime", 8)
+    assert [(tensor.name, tensor.data_type, list(tensor.dims)) for tensor in config.input] == [
+        ("images", pb.TYPE_FP32, [3, 224, 224])
+    ]
+    assert [(tensor.name, list(tensor.dims)) for tensor in config.output] == [("scores", [3])]
+    assert config.version_policy.latest.num_versions == 1
+    assert config.instance_group[0].count == 3
+    assert config.instance_group[0].kind == pb.ModelInstanceGroup.KIND_CPU
+    policy = config.dynamic_batching.default_queue_policy
+    assert config.dynamic_batching.max_queue_delay_microseconds == 700
+    assert (policy.max_queue_size, policy.default_timeout_microseconds) == (5, 80_000)
+    assert policy.timeout_action == pb.ModelQueuePolicy.REJECT
+    assert config.parameters["intra_op_thread_count"].string_value == "2"
+    assert [warmup.batch_size for warmup in config.model_warmup] == [1, 4, 8]
+    labels = (tmp_path / "repository" / "colours" / config.output[0].label_filename).read_text()
+    assert labels.splitlines() == list(COLOURS)
+    copied = tmp_path / "repository" / "colours" / "1" / config.default_model_filename
+    assert copied.read_bytes() == artefact.read_bytes()
+
+
+def test_ensemble_connects_its_parts(tmp_path: Path, artefact: Path) -> None:
+    repository = ModelRepository(tmp_path / "repository")
+    limits = ImageLimits(maximum_bytes=1000, maximum_pixels=2000)
+    repository.add_image_classifier("colours", artefact, SIGNATURE, "onnxruntime", b"graph", COLOURS, limits=limits)
+    assert repository.models() == ["colours", "colours_check", "colours_model", "colours_preprocessing"]
+    assert repository.served() == ["colours"]
+    ensemble = repository.config("colours")
+    assert ensemble.platform == "ensemble"
+    assert [(tensor.name, tensor.data_type, list(tensor.dims)) for tensor in ensemble.input] == [
+        ("encoded", pb.TYPE_UINT8, [-1])
+    ]
+    known = {"encoded": pb.TYPE_UINT8}
+    for step in ensemble.ensemble_scheduling.step:
+        part = repository.config(step.model_name)
+        assert part.max_batch_size == ensemble.max_batch_size
+        assert {tensor.name: tensor.data_type for tensor in part.input} == {
+            name: known[source] for name, source in step.input_map.items()
+        }
+        known |= {step.output_map[tensor.name]: tensor.data_type for tensor in part.output}
+    assert known["scores"] == pb.TYPE_FP32
+    check = repository.config("colours_check")
+    assert {key: value.string_value for key, value in check.parameters.items()} == {
+        "maximum_bytes": "1000",
+        "maximum_pixels": "2000",
+    }
+    example = tmp_path / "repository" / "colours_check" / "warmup" / "example.png"
+    assert check.model_warmup[0].inputs["encoded"].dims == [example.stat().st_size]
+
+
+def test_gpu_variant_differs_in_device_and_engine_alone(tmp_path: Path, artefact: Path) -> None:
+    plan = tmp_path / "model.plan"
+    plan.write_bytes(b"plan")
+    cpu, gpu = ModelRepository(tmp_path / "cpu"), ModelRepository(tmp_path / "gpu", device="gpu")
+    cpu.add_image_classifier("colours", artefact, SIGNATURE, "onnxruntime", b"graph", COLOURS)
+    gpu.add_image_classifier("colours", plan, SIGNATURE, "tensorrt", b"graph", COLOURS, verify=Path.is_file)
+    assert gpu.models() == cpu.models()
+    assert gpu.config("colours") == cpu.config("colours")
+    model = gpu.config("colours_model")
+    assert (model.platform, model.backend, model.default_model_filename) == ("tensorrt_plan", "", "model.plan")
+    assert model.instance_group[0].kind == pb.ModelInstanceGroup.KIND_GPU
+    preprocessing = gpu.config("colours_preprocessing")
+    assert (preprocessing.backend, preprocessing.default_model_filename) == ("dali", "model.dali")
+    assert preprocessing.instance_group[0].kind == pb.ModelInstanceGroup.KIND_GPU
+    assert gpu.config("colours_check") == cpu.config("colours_check")
+
+
+def test_every_numpy_type_and_free_dimension(tmp_path: Path, artefact: Path) -> None:
+    inputs = tuple(TensorSpec(f"input_{dtype}", dtype, ("length", 2)) for dtype in DATA_TYPES)
+    signature = Signature(inputs, (TensorSpec("score", "float32", ()),), BatchRange())
+    repository = ModelRepository(tmp_path / "repository")
+    repository.add("all", artefact, signature, "onnxruntime")
+    config = repository.config("all")
+    assert [list(tensor.dims) for tensor in config.input] == [[-1, 2]] * len(DATA_TYPES)
+    assert {pb.DataType.Name(tensor.data_type) for tensor in config.input} == set(pb.DataType.keys()) - {"TYPE_INVALID"}
+    assert list(config.output[0].dims) == [1]
+    assert all(size >= 1 for entry in config.model_warmup[0].inputs.values() for size in entry.dims)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"engine": "tensorrt"}, "cannot run in a repository for the cpu"),
+        ({"name": "a/b"}, "cannot be a model name"),
+        ({"name": ".."}, "cannot be a model name"),
+        ({"labels": {"scores": ("red", "green")}}, "class names"),
+        ({"labels": {"scores": ("red", "gr\neen", "blue")}}, "line of its own"),
+        ({"artefact": Path("missing.onnx")}, "no engine at missing.onnx"),
+    ],
+)
+def test_refusals(tmp_path: Path, artefact: Path, changes: dict, words: str) -> None:
+    arguments = {"name": "colours", "artefact": artefact, "signature": SIGNATURE, "engine": "onnxruntime"} | changes
+    with pytest.raises(ServingError, match=words):
+        ModelRepository(tmp_path / "repository").add(**arguments)
+    assert {path.name for path in tmp_path.iterdir()} <= {"model.onnx", "repository"}
+    assert ModelRepository(tmp_path / "repository").models() == []
+
+
+def test_a_plan_for_another_gpu_is_refused(tmp_path: Path) -> None:
+    plan = tmp_path / "model.plan"
+    plan.write_bytes(b"plan")
+
+    def verify(path: Path) -> None:
+        raise ServingError(f"{path.name} was built for another GPU")
+
+    with pytest.raises(ServingError, match="another GPU"):
+        ModelRepository(tmp_path / "gpu", "gpu").add("colours", plan, SIGNATURE, "tensorrt", verify=verify)
+
+
+def test_unreadable_configuration_names_file_and_line(tmp_path: Path) -> None:
+    (tmp_path / "odd").mkdir()
+    (tmp_path / "odd" / "config.pbtxt").write_text('name: "odd"\nmax_batchsize: 3\n')
+    with pytest.raises(ServingError, match=r"config\.pbtxt is not a model configuration: 2:"):
+        ModelRepository(tmp_path).config("odd")
+    with pytest.raises(ServingError, match="known: odd"):
+        ModelRepository(tmp_path).config("other")

@@ -1,0 +1,158 @@
+"""`kit` as a user meets it: help at once, mistakes answered in three lines, the whole line on tiny photographs."""
+
+import contextlib
+import json
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from challenges.__main__ import main
+from challenges.registry import MODELS
+
+TINY = [
+    "--model.depth", "18", "--preprocessing.resize", "36", "--preprocessing.crop", "32",
+    "--training.batch-size", "8", "--training.epochs", "2", "--training.checkpoint-every", "2",
+]  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def own_folders(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("CHALLENGE_KIT_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def photographs(tmp_path):
+    """Two easily told classes: dark and bright noise."""
+    generator = np.random.default_rng(0)
+    for label, base in (("dark", 20), ("bright", 180)):
+        (tmp_path / "photographs" / label).mkdir(parents=True)
+        for index in range(10):
+            pixels = generator.integers(base, base + 60, (48, 64, 3)).astype(np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "photographs" / label / f"{index}.jpg")
+    return tmp_path / "photographs"
+
+
+def refused(capsys, *arguments):
+    """The lines on standard error of a command that must fail."""
+    try:
+        code = main(arguments)
+    except SystemExit as stopped:
+        code = stopped.code
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert code not in (0, None)
+    assert 1 <= len(lines) <= 3, lines
+    assert not any("Traceback" in line for line in lines)
+    return "\n".join(lines)
+
+
+def test_help_comes_without_heavy_imports():
+    code = "import sys; sys.argv = ['kit', '--help']\n"
+    code += "try:\n import challenges.__main__ as m; m.main()\nexcept SystemExit: pass\n"
+    code += "print(sorted({'torch', 'numpy', 'nvidia.dali', 'matplotlib', 'PIL', 'rich'} & set(sys.modules)))"
+    started = time.monotonic()
+    printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert printed.strip().endswith("[]")
+    assert time.monotonic() - started < 10  # a guard against hangs; the figure itself is measured by the benchmark
+
+
+@pytest.mark.parametrize("verb", ["list", "check", "train", "evaluate", "predict", "report", "lr-find", "doctor"])
+def test_every_verb_explains_itself_with_an_example(verb, capsys):
+    arguments = [verb, "--help"] if verb not in ("train", "lr-find") else [verb, "resnet50/demo", "--help"]
+    with contextlib.suppress(SystemExit):
+        main(arguments)
+    shown = capsys.readouterr().out
+    assert f"kit {verb}" in shown
+    assert "examples:" in shown
+
+
+def test_help_on_a_recipe_lists_its_fields(capsys):
+    main(["train", "resnet50/imagenet-90e", "--help"])
+    shown = capsys.readouterr().out
+    assert "--optimizer.peak-lr" in shown
+    assert "2.048" in shown
+    assert "--target" not in shown
+
+
+def test_list_shows_every_recipe_with_its_target(capsys):
+    assert main(["list"]) == 0
+    shown = "".join(capsys.readouterr().out.split())
+    for model, entry in MODELS.items():
+        assert all(f"{model}/{name}"[:12] in shown for name in entry.recipes())
+    assert "0.7712" in shown
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["train", "resnet50/foto"], "Did you mean resnet50/photos"),
+        (["train", "resnet5/photos"], "Did you mean resnet50"),
+        (["train", "resnet50/photos", "--optimizer.peek-lr", "1"], "--optimizer.peak-lr"),
+        (["train", "resnet50/photos", "--data", "nowhere"], "nowhere is missing"),
+        (["check", "nowhere"], "nowhere is missing"),
+        (["evaluate", "nowhere"], "not a run directory"),
+        (["predict", "nowhere", "x.jpg"], "not a run directory"),
+    ],
+)
+def test_a_mistake_is_answered_in_three_lines(arguments, expected, capsys):
+    assert expected in refused(capsys, *arguments)
+
+
+def test_bad_data_folders_are_told_apart(tmp_path, photographs, capsys):
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    refused(capsys, "check", str(empty))
+    (tmp_path / "a-file").write_text("x")
+    assert "is a file" in refused(capsys, "check", str(tmp_path / "a-file"))
+    for index in range(9):
+        (photographs / "dark" / f"{index}.jpg").unlink()
+    assert "dark" in refused(capsys, "check", str(photographs))
+    (photographs / "dark" / "9.jpg").unlink()
+    (photographs / "dark").rmdir()
+    assert "one class" in refused(capsys, "check", str(photographs))
+
+
+@pytest.mark.slow
+def test_the_whole_line_on_two_folders_of_photographs(photographs, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    line = ["challenge", "resnet50", "--data", str(photographs), "--run", "run", "--device", "cpu", *TINY]
+    assert main(line) == 0
+    shown = capsys.readouterr().out
+    assert "recipe: resnet50/photos (--data was given)" in shown
+    last = shown.strip().splitlines()[-1]
+    assert last.startswith("RESULT resnet50/photos top1=")
+    assert last.endswith("target=none verdict=not-comparable report=run/report/index.html")
+    result = json.loads((tmp_path / "run" / "result.json").read_text())
+    assert result["interval"][0] <= result["value"] <= result["interval"][1]
+    page = (tmp_path / "run" / "report" / "index.html").read_text()
+    assert "dark" in page
+    assert "http-equiv" not in page
+
+    assert main(line) == 0  # nothing left to do
+    assert "nothing to do" in capsys.readouterr().out
+
+    refusal = refused(capsys, *line, "--training.seed", "9")
+    assert "another recipe or with other overrides" in refusal
+
+    assert main(["predict", "run", str(photographs / "dark"), "--device", "cpu"]) == 0
+    assert "0.jpg" in capsys.readouterr().out
+    assert len(list((tmp_path / "run" / "predictions").glob("*.jpg"))) == 10
+
+    assert main(["evaluate", "run", "--precision", "bf16", "--device", "cpu"]) == 0
+    assert main(["report", "run"]) == 0
+
+
+@pytest.mark.slow
+def test_the_learning_rate_finder_suggests_and_draws(photographs, tmp_path, capsys):
+    assert main(["lr-find", "resnet50/photos", "--data", str(photographs), "--device", "cpu", *TINY]) == 0
+    assert "--optimizer.peak-lr" in capsys.readouterr().out
+    assert (tmp_path / "runs" / "lr-find-resnet50-photos.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_completion_knows_the_recipes(capsys):
+    assert main(["completion", "bash"]) == 0
+    assert "lr-find" in capsys.readouterr().out

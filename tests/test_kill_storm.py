@@ -1,0 +1,74 @@
+"""A run killed again and again, at any moment, ends as if nothing had happened."""
+
+import os
+import random
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import safetensors.numpy
+from PIL import Image
+
+from common.run_directory import RunDirectory
+
+KILLS = int(os.environ.get("KIT_TEST_KILLS", "4"))
+FIELDS = [
+    "--model.depth", "18", "--preprocessing.resize", "36", "--preprocessing.crop", "32",
+    "--training.batch-size", "8", "--training.epochs", "60", "--training.checkpoint-every", "3",
+    "--training.ema-decay", "0.9", "--mixup-alpha", "0.2",
+]  # fmt: skip
+
+
+@pytest.fixture
+def photographs(tmp_path):
+    generator = np.random.default_rng(0)
+    for label, base in (("dark", 20), ("bright", 120)):
+        (tmp_path / "photographs" / label).mkdir(parents=True)
+        for index in range(20):
+            pixels = generator.integers(base, base + 120, (48, 64, 3)).astype(np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "photographs" / label / f"{index}.jpg")
+    return tmp_path / "photographs"
+
+
+def start(photographs: Path, run: Path) -> "subprocess.Popen[bytes]":
+    command = [sys.executable, "-m", "challenges", "train", "resnet50/photos", "--data", str(photographs)]
+    command += ["--device", "cpu", "--run", str(run), *FIELDS]
+    environment = {**os.environ, "CHALLENGE_KIT_CACHE": str(photographs.parent / "cache"), "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+
+
+def finish(process: "subprocess.Popen[bytes]") -> None:
+    _, errors = process.communicate(timeout=600)
+    assert process.returncode == 0, errors.decode()
+
+
+def validations(run: Path) -> list[dict[str, object]]:
+    entries = [entry for entry in RunDirectory(run).metrics() if entry["kind"] == "validation"]
+    return [{name: value for name, value in entry.items() if name != "seconds"} for entry in entries]
+
+
+@pytest.mark.slow
+def test_a_run_killed_at_random_moments_ends_like_an_uninterrupted_one(photographs, tmp_path):
+    whole, storm = tmp_path / "whole", tmp_path / "storm"
+    started = time.monotonic()
+    finish(start(photographs, whole))
+    length = time.monotonic() - started
+
+    generator = random.Random(0)
+    killed_in_training = 0
+    for _ in range(KILLS):
+        process = start(photographs, storm)
+        time.sleep(generator.uniform(0.1, 0.9) * length)
+        process.kill()
+        process.communicate()
+        killed_in_training += (storm / "checkpoints").is_dir()
+    finish(start(photographs, storm))
+
+    assert killed_in_training > 0
+    expected, given = (safetensors.numpy.load_file(run / "weights.safetensors") for run in (whole, storm))
+    assert all(np.array_equal(expected[name], given[name]) for name in expected)
+    assert validations(whole) == validations(storm)
+    assert not list(storm.rglob("*.part"))
