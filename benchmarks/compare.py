@@ -1,0 +1,248 @@
+"""Records side by side: a table, a Markdown or an HTML page, and a verdict on regressions.
+
+Only records of one protocol and one workload share a table, and invalid ones are shown with their reason, never ranked.
+
+    python -m benchmarks.compare benchmarks/results --html comparison.html
+    python -m benchmarks.compare before.json after.json --fail-on-regression 5%
+"""
+
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from benchmarks.record import RESULTS, Record, read_all
+from common.errors import KitError
+from common.files import write_text
+
+HEADER = ("device", "precision", "batch", "result", "95 %", "step p50 ms", "p99 ms", "date", "remark")
+REGRESSION_EXIT_CODE = 1
+WIDE = 160  # columns of a log file, where no terminal says how many there are
+
+
+@dataclass(frozen=True)
+class Group:
+    """Records that may be compared: one protocol, one workload; newest last."""
+
+    title: str
+    records: tuple[Record, ...]
+
+
+@dataclass(frozen=True)
+class Figure:
+    """What a record is compared by: a ratio, or samples per second; higher is better."""
+
+    name: str
+    unit: str
+    value: float
+    low: float
+    high: float
+
+    def text(self) -> str:
+        return f"{self.value:.2f} ×" if self.unit == "×" else f"{self.value:,.4g} {self.unit}"
+
+
+@dataclass(frozen=True)
+class Regression:
+    """A record that is slower than the one before it on the same device by more than was allowed."""
+
+    before: Record
+    after: Record
+    figure: str
+    loss: float
+
+    def __str__(self) -> str:
+        return (
+            f"{self.after.workload.challenge} {self.after.name} {self.figure} on {self.after.device}: "
+            f"{self.loss:.1%} below record {self.before.id} ({self.before.created[:10]})"
+        )
+
+
+def group(records: Iterable[Record]) -> list[Group]:
+    """Records by protocol and workload; precision, batch and device may differ within a group."""
+    groups: dict[tuple[object, ...], list[Record]] = {}
+    for record in records:
+        groups.setdefault(_group_key(record), []).append(record)
+    return [Group(_title(members[0]), tuple(members)) for members in groups.values()]
+
+
+def figures(record: Record) -> list[Figure]:
+    """A comparison's ratios, else the throughput of every stage."""
+    if record.kind == "comparison":
+        return [Figure(name, "×", ratio.median, *ratio.interval) for name, ratio in record.ratios.items()]
+    unit = f"{record.workload.sample_unit}s/s"
+    return [
+        Figure(name, unit, windows.samples_per_s.median, *windows.samples_per_s.interval)
+        for name, windows in record.measurements.items()
+    ]
+
+
+def rows(record: Record) -> list[tuple[str, ...]]:
+    """One row per figure, under HEADER."""
+    answer: list[tuple[str, ...]] = []
+    for figure in figures(record):
+        windows = record.measurements.get(figure.name) or record.measurements[figure.name.split("/")[0]]
+        answer.append(
+            (
+                record.device,
+                record.workload.precision,
+                str(record.workload.batch),
+                f"{figure.name}: {figure.text()}",
+                f"{figure.low:.4g} – {figure.high:.4g}",
+                f"{windows.step_ms.p50:.4g}",
+                f"{windows.step_ms.p99:.4g}",
+                record.created[:10],
+                _remark(record),
+            )
+        )
+    return answer
+
+
+def regressions(records: Sequence[Record], allowed: float) -> list[Regression]:
+    """Each series' newest valid record against the one before it: slower by more than `allowed`, intervals apart."""
+    series: dict[tuple[object, ...], list[Record]] = {}
+    for record in records:
+        if record.validity.valid:
+            series.setdefault(_series_key(record), []).append(record)
+    found = []
+    for members in series.values():
+        if len(members) < 2:
+            continue
+        before, after = members[-2:]
+        earlier = {figure.name: figure for figure in figures(before)}
+        for figure in figures(after):
+            old = earlier.get(figure.name)
+            if old and figure.value < (1 - allowed) * old.value and figure.high < old.low:
+                found.append(Regression(before, after, figure.name, 1 - figure.value / old.value))
+    return found
+
+
+def markdown(groups: Iterable[Group]) -> str:
+    parts = []
+    for one in groups:
+        lines = [
+            f"### {one.title}",
+            "",
+            *markdown_table(HEADER, [row for record in one.records for row in rows(record)]),
+        ]
+        parts.append("\n".join(lines))
+    return "\n\n".join(parts) + "\n"
+
+
+def markdown_table(header: Sequence[str], lines: Iterable[Sequence[str]]) -> list[str]:
+    cells = [header, ["---"] * len(header), *lines]
+    return ["| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in cells]
+
+
+def html(groups: Iterable[Group]) -> str:
+    """One page that needs nothing beside it."""
+    from jinja2 import Environment, FileSystemLoader
+
+    environment = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True)
+    tables = []
+    for one in groups:
+        best: dict[str, float] = {}
+        for record in one.records:
+            for figure in figures(record):
+                best[figure.name] = max(best.get(figure.name, 0.0), figure.value)
+        lines = [
+            {"cells": row, "valid": record.validity.valid, "share": figure.value / best[figure.name]}
+            for record in one.records
+            for row, figure in zip(rows(record), figures(record), strict=True)
+        ]
+        tables.append({"title": one.title, "lines": lines})
+    return environment.get_template("compare.html").render(header=HEADER, tables=tables)
+
+
+def show(groups: Iterable[Group]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    if not console.is_terminal:
+        console.width = WIDE
+    for one in groups:
+        table = Table(*HEADER, title=one.title, title_justify="left")
+        for record in one.records:
+            for row in rows(record):
+                table.add_row(*row, style=None if record.validity.valid else "dim")
+        console.print(table)
+
+
+def percentage(text: str) -> float:
+    """`5%` and `0.05` alike."""
+    try:
+        value = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < 1:
+        raise KitError(f"--fail-on-regression is {text!r}.", "It is a share below 100 %, such as 5%.")
+    return value
+
+
+def main(
+    records: Annotated[tuple[Path, ...], tyro.conf.Positional] = (RESULTS,),
+    markdown_file: Annotated[Path | None, tyro.conf.arg(name="markdown")] = None,
+    html_file: Annotated[Path | None, tyro.conf.arg(name="html")] = None,
+    fail_on_regression: str | None = None,
+) -> int:
+    """Compare benchmark records.
+
+    Args:
+        records: Record files, or folders of them.
+        markdown_file: Write the tables there as Markdown.
+        html_file: Write the tables there as one page.
+        fail_on_regression: Exit with 1 where a series' newest record is slower than the one before by more, e.g. 5%.
+    """
+    found = read_all(records)
+    groups = group(found)
+    show(groups)
+    if markdown_file:
+        write_text(markdown_file, markdown(groups))
+    if html_file:
+        write_text(html_file, html(groups))
+    if fail_on_regression is None:
+        return 0
+    slower = regressions(found, percentage(fail_on_regression))
+    for regression in slower:
+        print(f"REGRESSION {regression}", file=sys.stderr)
+    return REGRESSION_EXIT_CODE if slower else 0
+
+
+def _group_key(record: Record) -> tuple[object, ...]:
+    workload = record.workload
+    protocol = record.protocol
+    return (
+        *(protocol.name, protocol.version, record.kind, record.name, workload.challenge, workload.model),
+        *(workload.input_shape, workload.sample_unit, workload.data, workload.dataset),
+    )
+
+
+def _series_key(record: Record) -> tuple[object, ...]:
+    return (*_group_key(record), record.device, record.workload)
+
+
+def _title(record: Record) -> str:
+    workload = record.workload
+    shape = "×".join(str(size) for size in workload.input_shape)
+    return (
+        f"{workload.challenge}: {record.name}, {workload.model} {shape}, {workload.data} data ({workload.dataset}), "
+        f"protocol {record.protocol.name}/{record.protocol.version}"
+    )
+
+
+def _remark(record: Record) -> str:
+    if not record.validity.valid:
+        return "invalid: " + ", ".join(dict.fromkeys(reason.code for reason in record.validity.reasons))
+    return ", ".join(dict.fromkeys(warning.code for warning in record.validity.warnings))
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(tyro.cli(main))
+    except KitError as error:
+        print(error, file=sys.stderr)
+        sys.exit(error.exit_code)

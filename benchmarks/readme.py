@@ -1,0 +1,119 @@
+"""Fill the tables of Markdown files from committed records, or say that they are stale.
+
+A table stands between `<!-- results:CHALLENGE/NAME -->` and `<!-- /results -->`, both on lines of their own.
+
+    python -m benchmarks.readme            rewrite
+    python -m benchmarks.readme --check    exit with 1 where a table does not agree with the records
+"""
+
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from benchmarks.compare import Group, figures, group, markdown_table
+from benchmarks.record import RESULTS, Record, read_all
+from common.environment import ROOT
+from common.errors import KitError
+from common.files import write_text
+
+BLOCK = re.compile(r"^(<!-- results:(?P<name>\S+) -->\n)(?P<text>.*?)(^<!-- /results -->$)", re.MULTILINE | re.DOTALL)
+OPENING = re.compile(r"^<!-- results:\S+ -->$", re.MULTILINE)
+HEADER = ("hardware", "precision", "batch", "result", "95 % interval", "measured")
+STALE_EXIT_CODE = 1
+
+
+def markdown_files() -> list[Path]:
+    """Every Markdown file of the checkout that may hold tables."""
+    folders = ("benchmarks", "challenges", "common", "containers", "docs")
+    return sorted([*ROOT.glob("*.md"), *(file for folder in folders for file in (ROOT / folder).rglob("*.md"))])
+
+
+def table(records: Sequence[Record]) -> str:
+    """The newest record of every device, precision and batch; an invalid one only where there is no valid one."""
+    chosen: dict[tuple[object, ...], Record] = {}
+    for record in records:
+        key = (record.device, record.workload.precision, record.workload.batch)
+        if record.validity.valid or key not in chosen or not chosen[key].validity.valid:
+            chosen[key] = record
+    return "\n".join(markdown_table(HEADER, [line for record in chosen.values() for line in _lines(record)])) + "\n"
+
+
+def filled(text: str, records: Sequence[Record], where: str) -> str:
+    """`text` with every table made anew.
+
+    Raises KitError for a table that no record belongs to, and for one without its closing mark.
+    """
+    by_name: dict[str, list[Group]] = {}
+    for one in group(records):
+        by_name.setdefault(f"{one.records[0].workload.challenge}/{one.records[0].name}", []).append(one)
+
+    def replace(match: re.Match[str]) -> str:
+        name = match["name"]
+        if name not in by_name:
+            raise KitError(
+                f"{where} asks for results:{name}, and no record is of that name.",
+                f"Known: {', '.join(sorted(by_name)) or 'none'}.",
+            )
+        tables = [f"{one.title}\n\n{table(one.records)}" for one in by_name[name]]
+        return f"{match[1]}\n" + "\n".join(tables) + f"\n{match[4]}"
+
+    if len(OPENING.findall(text)) != len(BLOCK.findall(text)):
+        raise KitError(f"{where} has a results mark without its end.", "A table ends with <!-- /results -->.")
+    return BLOCK.sub(replace, text)
+
+
+def stale(files: Sequence[Path], records: Sequence[Record]) -> list[Path]:
+    """Files whose tables differ from what the records say."""
+    return [file for file in files if (text := file.read_text()) != filled(text, records, file.name)]
+
+
+def main(
+    files: Annotated[tuple[Path, ...], tyro.conf.Positional] = (), results: Path = RESULTS, check: bool = False
+) -> int:
+    """Fill the result tables of Markdown files.
+
+    Args:
+        files: The files; every Markdown file of the checkout where none is given.
+        results: The folder of records.
+        check: Change nothing; exit with 1 where a table is stale.
+    """
+    records = read_all([results]) if results.exists() else []
+    outdated = stale(files or markdown_files(), records)
+    for file in outdated:
+        if check:
+            print(f"STALE {file}: run python -m benchmarks.readme", file=sys.stderr)
+        else:
+            write_text(file, filled(file.read_text(), records, file.name))
+    return STALE_EXIT_CODE if check and outdated else 0
+
+
+def _lines(record: Record) -> list[tuple[str, ...]]:
+    gpus = record.system["gpus"]
+    cpu = record.system["cpu"]
+    on_gpu = gpus and str(record.system["device"]).startswith("cuda")
+    hardware = gpus[0]["name"] if on_gpu else f"{cpu['model']}, {cpu['cores']} cores"
+    commit = (record.kit["commit"] or "no commit")[:8]
+    reason = "" if record.validity.valid else f" (invalid: {record.validity.reasons[0].code})"
+    return [
+        (
+            f"{hardware}, torch {record.system['packages'].get('torch', '–')}",
+            record.workload.precision,
+            str(record.workload.batch),
+            f"{figure.name}: {figure.text()}{reason}",
+            f"{figure.low:.4g} – {figure.high:.4g}",
+            f"{record.created[:10]}, {commit}",
+        )
+        for figure in figures(record)
+    ]
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(tyro.cli(main))
+    except KitError as error:
+        print(error, file=sys.stderr)
+        sys.exit(error.exit_code)

@@ -1,0 +1,282 @@
+"""A benchmark's result as one JSON file: what ran, on what, how it was measured, and whether it may be believed."""
+
+import dataclasses
+import datetime
+import functools
+import json
+import os
+import re
+import secrets
+import shlex
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from benchmarks.measure import Ratio, Windows
+from common.environment import collect_environment
+from common.errors import KitError
+
+SCHEMA: Literal["kit.bench/1"] = "kit.bench/1"
+SCHEMA_FILE = Path(__file__).with_name("record.schema.json")
+RESULTS = Path(__file__).with_name("results")
+
+Kind = Literal["train", "data", "inference", "serve", "comparison"]
+DataKind = Literal["real", "demo", "synthetic"]
+BALANCED = 0.1  # data and compute within 10 % of each other limit a run together
+
+
+class RecordError(KitError):
+    """A record that cannot be written, read or understood."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Workload:
+    """What was measured; two records may be compared only where all of it but the precision and batch is equal.
+
+    engine:      what runs the model or the data: torch, onnxruntime, openvino, tensorrt, triton, dali.
+    batch:       samples per step or request over all devices.
+    input_shape: one sample as the model takes it, channels first.
+    workers:     threads or processes that prepare data; 0 where none do.
+    concurrency: requests in flight; null where nothing is served.
+    """
+
+    challenge: str
+    model: str
+    engine: str
+    batch: int
+    input_shape: tuple[int, ...]
+    precision: Literal["fp32", "tf32", "bf16", "fp16", "int8"]
+    sample_unit: str
+    data: DataKind
+    dataset: str
+    memory_format: Literal["contiguous", "channels_last"] = "contiguous"
+    compile: bool = False
+    cuda_graphs: bool = False
+    workers: int = 0
+    concurrency: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProtocolUsed:
+    """How it was measured; records of different protocols are never compared."""
+
+    name: str
+    version: int
+    warmup_seconds: float
+    windows: int
+    window_seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Split:
+    """Samples per second of a training step's parts, and what limits the whole.
+
+    overlap_efficiency: end-to-end over the slower of data and compute; 1 means that data costs nothing.
+    """
+
+    data_only: float
+    compute_only: float
+    end_to_end: float
+    bottleneck: Literal["data", "compute", "balanced"]
+    overlap_efficiency: Ratio
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """A reason or a warning: a code to filter by, and the sentence for people."""
+
+    code: str
+    text: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Validity:
+    """valid: no reason speaks against the figures; warnings are to be known and do not invalidate."""
+
+    valid: bool
+    reasons: tuple[Finding, ...] = ()
+    warnings: tuple[Finding, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Record:
+    """One measurement or one side-by-side comparison.
+
+    name:         what was measured, in a file name's words: `train`, `loader`, `step`.
+    measurements: one per side or stage, by name.
+    ratios:       `first/second` -> throughput of the first over the second.
+    details:      further figures, units in their names.
+    """
+
+    kind: Kind
+    name: str
+    workload: Workload
+    protocol: ProtocolUsed
+    measurements: dict[str, Windows]
+    validity: Validity
+    kit: dict[str, Any]
+    system: dict[str, Any]
+    command: str
+    created: str
+    id: str
+    split: Split | None = None
+    ratios: dict[str, Ratio] = field(default_factory=dict)
+    details: dict[str, float] = field(default_factory=dict)
+    schema: Literal["kit.bench/1"] = SCHEMA
+
+    @property
+    def headline(self) -> Windows:
+        """The measurement that stands for the record: end-to-end where there is one, else the first."""
+        return self.measurements.get("end_to_end") or next(iter(self.measurements.values()))
+
+    @property
+    def device(self) -> str:
+        return device_slug(self.system)
+
+
+def new_record(
+    *,
+    kind: Kind,
+    name: str,
+    workload: Workload,
+    protocol: ProtocolUsed,
+    measurements: Mapping[str, Windows],
+    validity: Validity,
+    command: Sequence[str],
+    environment: Mapping[str, Any],
+    split: Split | None = None,
+    ratios: Mapping[str, Ratio] | None = None,
+    details: Mapping[str, float] | None = None,
+) -> Record:
+    """A record of now; environment: `collect_environment()` with the device and precision that were measured."""
+    return Record(
+        kind=kind,
+        name=name,
+        workload=workload,
+        protocol=protocol,
+        measurements=dict(measurements),
+        validity=validity,
+        kit=dict(environment["kit"]),
+        system={key: value for key, value in environment.items() if key != "kit"},
+        command=without_paths(command),
+        created=datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        id=secrets.token_hex(4),
+        split=split,
+        ratios=dict(ratios or {}),
+        details=dict(details or {}),
+    )
+
+
+def split_of(data_only: Windows, compute_only: Windows, end_to_end: Windows, overlap_efficiency: Ratio) -> Split:
+    """Name the bottleneck: the slower of data and compute, or both where they differ by less than 10 %."""
+    data, compute = data_only.samples_per_s.median, compute_only.samples_per_s.median
+    slower: Literal["data", "compute"] = "data" if data < compute else "compute"
+    balanced = abs(data - compute) <= BALANCED * max(data, compute)
+    return Split(
+        data_only=data,
+        compute_only=compute,
+        end_to_end=end_to_end.samples_per_s.median,
+        bottleneck="balanced" if balanced else slower,
+        overlap_efficiency=overlap_efficiency,
+    )
+
+
+def write(record: Record, folder: Path | None = None) -> Path:
+    """Write the record as a new file of `folder` (results/<device> where none is given) and return its path.
+
+    Raises RecordError when the record does not fit the schema or the file is already there: records are only added.
+    """
+    folder = folder or RESULTS / record.device
+    value = _rounded(dataclasses.asdict(record))
+    _validate(value, "the new record")
+    path = folder / file_name(record)
+    folder.mkdir(parents=True, exist_ok=True)
+    descriptor, temporary = tempfile.mkstemp(dir=folder, prefix=".", suffix=".part")
+    try:
+        with os.fdopen(descriptor, "w") as stream:
+            stream.write(json.dumps(value, indent=2) + "\n")
+        os.chmod(temporary, 0o644)
+        os.link(temporary, path)  # unlike a rename, this fails where the name is taken
+    except FileExistsError:
+        raise RecordError(f"{path} exists.", "A record is never overwritten.") from None
+    finally:
+        os.unlink(temporary)
+    return path
+
+
+def read(path: Path) -> Record:
+    """Raises RecordError when the file is no record of this version."""
+    from pydantic import TypeAdapter
+
+    try:
+        value = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise RecordError(f"{path} cannot be read as JSON: {error}.") from None
+    _validate(value, str(path))
+    return TypeAdapter(Record).validate_python(value)
+
+
+def read_all(places: Iterable[Path]) -> list[Record]:
+    """Records of files and of folders (searched through), oldest first."""
+    files: set[Path] = set()
+    for place in places:
+        if not place.exists():
+            raise RecordError(f"{place} does not exist.", "Give record files, or folders of them.")
+        files |= set(place.rglob("*.json")) if place.is_dir() else {place}
+    return sorted((read(file) for file in files), key=lambda record: (record.created, record.id))
+
+
+def file_name(record: Record) -> str:
+    parts = (record.created[:10], record.workload.challenge, record.name, record.device, record.workload.precision)
+    return "_".join([*map(slug, parts), record.id]) + ".json"
+
+
+def device_slug(system: Mapping[str, Any]) -> str:
+    """`nvidia-h200-x2` or `cpu-amd-epyc-2c`: the hardware that did the work, in a folder's name."""
+    device, gpus = system.get("device") or "cpu", system["gpus"]
+    if not str(device).startswith("cuda") or not gpus:
+        model = re.sub(r"\((?:R|TM)\)|\bCPU\b|\bProcessor\b|@.*$", " ", system["cpu"]["model"], flags=re.IGNORECASE)
+        return f"cpu-{slug(model)}-{system['cpu']['cores']}c"
+    count = system.get("world_size") or 1
+    return slug(gpus[0]["name"]) + (f"-x{count}" if count > 1 else "")
+
+
+def slug(text: str) -> str:
+    return re.sub(r"[^a-z0-9.]+", "-", text.lower()).strip("-")
+
+
+def without_paths(command: Sequence[str]) -> str:
+    """The command as one would type it, absolute paths cut down to their last part."""
+    return shlex.join(re.sub(r"(?<![\w.~-])/(?:[^/\s=,:]+/)*(?=[^/\s=,:]*)", "", part) for part in command)
+
+
+def environment_of(*, device: str, precision: str, world_size: int = 1) -> dict[str, Any]:
+    """The environment a benchmark on `device` records."""
+    return collect_environment(device=device, precision=precision, world_size=world_size)
+
+
+def _rounded(value: Any) -> Any:
+    """Six significant digits: no measurement here knows more."""
+    if isinstance(value, float):
+        return float(f"{value:.6g}")
+    if isinstance(value, dict):
+        return {key: _rounded(item) for key, item in value.items()}
+    return [_rounded(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+@functools.cache
+def _validator() -> Any:
+    from jsonschema import Draft202012Validator
+
+    return Draft202012Validator(json.loads(SCHEMA_FILE.read_text()))
+
+
+def _validate(value: Any, what: str) -> None:
+    from jsonschema.exceptions import best_match
+
+    problem = best_match(_validator().iter_errors(value))
+    if problem is not None:
+        where = "/".join(str(part) for part in problem.absolute_path) or "the top level"
+        raise RecordError(f"{what} is no {SCHEMA} record: {where}: {problem.message}.")

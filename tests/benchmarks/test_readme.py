@@ -1,0 +1,65 @@
+"""Tables in Markdown files: made from records, and stale ones are found, in the tests of this checkout too."""
+
+import pytest
+
+from benchmarks.readme import filled, main, markdown_files, stale, table
+from benchmarks.record import RESULTS, Finding, Validity, read_all, write
+from common.errors import KitError
+from tests.benchmarks.builders import record
+
+TEXT = "# Title\n\n<!-- results:classification/train -->\nold\n<!-- /results -->\n\nafter\n"
+INVALID = Validity(valid=False, reasons=(Finding(code="UNSTEADY", text="It varied by 30 %."),))
+
+
+def test_this_checkouts_tables_agree_with_its_records():
+    records = read_all([RESULTS]) if RESULTS.exists() else []
+    assert stale(markdown_files(), records) == []
+
+
+def test_a_table_is_filled_and_stays_as_it_is():
+    once = filled(TEXT, [record(123.0)], "README.md")
+    assert "123 images/s" in once
+    assert "old" not in once
+    assert once.startswith("# Title\n\n<!-- results:classification/train -->\n")
+    assert once.endswith("<!-- /results -->\n\nafter\n")
+    assert filled(once, [record(123.0)], "README.md") == once
+
+
+def test_a_table_names_hardware_commit_and_date():
+    text = table([record()])
+    for part in ("AMD EPYC 9B45, 2 cores", "torch 2.13.0", "01234567", "2026-11-20", "bf16"):
+        assert part in text
+
+
+def test_the_newest_valid_record_is_shown():
+    old, new = record(100.0, created="2026-11-01T00:00:00Z"), record(200.0, created="2026-11-02T00:00:00Z")
+    broken = record(300.0, valid=INVALID, created="2026-11-03T00:00:00Z")
+    text = table([old, new, broken])
+    assert "200 images/s" in text
+    assert "100 images/s" not in text
+    assert "300 images/s" not in text
+
+
+def test_an_invalid_record_is_shown_as_such_where_it_is_alone():
+    assert "invalid: UNSTEADY" in table([record(valid=INVALID)])
+
+
+def test_a_table_for_no_record_is_refused_and_the_known_ones_listed():
+    text = TEXT.replace("classification/train", "classification/trian")
+    with pytest.raises(KitError, match=r"classification/trian(.|\n)*Known: classification/train"):
+        filled(text, [record()], "README.md")
+
+
+def test_an_unclosed_table_is_refused():
+    with pytest.raises(KitError, match="without its end"):
+        filled(TEXT.replace("<!-- /results -->", ""), [record()], "README.md")
+
+
+def test_checking_changes_nothing_and_fails_and_filling_mends_it(tmp_path):
+    results, page = tmp_path / "results", tmp_path / "README.md"
+    write(record(), results)
+    page.write_text(TEXT)
+    assert main((page,), results=results, check=True) == 1
+    assert page.read_text() == TEXT
+    assert main((page,), results=results) == 0
+    assert main((page,), results=results, check=True) == 0
