@@ -1,0 +1,159 @@
+"""What linters and schemas say about the container files, and what no linter checks."""
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from common.environment import ROOT
+
+CONTAINERS = ROOT / "containers"
+DOCKERFILES = sorted(CONTAINERS.glob("*.Dockerfile"))
+MANIFESTS = sorted((CONTAINERS / "kubernetes").glob("*.yaml"))
+OBJECTS = [each for path in MANIFESTS for each in yaml.safe_load_all(path.read_text())]
+
+
+def tool(name: str) -> str:
+    """A command of this environment, else of the machine."""
+    beside = Path(sys.executable).with_name(name)
+    found = str(beside) if beside.exists() else shutil.which(name)
+    if found is None:
+        pytest.skip(f"{name} is not installed")
+    return found
+
+
+def run(*command: str) -> None:
+    answer = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    assert answer.returncode == 0, answer.stdout + answer.stderr
+
+
+@pytest.mark.parametrize("path", DOCKERFILES, ids=lambda path: path.name)
+def test_hadolint_finds_nothing(path):
+    run(tool("hadolint"), str(path))
+
+
+def test_compose_fits_its_specification():
+    run(tool("check-jsonschema"), "--builtin-schema", "vendor.compose-spec", str(CONTAINERS / "compose.yaml"))
+
+
+@pytest.mark.parametrize("path", MANIFESTS, ids=lambda path: path.name)
+def test_kubernetes_accepts_the_manifest(path):
+    run(tool("kubernetes-validate"), "--strict", str(path))
+
+
+@pytest.mark.parametrize("path", DOCKERFILES, ids=lambda path: path.name)
+def test_images_run_as_an_ordinary_user(path):
+    users = re.findall(r"^USER (\S+)$", path.read_text(), re.MULTILINE)
+    assert users[-1] == "1000:1000"
+
+
+def test_nothing_replaces_nvidias_torch():
+    """pip runs only through install.py, which pins everything that the image has."""
+    for path in DOCKERFILES:
+        assert "pip install" not in path.read_text()
+
+
+def test_the_serving_image_is_healthy_only_when_it_infers():
+    assert re.search(r"HEALTHCHECK.*\\\n.*ready\.py", (CONTAINERS / "serve.Dockerfile").read_text())
+
+
+def test_services_are_hardened_and_listen_to_this_machine_only():
+    compose = yaml.safe_load((CONTAINERS / "compose.yaml").read_text())
+    for name, service in compose["services"].items():
+        assert service["read_only"], name
+        assert service["cap_drop"] == ["ALL"], name
+        assert "no-new-privileges:true" in service["security_opt"], name
+        assert all(port.startswith("127.0.0.1:") for port in service.get("ports", [])), name
+    assert {"serve", "client", "metrics"} == set(compose["services"])
+
+
+def pods() -> list[dict]:
+    return [each["spec"]["template"]["spec"] for each in OBJECTS if each["kind"] in ("Deployment", "Job")]
+
+
+def test_pods_are_hardened():
+    assert len(pods()) == 2
+    for pod in pods():
+        assert pod["securityContext"]["runAsNonRoot"]
+        assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+        assert pod["automountServiceAccountToken"] is False
+        for container in pod["containers"]:
+            assert container["securityContext"]["readOnlyRootFilesystem"]
+            assert container["securityContext"]["allowPrivilegeEscalation"] is False
+            assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
+            assert container["resources"]["limits"]["memory"]
+
+
+def test_every_mounted_volume_exists():
+    for pod in pods():
+        mounted = {mount["name"] for container in pod["containers"] for mount in container["volumeMounts"]}
+        assert mounted == {volume["name"] for volume in pod["volumes"]}
+
+
+def test_serving_has_all_that_production_needs():
+    kinds = {each["kind"]: each for each in OBJECTS}
+    assert {"Deployment", "Service", "HorizontalPodAutoscaler", "PodDisruptionBudget", "NetworkPolicy"} <= set(kinds)
+    assert kinds["HorizontalPodAutoscaler"]["apiVersion"] == "autoscaling/v2"
+    labels = kinds["Deployment"]["spec"]["template"]["metadata"]["labels"]
+    for selector in (
+        kinds["Service"]["spec"]["selector"],
+        kinds["PodDisruptionBudget"]["spec"]["selector"]["matchLabels"],
+        kinds["NetworkPolicy"]["spec"]["podSelector"]["matchLabels"],
+    ):
+        assert selector.items() <= labels.items()
+    for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
+        assert "ready.py" in str(kinds["Deployment"]["spec"]["template"]["spec"]["containers"][0][probe])
+
+
+def test_only_named_files_reach_the_builder():
+    lines = (ROOT / ".dockerignore").read_text().splitlines()
+    rules = [line for line in lines if line and not line.startswith("#")]
+    assert rules[0] == "*"
+    copied = {
+        name.split("/")[0]
+        for path in DOCKERFILES
+        for line in re.findall(r"^COPY (?:--\S+ )*(.+) \S+$", path.read_text(), re.MULTILINE)
+        for name in line.split()
+    }
+    allowed = {rule.removeprefix("!") for rule in rules if rule.startswith("!")}
+    assert {name.replace("tx[t]", "txt") for name in copied} <= allowed
+
+
+def test_the_server_starts_with_the_same_locks_everywhere():
+    """The container's start script and the local server restrict the same calls by the same header."""
+    script = (CONTAINERS / "serve.sh").read_text()
+    server = (ROOT / "common" / "serving" / "server.py").read_text()
+    restricted = re.search(r'RESTRICTED = "([\w,-]+)"', server)[1]
+    header = re.search(r'KEY_HEADER = "([\w-]+)"', server)[1]
+    assert f"{restricted}:{header}=" in script
+    for option in ("--model-control-mode=none", "--disable-auto-complete-config", "--strict-readiness=true"):
+        assert option in script
+        assert option in server
+
+
+def test_the_start_script_is_sound():
+    run("sh", "-n", str(CONTAINERS / "serve.sh"))
+    assert (CONTAINERS / "serve.sh").stat().st_mode & 0o111
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["container1"], "docker build -f containers/serve.Dockerfile -t challenge-kit/serve-classification:"),
+        (["container2"], "--build-arg CHALLENGE=detection"),
+        (["challenge1", "CONTAINER=1", "DATA=/photos"], '--volume "/photos:/photos:ro"'),
+        (["challenge1", "CONTAINER=1", "DATA=/photos"], 'kit challenge resnet50 --data "/photos"'),
+        (["challenge1", "CONTAINER=1"], "--gpus all --shm-size 8g"),
+        (["challenge1", "CONTAINER=1", "GPUS="], "--init  --shm-size"),
+        (["challenge1", "CONTAINER=1", "ARGS=--training.epochs 2"], "kit challenge resnet50   --training.epochs 2"),
+        (["up1", "MODELS=/tmp"], "compose --env-file containers/versions.env -f containers/compose.yaml up"),
+    ],
+)
+def test_make_runs_the_same_command_inside(arguments, expected):
+    command = [tool("make"), "--dry-run", "-f", "containers/container.mk", *arguments]
+    answer = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=True)
+    assert expected in answer.stdout
