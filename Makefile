@@ -14,16 +14,18 @@ JOBS ?= auto
 LOCKED = -c constraints.txt
 WALK   = $(if $(DATA),--data "$(DATA)") $(if $(RECIPE),--recipe $(RECIPE)) $(ARGS)
 
-.PHONY: help challenge1 check test doctor lock clean
+.PHONY: help challenge1 list doctor triton check test lock clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo
-	@echo "variables: DATA=folder of your own  RECIPE=name  ARGS='--training.epochs 5 ...'  (recipes: make list)"
+	@echo "variables: DATA=folder of your own  RECIPE=name  ARGS='--training.epochs 5 ...'  CONTAINER=1  (recipes: make list)"
 
-challenge1: $(VENV)/ready .triton/payload.json ## ResNet-50 image classification, from data to report [DATA= RECIPE= ARGS=]
+ifneq ($(CONTAINER),1)
+challenge1: $(VENV)/ready .triton/payload.json ## ResNet-50 on photographs, from data to a served model [DATA= RECIPE= ARGS=]
 	@$(KIT) challenge resnet50 $(WALK)
+endif
 
 list: $(VENV)/ready ## list models and recipes with their targets
 	@$(KIT) list
@@ -31,20 +33,24 @@ list: $(VENV)/ready ## list models and recipes with their targets
 doctor: $(VENV)/ready ## show what this machine can run, and what stands in the way
 	@$(KIT) doctor
 
+triton: .triton/payload.json ## unpack a Triton server for tests on this machine, never for production
+
 check: $(VENV)/ready-dev ## format, lint, types and fast tests: minutes, no GPU
 	$(VENV)/bin/ruff format --check
 	$(VENV)/bin/ruff check
 	$(VENV)/bin/mypy
 	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n $(JOBS) -m "not slow and not serving and not gpu"
 
-test: $(VENV)/ready-dev ## every test that runs on this machine
+test: $(VENV)/ready-dev .triton/payload.json ## every test that runs on this machine
 	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n $(JOBS)
 
 lock: $(VENV)/ready-dev ## write constraints.txt from what is installed
 	@$(PIP) freeze --exclude-editable --exclude challenge-kit | sed 's/+cpu$$//; s/+cu[0-9]*$$//' > constraints.txt
 
 clean: ## remove the environment and caches; runs and data stay
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache build *.egg-info
+	rm -rf $(VENV) .triton .pytest_cache .mypy_cache .ruff_cache build *.egg-info
+
+include containers/container.mk
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -62,3 +68,7 @@ $(VENV)/ready: pyproject.toml constraints.txt $(VENV)/torch
 $(VENV)/ready-dev: $(VENV)/ready
 	$(PIP) install -q $(LOCKED) -e ".[serve,quantize,dev]"
 	@touch $@
+
+# A machine that cannot run the server (not Linux on x86-64) goes on without it and is told so.
+.triton/payload.json: common/serving/payload.py | $(VENV)/ready
+	@$(VENV)/bin/python -m common.serving.payload || echo "Triton is left out: see above."

@@ -2,7 +2,7 @@
 
 import contextlib
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -30,6 +30,7 @@ from common.task import Task
 CALIBRATION_SAMPLES = 256  # training samples whose ranges INT8 is calibrated on
 METRIC_SAMPLES = 2000  # validation samples, at most, whose metric every engine is measured by
 BATCHES = (1, 7)  # batch sizes compared besides the largest: one, and an odd one
+OPTIONAL = ("int8",)  # precisions that may fail without ending the walk
 LATENCY_SECONDS = 1.0  # measured per engine
 
 
@@ -118,7 +119,8 @@ def export(challenge: Challenge[Any, Any], run: RunDirectory, console: Console) 
 def parity(challenge: Challenge[Any, Any], run: RunDirectory, console: Console) -> Choice:
     """Hold every engine against the trained module, measure their speed, and choose the one to serve.
 
-    Raises ParityError, after the table was printed and recorded, where an engine differs by more than its tolerance.
+    An INT8 graph outside its tolerance is not served; how well INT8 does depends on the data.
+    Raises ParityError, after the table was printed and recorded, where any other engine is outside its tolerance.
     """
     if run.parity_file.is_file() and read_json(run.parity_file)["stamp"] == _stamp(run):
         console.print("parity: nothing changed since the last comparison.")
@@ -138,6 +140,7 @@ def parity(challenge: Challenge[Any, Any], run: RunDirectory, console: Console) 
         latencies = measure_latencies(runners, inputs[sizes[0]], seconds=LATENCY_SECONDS)
     table.print(console)
     choice = _choose(table, latencies)
+    required = replace(table, rows=tuple(row for row in table.rows if row.precision not in OPTIONAL))
     table.write_record(run.parity_file)
     write_json(
         run.parity_file,
@@ -145,11 +148,14 @@ def parity(challenge: Challenge[Any, Any], run: RunDirectory, console: Console) 
             **read_json(run.parity_file),
             "latency_batch_1": {label: asdict(latency) for label, latency in latencies.items()},
             "choice": asdict(choice) if choice else None,
-            "stamp": _stamp(run) if table.passed else None,
+            "stamp": _stamp(run) if required.passed else None,
         },
     )
-    table.require()
-    assert choice is not None, "a table that passed has a passing engine"
+    required.require()
+    dropped = sorted({row.label for row in table.rows if not row.passed})
+    if dropped:
+        console.print(f"parity: not served, since they differ too much: {', '.join(dropped)}", soft_wrap=True)
+    assert choice is not None, "where float32 passed, an engine passed"
     console.print(f"parity: serving {choice.label}: {choice.why}", soft_wrap=True)
     return choice
 
@@ -191,13 +197,16 @@ def chosen(run: RunDirectory, precision: str) -> Choice:
     record = read_json(run.parity_file)
     if precision == "auto":
         return Choice(**record["choice"])
+    failed = {f"{row['engine']} {row['precision']}" for row in record["rows"] if not row["passed"]}
     speeds = {
-        label: latency["p50_ms"] for label, latency in record["latency_batch_1"].items() if label.endswith(precision)
+        label: latency["p50_ms"]
+        for label, latency in record["latency_batch_1"].items()
+        if label.split()[1] == precision and label not in failed
     }
     if not speeds:
         raise ServingError(
-            f"{run.path} has no engine in {precision} on this machine.",
-            f"There are: {', '.join(record['latency_batch_1'])}.",
+            f"{run.path} has no engine in {precision} that passed parity on this machine.",
+            f"There are: {', '.join(label for label in record['latency_batch_1'] if label not in failed)}.",
         )
     engine, found = min(speeds, key=lambda label: speeds[label]).split()
     return Choice(engine, found, f"the fastest in {precision}")  # type: ignore[arg-type]

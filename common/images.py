@@ -271,11 +271,30 @@ def _failure(encoded: bytes, image_format: str, message: str) -> _UnusableError:
         "JPEG": b"\xff\xd9" not in encoded[-4096:],
         "PNG": not 0 <= encoded.rfind(b"IEND") <= size - 8,
         "WEBP": int.from_bytes(encoded[4:8], "little") + 8 > size,
-        "TIFF": int.from_bytes(encoded[4:8], "little" if encoded[:2] == b"II" else "big") >= size,
+        "TIFF": _tiff_ends_early(encoded),
     }.get(image_format, False)
     if ends_early or "truncated" in message.lower():
         return _UnusableError("truncated", f"the data ends early, after {size:,} bytes")
     return _UnusableError("undecodable", message.splitlines()[0][:200] if message.strip() else "damaged data")
+
+
+def _tiff_ends_early(encoded: bytes) -> bool:
+    """Whether the directory of a classic TIFF, or a value it points to, lies beyond the end."""
+    order = "little" if encoded[:2] == b"II" else "big"
+
+    def number(position: int, width: int) -> int:
+        return int.from_bytes(encoded[position : position + width], order)  # type: ignore[arg-type]
+
+    start = number(4, 4) + 2
+    end = start + 12 * number(start - 2, 2)
+    if not 2 < start < end <= len(encoded):
+        return True
+    sizes = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8}  # bytes of a value by TIFF 6.0's field types
+    for entry in range(start, end, 12):
+        size = number(entry + 4, 4) * sizes.get(number(entry + 2, 2), 1)
+        if size > 4 and number(entry + 8, 4) + size > len(encoded):
+            return True
+    return False
 
 
 def probe_all(

@@ -50,7 +50,7 @@ def refuse_hopeless(root: Path, layout: Layout, usable: Sequence[bool], codes: d
             "Every class of the validation split must have pictures in the training split.",
             "Class folders must have the same names in both.",
         )
-    if not counts["val"]:
+    if not counts["val"].total():
         raise DataError(f"The validation folder of {root} holds no usable picture.{because}", LAYOUTS)
 
 
@@ -118,9 +118,10 @@ def findings(
     shared = record["groups"]["shared"]
     if shared:
         names = ", ".join(group["group"] for group in shared[:NAMED])
+        remedy = " A group pattern (data.group-pattern) keeps them together." if layout.kind == "flat" else ""
         warnings.append(
             f"Groups of file names in both splits ({record['groups']['count']}), such as {names}: "
-            "if they show the same thing, the validation accuracy is too high."
+            f"if they show the same thing, the validation accuracy is too high.{remedy}"
         )
     if problems:
         told = ", ".join(f"{count} {code}" for code, count in record["problems"].items())

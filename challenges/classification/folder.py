@@ -6,7 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from challenges.classification.layout import Layout, Listing, draw_validation, f
 from challenges.classification.layout import folder_fingerprint as folder_fingerprint
 from challenges.classification.manifest import Manifest, read_csv, write_csv
 from common.errors import DataError
-from common.files import read_json, write_json
+from common.files import read_json, sha256, write_json
 from common.images import ImageFacts, ImageProblem, probe_all
 from common.progress import counting
 
@@ -132,9 +132,7 @@ def check(
         "seconds": round(time.monotonic() - started, 3),
         "others": listing.others,
     } | audit.findings(manifest, layout, list(facts.values()), problems, pattern, listing.others)
-    report = CheckReport(manifest, tuple(problems), record)
-    _write(report, output)
-    return report
+    return _written(CheckReport(manifest, tuple(problems), record), output)
 
 
 def _compiled(group_pattern: str | None) -> re.Pattern[str] | None:
@@ -207,7 +205,14 @@ def _manifest(
     else:
         grouped = groups(paths, pattern) if pattern else [None] * len(paths)
         units = audit.units(paths, [fact.sha256 for fact in known], grouped)
-        splits = np.where(draw_validation(units, labels, fraction, seed), "val", "train").astype(object)
+        validation = draw_validation(units, labels, fraction, seed)
+        if not validation.any():
+            raise DataError(
+                f"No validation split can be drawn from {root}: every class is a single group of pictures.",
+                "Identical files, and files whose names match the group pattern alike, stay in one split.",
+                "Use another group pattern, or give train/ and val/ folders.",
+            )
+        splits = np.where(validation, "val", "train").astype(object)
     return Manifest(
         root=root,
         classes=classes,
@@ -223,14 +228,16 @@ def _manifest(
     )
 
 
-def _write(report: CheckReport, output: Path) -> None:
-    """check.json comes last: where it is whole, the others are."""
+def _written(report: CheckReport, output: Path) -> CheckReport:
+    """Store the report and complete its record; check.json comes last: where it is whole, the others are."""
     output.mkdir(parents=True, exist_ok=True)
     (output / "check.json").unlink(missing_ok=True)
     report.manifest.write(output / "manifest.csv")
     rows = [(problem.path.as_posix(), problem.code, problem.reason) for problem in report.problems]
     write_csv(output / "quarantine.csv", ("path", "code", "reason"), rows)
-    write_json(output / "check.json", report.record)
+    record = report.record | {"manifest_sha256": sha256(output / "manifest.csv")}
+    write_json(output / "check.json", record)
+    return replace(report, record=record)
 
 
 def _stored(output: Path, fingerprint: str, arguments: dict[str, Any]) -> CheckReport | None:

@@ -18,10 +18,10 @@ from common.images import EXTENSIONS
 VALIDATION_NAMES = ("val", "valid", "validation", "test")  # the first that is there is used
 LAYOUTS = "Put one folder per class into it: DATA/<class>/photo.jpg, or DATA/{train,val}/<class>/photo.jpg."
 LIKELY_GROUP = re.compile(
-    r"(?!n\d{8}_)"  # ImageNet's names begin with the class, which is no group
+    r"^(?!n\d{8}_)"  # ImageNet's names begin with the class, which is no group
     r"(?P<group>"
-    r"(?:.*[^a-z])?(?:patient|subject|subj|person|case|video|clip|session|scene|sequence|seq|slide)[ _-]?\d+(?=\D)"
-    r"|[a-z]*[_-]?\d{3,}(?=[_-](?:[a-z]|\d{1,2})\.[a-z]+$)"
+    r"(?:.*[^a-z])?(?:patient|subject|subj|person|case|video|clip|session|scene|sequence|seq|slide)[ _-]?\d+(?=[^\d.])"
+    r"|[a-z _-]*\d{3,}(?=[_-](?:[a-z]|\d{1,2})\.[a-z]+$)"
     r")",
     re.IGNORECASE,
 )

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from common.errors import DataError
-from common.files import read_json, write_text
+from common.files import read_json, sha256, write_text
 
 COLUMNS = ("path", "class", "split", "width", "height", "bytes", "mtime_ns", "sha256")
 
@@ -72,7 +72,7 @@ class Manifest:
         )
 
     def write(self, path: Path) -> None:
-        """Write the CSV file; `root`, `classes` and `fingerprint` live in the check.json beside it."""
+        """Write the CSV file; `root`, `classes`, `fingerprint` and its own digest live in the check.json beside it."""
         names = np.asarray(self.classes, object)[self.labels]
         rows = (self.paths, names, self.splits, self.widths, self.heights, self.sizes, self.mtimes_ns, self.digests)
         write_csv(path, COLUMNS, zip(*(column.tolist() for column in rows), strict=True))
@@ -85,6 +85,8 @@ class Manifest:
         """
         try:
             check = read_json(path.with_name("check.json"))
+            if sha256(path) != check["manifest_sha256"]:
+                raise ValueError("it is not the file that was written")
             rows = read_csv(path)
             columns = {name: [row[name] for row in rows] for name in COLUMNS}
             classes = tuple(check["classes"])

@@ -117,24 +117,22 @@ class ParityTable:
         write_json(path, {**record, "rows": [_finite(row) for row in rows]})
 
     def print(self, console: Console) -> None:
+        """One line per engine: the worst over all batch sizes."""
         table = Table(title=f"Parity with {self.reference}")
-        for column in ("engine", "precision"):
-            table.add_column(column)
-        for column in ("batch", "worst error", "of range", "same answer", "metric", "delta", "allowed"):
-            table.add_column(column, justify="right")
+        table.add_column("engine", no_wrap=True)
+        for column in ("worst error", "of range", "same answer", "metric", "allowed"):
+            table.add_column(column, justify="right", no_wrap=True)
         table.add_column("")
-        for row in self.rows:
+        for label in dict.fromkeys(row.label for row in self.rows):
+            rows = [row for row in self.rows if row.label == label]
             table.add_row(
-                row.engine,
-                row.precision,
-                str(row.batch),
-                f"{row.absolute_error:.2g}",
-                f"{row.relative_error:.2%}",
-                f"{row.agreement:.1%}",
-                "" if row.metric is None else f"{row.metric:.4f}",
-                "" if row.metric_delta is None else f"{row.metric_delta:+.4f}",
-                row.tolerance,
-                "[green]passed[/]" if row.passed else "[red]failed[/]",
+                label,
+                f"{max(row.absolute_error for row in rows):.2g}",
+                f"{max(row.relative_error for row in rows):.2%}",
+                f"{min(row.agreement for row in rows):.1%}",
+                "" if rows[0].metric is None else f"{rows[0].metric:.4f}",
+                rows[0].tolerance,
+                "[green]passed[/]" if all(row.passed for row in rows) else "[red]failed[/]",
             )
         console.print(table)
 

@@ -10,6 +10,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from common.files import read_json, write_text
 from common.recipe import Target
+from common.report.deployment import deployment_sections
 from common.report.elements import Key, Markup, Section
 from common.report.history import History
 from common.report.sections import curves, environment, reproduction, throughput
@@ -55,6 +56,7 @@ def write_report(run: RunDirectory, sections: Sequence[Section] = ()) -> Path:
         curves(history, target),
         throughput(history, unit),
         *sections,
+        *deployment_sections(run),
         environment(surroundings) if surroundings else None,
         reproduction(record, recipe) if record else None,
     ]
