@@ -82,7 +82,7 @@ def lr_find(options: argparse.Namespace) -> None:
     request = _request(options, options.recipe, options.overrides)
     if request is None:
         return
-    from common.workflow import sweep_lr
+    from common.lr_search import sweep_lr
 
     sweep_lr(request, _console())
 
@@ -141,7 +141,9 @@ def serve(options: argparse.Namespace) -> None:
 
     ports = Ports(http=options.http_port, grpc=options.grpc_port, metrics=options.metrics_port)
     folder = Path(options.repository) if options.repository else None
-    serve_runs(runs, _console(), precision=options.precision, ports=ports, folder=folder)
+    serve_runs(
+        runs, _console(), precision=options.precision, ports=ports, folder=folder, in_container=options.container
+    )
 
 
 def client(options: argparse.Namespace) -> None:

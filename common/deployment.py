@@ -21,7 +21,6 @@ from common.export.runner import Arrays, OnnxRunner, OpenVinoRunner, Runner, Ten
 from common.export.tensorrt import build_plan
 from common.files import read_json, write_json
 from common.precision import cpu_has_bfloat16
-from common.recipe import Recipe
 from common.run_directory import RunDirectory
 from common.serving.config import Engine, EngineOptions
 from common.serving.repository import ModelRepository
@@ -53,7 +52,7 @@ class Trained:
 
     challenge: Challenge[Any, Any]
     run: RunDirectory
-    recipe: Recipe
+    recipe: Any
     data: Any
     task: Task
 

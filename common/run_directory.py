@@ -67,10 +67,7 @@ class RunDirectory:
             write_text(self.recipe_file, recipes.to_json(recipe) + "\n")
             write_json(self.run_file, {**description, "recipe_digest": recipe.digest()})
         except OSError as error:
-            raise KitError(
-                f"The run directory {self.path} cannot be written: {error.strerror}.",
-                remedy="Pass --run with a folder on a writable disk with space left.",
-            ) from error
+            raise self._unwritable(error) from error
 
     def description(self) -> dict[str, Any]:
         return read_json(self.run_file)
@@ -92,8 +89,12 @@ class RunDirectory:
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
         """Hold the run for this process; a second process that trains the same run is told so."""
-        self.path.mkdir(parents=True, exist_ok=True)
-        with (self.path / ".lock").open("w") as stream:
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            opened = (self.path / ".lock").open("w")
+        except OSError as error:
+            raise self._unwritable(error) from error
+        with opened as stream:
             try:
                 fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -105,3 +106,9 @@ class RunDirectory:
             for leftover in self.path.rglob(".*.part"):  # a kill in the middle of a write leaves its beginning
                 leftover.unlink(missing_ok=True)
             yield
+
+    def _unwritable(self, error: OSError) -> KitError:
+        return KitError(
+            f"The run directory {self.path} cannot be written: {error.strerror}.",
+            remedy="Pass --run with a folder on a writable disk with space left.",
+        )

@@ -2,8 +2,10 @@
 
 import contextlib
 import os
+import secrets
 import shutil
 import signal
+import subprocess
 import threading
 import time
 from collections.abc import Sequence
@@ -16,7 +18,7 @@ from rich.table import Table
 
 from common.challenge import Challenge
 from common.deployment import Choice, Trained, artefact, chosen, write_repository
-from common.environment import collect_environment
+from common.environment import ROOT, collect_environment
 from common.errors import ParityError, ServingError
 from common.export.artefact import read_sidecar
 from common.export.parity import Tolerances, compare
@@ -24,6 +26,7 @@ from common.export.runner import TritonRunner
 from common.files import write_json
 from common.run_directory import RunDirectory
 from common.serving.client import Client, Protocol, padded
+from common.serving.container import container_command
 from common.serving.load import LoadGenerator, LoadPlan
 from common.serving.payload import DEFAULT_FOLDER, WARNING, Payload
 from common.serving.repository import ModelRepository
@@ -31,6 +34,7 @@ from common.serving.server import LocalServer, Ports
 from common.serving.supervisor import Supervisor
 
 FILES = 200  # validation files, at most, sent to the server by the whole line; `kit parity --files all` sends every one
+VERSIONS_FILE = ROOT / "containers" / "versions.env"
 Runs = Sequence[tuple[Challenge[Any, Any], RunDirectory]]
 
 
@@ -87,12 +91,19 @@ def serve(
     precision: str = "auto",
     ports: Ports,
     folder: Path | None = None,
+    in_container: bool = False,
 ) -> None:
-    """Serve runs on this machine's loopback address until SIGINT or SIGTERM, restarting the server when it fails."""
+    """Serve runs on this machine's loopback address until SIGINT or SIGTERM, restarting the server when it fails.
+
+    in_container: with NVIDIA's current Triton image under Docker instead of the server for tests.
+    """
     choices = {run.path: chosen(run, precision) for _, run in runs}
     if len(runs) > 1 and folder is None:
         folder = Path("runs") / "serving"
     repository = _repository(runs, choices, folder or runs[0][1].serving)
+    if in_container:
+        _run_container(repository, ports)
+        return
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
@@ -161,12 +172,27 @@ def send_files(client: Any, model: str, files: Sequence[Path], *, batch: int = 4
     return answers, times
 
 
+def _run_container(repository: ModelRepository, ports: Ports) -> None:
+    if shutil.which("docker") is None:
+        raise ServingError("There is no docker on this machine.", remedy="Install it, or leave out --container.")
+    versions = dict(
+        line.split("=", 1) for line in VERSIONS_FILE.read_text().splitlines() if "=" in line and line[0] != "#"
+    )
+    gpus = "all" if repository.device == "gpu" else ""
+    command = container_command(
+        versions["TRITON_IMAGE"], repository.path, secrets.token_urlsafe(24), ports=ports, gpus=gpus
+    )
+    if subprocess.run(command).returncode not in (0, 130):
+        raise ServingError("The container ended with an error.", "Its message stands above.", "Is Docker running?")
+
+
 def _repository(runs: Runs, choices: dict[Path, Choice], folder: Path) -> ModelRepository:
     """A fresh repository of the runs; a model is named after its run where two runs share a model."""
     models = [challenge.model for challenge, _ in runs]
     with contextlib.suppress(FileNotFoundError):
         shutil.rmtree(folder)
-    repository = ModelRepository(folder)
+    on_gpu = any(choice.engine == "tensorrt" for choice in choices.values())
+    repository = ModelRepository(folder, "gpu" if on_gpu else "cpu")
     for challenge, run in runs:
         name = challenge.model if models.count(challenge.model) == 1 else run.path.name
         write_repository(challenge, run, choices[run.path], repository, name)

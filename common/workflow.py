@@ -14,15 +14,13 @@ from typing import Any
 import numpy as np
 import torch
 from rich.console import Console
-from rich.progress import Progress
 
 from common.challenge import Challenge, CheckedData
 from common.device import DeviceChoice, select_device
 from common.distributed import World, barrier, process_group, world_from_environment
 from common.environment import collect_environment, kit_version
-from common.errors import DataError, TrainingError
+from common.errors import DataError
 from common.files import atomic_writer, cache_folder, read_json, write_json
-from common.lr_finder import Sweep, find_lr
 from common.observers import Entry, JsonLines, Observer, Profiler, ProgressReport, RunFacts, TensorBoard
 from common.precision import select_precision
 from common.recipe import Recipe
@@ -31,8 +29,6 @@ from common.result import Interval, Kit, Result, decide, result_line
 from common.run_directory import RunDirectory
 from common.task import Evaluation
 from common.trainer import Trainer
-
-SWEEP_STEPS = 100  # steps of the learning-rate finder
 
 
 @dataclass(frozen=True)
@@ -120,37 +116,6 @@ def walk(request: Request, console: Console) -> Result:
     report(challenge, run)
     console.print(result_line(result), soft_wrap=True, highlight=False, markup=False)
     return result
-
-
-def sweep_lr(request: Request, console: Console) -> None:
-    """Run the learning-rate finder on the request's data and draw its curve."""
-    from common.report.lr_sweep import draw_sweep
-
-    device = select_device(request.device)
-    checked, folder = check(request, console)
-    recipe = request.recipe
-    torch.manual_seed(recipe.training.seed)
-    data = request.challenge.open_data(recipe, folder, device)
-    task = request.challenge.build_task(recipe, data)
-    request.challenge.load_starting_weights(task, recipe, console)
-    precision = select_precision(recipe.training.precision, device)
-    sweep: Sweep | None = None
-    with Progress(console=console, transient=True) as progress:
-        bar = progress.add_task("learning rates", total=SWEEP_STEPS)
-        for done, so_far in find_lr(task, data, recipe, device, precision, steps=SWEEP_STEPS):
-            sweep = so_far
-            progress.update(bar, completed=done)
-    if sweep is None:
-        raise TrainingError("The very first loss was not finite.", remedy="Check the data and the starting weights.")
-    picture = (request.run or Path("runs")) / f"lr-find-{request.challenge.model}-{request.recipe_name}.png"
-    with atomic_writer(picture) as stream:
-        stream.write(draw_sweep(sweep))
-    console.print(
-        f"Steepest fall at {sweep.suggestion:.2g} ({checked.root}, batch {recipe.training.batch_size}): {picture}",
-        f"Try: --optimizer.peak-lr {sweep.suggestion:.2g}",
-        sep="\n",
-        soft_wrap=True,
-    )
 
 
 def _deploy(challenge: Challenge[Any, Any], run: RunDirectory, console: Console) -> None:

@@ -2,15 +2,18 @@
 
 import contextlib
 import json
+import os
 import subprocess
 import sys
 import time
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from challenges.__main__ import main
+from challenges.classification.model import ResNet
 from challenges.registry import MODELS
 
 TINY = [
@@ -156,3 +159,23 @@ def test_the_learning_rate_finder_suggests_and_draws(photographs, tmp_path, caps
 def test_completion_knows_the_recipes(capsys):
     assert main(["completion", "bash"]) == 0
     assert "lr-find" in capsys.readouterr().out
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_an_unwritable_run_directory_is_told(photographs, tmp_path, capsys):
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0o500)
+    refused(capsys, "train", "resnet50/photos", "--data", str(photographs), "--run", str(closed / "run"), *TINY)
+
+
+def test_a_run_directory_below_a_file_is_told(photographs, tmp_path, capsys):
+    (tmp_path / "file").write_text("x")
+    arguments = ["train", "resnet50/photos", "--data", str(photographs), "--run", str(tmp_path / "file" / "run"), *TINY]
+    assert "cannot be written" in refused(capsys, *arguments)
+
+
+def test_weights_of_another_depth_are_told_before_training(photographs, tmp_path, capsys):
+    weights = tmp_path / "resnet34.pth"
+    torch.save(ResNet(depth=34, num_classes=2, zero_init_last_norm=True).state_dict(), weights)
+    arguments = ["train", "resnet50/photos", "--data", str(photographs), "--weights", str(weights), *TINY]
+    assert "ResNet-34" in refused(capsys, *arguments)

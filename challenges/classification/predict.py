@@ -1,7 +1,6 @@
 """`kit predict` for photographs: the likeliest classes as a table, and the answer written on a copy of each image."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,7 +10,6 @@ from PIL import Image, ImageDraw, ImageFont, ImageOps
 from rich.console import Console
 from rich.table import Table
 
-from challenges.classification.manifest import Manifest
 from common.errors import DataError
 from common.files import atomic_writer
 from common.images import EXTENSIONS, ImageProblem, probe
@@ -39,7 +37,9 @@ def predict(
     task = challenge.build_task(recipe, data)
     challenge.load_weights(task, run.weights_file)
     task.place(device).eval()
-    split = _as_split(paths, data.manifest)
+    split = data.manifest.with_files(
+        Path("/"), [str(path.resolve()) for path in paths], np.zeros(len(paths), dtype=np.int64)
+    )
     table = Table("image", *(f"{place}." for place in range(1, SHOWN + 1)), title=f"{run.path.name}")
     output.mkdir(parents=True, exist_ok=True)
     with torch.no_grad():
@@ -74,24 +74,6 @@ def _readable(inputs: Sequence[Path], console: Console) -> list[Path]:
             f"Images are files ending in {', '.join(sorted(EXTENSIONS))}, or folders of them.",
         )
     return sound
-
-
-def _as_split(paths: Sequence[Path], manifest: Manifest) -> Manifest:
-    """The files as an unlabelled split of the run's classes."""
-    numbers = np.zeros(len(paths), dtype=np.int64)
-    names = np.asarray([str(path.resolve()) for path in paths], dtype=object)
-    return replace(
-        manifest,
-        root=Path("/"),
-        paths=names,
-        labels=numbers,
-        widths=numbers,
-        heights=numbers,
-        splits=names,
-        sizes=numbers,
-        mtimes_ns=numbers,
-        digests=names,
-    )
 
 
 def _annotate(path: Path, text: str, output: Path) -> None:

@@ -58,9 +58,13 @@ def pillow(encoded: bytes, contract: ImagePreprocessing) -> np.ndarray:
     return np.asarray(picture.crop((left, top, left + contract.crop, top + contract.crop)), np.float32)
 
 
+def restored_array(images: np.ndarray, contract: ImagePreprocessing) -> np.ndarray:
+    """(batch, 3, height, width) normalised -> (batch, height, width, 3) on the 0..255 scale."""
+    return images.transpose(0, 2, 3, 1) * np.float32(contract.std) + np.float32(contract.mean)
+
+
 def restored(images: torch.Tensor, contract: ImagePreprocessing) -> np.ndarray:
-    array = images.numpy().transpose(0, 2, 3, 1)
-    return array * np.float32(contract.std) + np.float32(contract.mean)
+    return restored_array(images.numpy(), contract)
 
 
 @pytest.mark.parametrize(

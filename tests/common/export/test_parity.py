@@ -156,7 +156,7 @@ def test_record_and_table_tell_every_row(tmp_path):
     text = console.file.getvalue()
     assert "passed" in text
     assert "failed" in text
-    assert "+0.0000" in text
+    assert "0.5000" in text
 
 
 def test_same_argmax_looks_at_the_first_output():
