@@ -18,6 +18,7 @@ from common.task import DataModule, Task
 
 if TYPE_CHECKING:
     from common.export.artefact import ArtefactSidecar
+    from common.export.parity import Judged
     from common.export.runner import Arrays, Runner
     from common.serving.client import Client
     from common.serving.config import Engine, EngineOptions
@@ -112,8 +113,8 @@ class Challenge(ABC, Generic[RecipeType, Data]):
         """Model inputs by name, and the labels to judge the answers by, of the first `limit` samples of a split."""
 
     @abstractmethod
-    def engine_metric(self, runner: "Runner", inputs: "Iterable[tuple[Arrays, Arrays]]") -> float:
-        """The task's metric of an engine's answers; higher is better."""
+    def judge(self, runner: "Runner", inputs: "Iterable[tuple[Arrays, Arrays]]") -> "Judged":
+        """The task's metric of an engine's answers, and what it decided for every sample."""
 
     @abstractmethod
     def add_to_repository(

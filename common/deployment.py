@@ -16,7 +16,7 @@ from common.export.artefact import Precision, read_sidecar, write_sidecar
 from common.export.latency import Latency, fastest, measure_latencies
 from common.export.lint import lint
 from common.export.onnx import OPSET, convert_precision, export_onnx, quantize_int8
-from common.export.parity import ParityTable, compare
+from common.export.parity import Judged, ParityTable, compare
 from common.export.runner import Arrays, OnnxRunner, OpenVinoRunner, Runner, TensorRtRunner, TorchRunner
 from common.export.tensorrt import build_plan
 from common.files import read_json, write_json
@@ -27,7 +27,7 @@ from common.serving.repository import ModelRepository
 from common.task import Task
 
 CALIBRATION_SAMPLES = 256  # training samples whose ranges INT8 is calibrated on
-METRIC_SAMPLES = 2000  # validation samples, at most, whose metric every engine is measured by
+JUDGED_SAMPLES = 2000  # validation samples, at most, that every engine answers
 BATCHES = (1, 7)  # batch sizes compared besides the largest: one, and an odd one
 OPTIONAL = ("int8",)  # precisions that may fail without ending the walk
 LATENCY_SECONDS = 1.0  # measured per engine
@@ -73,8 +73,8 @@ class Trained:
         """Model inputs and labels of the first samples of a split, in batches."""
         return self.challenge.labelled_inputs(self.data, split, limit)
 
-    def metric(self, runner: Runner) -> float:
-        return self.challenge.engine_metric(runner, self.inputs("val", METRIC_SAMPLES))
+    def judge(self, runner: Runner) -> Judged:
+        return self.challenge.judge(runner, self.inputs("val", JUDGED_SAMPLES))
 
 
 def artefact(run: RunDirectory, precision: str, kind: str = "onnx") -> Path:
@@ -132,10 +132,7 @@ def parity(challenge: Challenge[Any, Any], run: RunDirectory, console: Console) 
     inputs = {size: {name: array[:size] for name, array in samples.items()} for size in sizes}
     with contextlib.ExitStack() as stack:
         runners = [stack.enter_context(runner) for runner in engines(run)]
-        table = compare(
-            trained.reference(), runners, inputs, metric=trained.metric,
-            metric_samples=min(METRIC_SAMPLES, trained.data.num_validation),
-        )  # fmt: skip
+        table = compare(trained.reference(), runners, inputs, judge=trained.judge)
         latencies = measure_latencies(runners, inputs[sizes[0]], seconds=LATENCY_SECONDS)
     table.print(console)
     choice = _choose(table, latencies)

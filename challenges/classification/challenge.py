@@ -29,6 +29,7 @@ from common.weight_files import save_weights, weights_metadata
 
 if TYPE_CHECKING:
     from common.export.artefact import ArtefactSidecar
+    from common.export.parity import Judged
     from common.export.runner import Arrays, Runner
     from common.serving.client import Client
     from common.serving.config import Engine, EngineOptions
@@ -146,10 +147,13 @@ class ClassificationChallenge(Challenge[ClassificationRecipe, PhotographData]):
             images = np.ascontiguousarray(batch["images"].cpu().numpy())
             yield {"images": images}, {"label": batch["label"].cpu().numpy()}
 
-    def engine_metric(self, runner: "Runner", inputs: "Iterable[tuple[Arrays, Arrays]]") -> float:
-        """top1"""
-        hits = [runner(arrays)["logits"].argmax(1) == labels["label"] for arrays, labels in inputs]
-        return float(np.concatenate(hits).mean())
+    def judge(self, runner: "Runner", inputs: "Iterable[tuple[Arrays, Arrays]]") -> "Judged":
+        """top1, and the class chosen for every image."""
+        from common.export.parity import Judged
+
+        answers = [(runner(arrays)["logits"].argmax(1), labels["label"]) for arrays, labels in inputs]
+        decisions = np.concatenate([predicted for predicted, _ in answers])
+        return Judged(float((decisions == np.concatenate([label for _, label in answers])).mean()), decisions)
 
     def add_to_repository(
         self,

@@ -16,8 +16,22 @@ from common.files import write_json
 
 Agreement = Callable[[Arrays, Arrays], np.ndarray]
 """(reference outputs, candidate outputs) -> one bool per sample: the same decision."""
-Metric = Callable[[Runner], float]
-"""The task's metric over the validation set, computed through a runner; higher is better."""
+
+
+@dataclass(frozen=True)
+class Judged:
+    """An engine's answers to the validation set.
+
+    metric:    the task's own; higher is better.
+    decisions: (sample, ...), equal where two engines decide alike.
+    """
+
+    metric: float
+    decisions: np.ndarray
+
+
+Judge = Callable[[Runner], Judged]
+"""Runs the validation set through an engine."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +73,7 @@ class Tolerances:
 class ParityRow:
     """One engine at one batch size.
 
+    agreement:      fraction of samples with the reference's decision, of the validation set where it was judged.
     relative_error: fraction of the reference outputs' range over all inputs.
     metric:         None where the task's metric was not measured.
     """
@@ -148,29 +163,27 @@ def compare(
     candidates: Iterable[Runner],
     inputs: Mapping[int, Arrays],
     *,
-    metric: Metric | None = None,
-    metric_samples: int | None = None,
+    judge: Judge | None = None,
     agreement: Agreement = same_argmax,
     tolerances: Tolerances | None = None,
 ) -> ParityTable:
-    """Run every candidate on `inputs` (batch size -> arrays by name) and on the task's metric; nothing is raised.
-
-    metric_samples: size of the validation set, so that a loss of one sample is never held against a reduced precision.
-    """
+    """Run every candidate on `inputs` (batch size -> arrays by name) and on the validation set; nothing is raised."""
     tolerances = tolerances or Tolerances()
     expected = {batch: reference(arrays) for batch, arrays in inputs.items()}
     ranges = _ranges(expected.values())
-    baseline = metric(reference) if metric else None
+    baseline = judge(reference) if judge else None
     rows = []
     for runner in candidates:
         allowed = tolerances.of(runner.precision)
-        score = metric(runner) if metric else None
-        metric_failure = _metric_failure(baseline, score, allowed, metric_samples)
+        judged = judge(runner) if judge else None
         for batch, arrays in inputs.items():
             answers = runner(arrays)
             absolute, relative = _errors(expected[batch], answers, ranges)
             same = agreement(expected[batch], answers)
             failures = [*_number_failures(absolute, relative, allowed), *_agreement_failure(same, allowed)]
+            if baseline and judged:
+                same = _same_decisions(baseline, judged)
+                failures += [*_agreement_failure(same, allowed), *_metric_failure(baseline, judged, allowed)]
             rows.append(
                 ParityRow(
                     engine=runner.name,
@@ -179,13 +192,13 @@ def compare(
                     absolute_error=absolute,
                     relative_error=relative,
                     agreement=float(same.mean()),
-                    metric=score,
-                    metric_delta=None if score is None or baseline is None else score - baseline,
+                    metric=judged.metric if judged else None,
+                    metric_delta=judged.metric - baseline.metric if judged and baseline else None,
                     tolerance=allowed.describe(),
-                    failures=(*failures, *metric_failure),
+                    failures=tuple(dict.fromkeys(failures)),
                 )
             )
-    return ParityTable(reference.label, baseline, tuple(rows))
+    return ParityTable(reference.label, baseline.metric if baseline else None, tuple(rows))
 
 
 def _ranges(expected: Iterable[Arrays]) -> dict[str, float]:
@@ -227,17 +240,20 @@ def _agreement_failure(same: np.ndarray, allowed: Tolerance) -> list[str]:
     return [] if different <= limit else [f"{different} of {len(same)} answers differ, allowed {limit}"]
 
 
-def _metric_failure(
-    baseline: float | None, score: float | None, allowed: Tolerance, samples: int | None
-) -> tuple[str, ...]:
-    if baseline is None or score is None:
-        return ()
-    one_sample = 1 / samples if samples and allowed.metric_loss else 0.0
-    limit = max(allowed.metric_loss * abs(baseline), one_sample)
-    loss = baseline - score
+def _same_decisions(baseline: Judged, judged: Judged) -> np.ndarray:
+    """Per sample of the validation set."""
+    same = baseline.decisions == judged.decisions
+    return np.asarray(same.reshape(len(same), -1).all(1))
+
+
+def _metric_failure(baseline: Judged, judged: Judged, allowed: Tolerance) -> list[str]:
+    """A loss of one sample is never held against a reduced precision."""
+    one_sample = 1 / len(baseline.decisions) if allowed.metric_loss else 0.0
+    limit = max(allowed.metric_loss * abs(baseline.metric), one_sample)
+    loss = baseline.metric - judged.metric
     if loss <= limit + 1e-9:  # rounding of means
-        return ()
-    return (f"the metric fell by {loss:.4f} from {baseline:.4f}, allowed {limit:.4f}",)
+        return []
+    return [f"the metric fell by {loss:.4f}, allowed {limit:.4f}"]
 
 
 def _finite(row: dict[str, Any]) -> dict[str, Any]:

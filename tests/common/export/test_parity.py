@@ -10,7 +10,7 @@ from rich.console import Console
 
 from common.errors import ParityError
 from common.export.latency import Latency, fastest, measure_latencies, measure_latency
-from common.export.parity import Tolerance, Tolerances, compare, same_argmax
+from common.export.parity import Judged, Tolerance, Tolerances, compare, same_argmax
 from common.export.runner import OnnxRunner, OpenVinoRunner, Runner, TorchRunner
 from tests.common.export.conftest import SIGNATURE, batch_of
 
@@ -108,20 +108,27 @@ def test_values_that_are_no_answer_fail(spoil):
     assert not row.passed
 
 
-def metric_of(values):
-    return lambda runner: values[runner.name]
+def judge_of(values, samples=1000, wrong=0):
+    """Metrics by engine; every engine but torch decides differently in the first `wrong` samples."""
+
+    def judge(runner):
+        decisions = np.zeros(samples)
+        decisions[: 0 if runner.name == "torch" else wrong] = 1
+        return Judged(values[runner.name], decisions)
+
+    return judge
 
 
 @pytest.mark.parametrize(
     ("precision", "score", "samples", "passed"),
     [
-        ("fp32", 0.90, None, True),
+        ("fp32", 0.90, 1000, True),
         ("fp32", 0.899, 1000, False),
-        ("int8", 0.892, None, True),
-        ("int8", 0.890, None, False),
+        ("int8", 0.892, 1000, True),
+        ("int8", 0.890, 1000, False),
         ("int8", 0.881, 50, True),  # one of 50 samples
         ("int8", 0.879, 50, False),
-        ("bf16", 0.95, None, True),
+        ("bf16", 0.95, 1000, True),
     ],
 )
 def test_the_metric_may_fall_by_its_tolerance_or_one_sample(precision, score, samples, passed):
@@ -129,22 +136,34 @@ def test_the_metric_may_fall_by_its_tolerance_or_one_sample(precision, score, sa
         Fake(name="torch"),
         [Fake(name="engine", precision=precision)],
         ONE,
-        metric=metric_of({"torch": 0.90, "engine": score}),
-        metric_samples=samples,
+        judge=judge_of({"torch": 0.90, "engine": score}, samples),
     )
     assert table.passed is passed
     assert table.rows[0].metric_delta == pytest.approx(score - 0.90)
 
 
-def test_the_metric_is_measured_once_per_engine():
+@pytest.mark.parametrize(("wrong", "passed"), [(0, True), (20, True), (21, False)])
+def test_decisions_on_the_validation_set_count(wrong, passed):
+    judge = judge_of({"torch": 0.9, "engine": 0.9}, samples=1000, wrong=wrong)
+    table = compare(Fake(name="torch"), [Fake(name="engine", precision="int8")], ONE, judge=judge)
+    assert table.passed is passed
+    assert table.rows[0].agreement == 1 - wrong / 1000
+
+
+def test_the_validation_set_is_answered_once_per_engine():
     seen = []
-    compare(Fake(), [Fake(name="a")], {4: ONE[4], 2: {"x": LOGITS[:2]}}, metric=lambda r: seen.append(r.name) or 1.0)
+    compare(
+        Fake(),
+        [Fake(name="a")],
+        {4: ONE[4], 2: {"x": LOGITS[:2]}},
+        judge=lambda r: seen.append(r.name) or Judged(1.0, LOGITS),
+    )
     assert seen == ["fake", "a"]
 
 
 def test_record_and_table_tell_every_row(tmp_path):
     candidates = [Fake(name="good"), Fake(lambda x: x * np.nan, name="bad")]
-    table = compare(Fake(name="torch"), candidates, ONE, metric=metric_of({"torch": 0.5, "good": 0.5, "bad": 0.5}))
+    table = compare(Fake(name="torch"), candidates, ONE, judge=judge_of({"torch": 0.5, "good": 0.5, "bad": 0.5}))
     table.write_record(tmp_path / "parity.json")
     record = json.loads((tmp_path / "parity.json").read_text(), parse_constant=pytest.fail)
     assert record["reference"] == "torch fp32"
