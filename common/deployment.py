@@ -30,6 +30,7 @@ CALIBRATION_SAMPLES = 256  # training samples whose ranges INT8 is calibrated on
 JUDGED_SAMPLES = 2000  # validation samples, at most, that every engine answers
 BATCHES = (1, 7)  # batch sizes compared besides the largest: one, and an odd one
 OPTIONAL = ("int8",)  # precisions that may fail without ending the walk
+SERVED_AGREEMENT = 0.995  # same answers of an engine that is served unasked
 LATENCY_SECONDS = 1.0  # measured per engine
 
 
@@ -209,11 +210,16 @@ def chosen(run: RunDirectory, precision: str) -> Choice:
 
 
 def _choose(table: ParityTable, latencies: dict[str, Latency]) -> Choice | None:
-    label = fastest(latencies, table.passing())
+    """The fastest engine that passed and hardly ever decides differently; a rougher one is served on request only."""
+    agreement = {row.label: row.agreement for row in table.rows}
+    label = fastest(latencies, [label for label in table.passing() if agreement[label] >= SERVED_AGREEMENT])
     if label is None:
         return None
     engine, precision = label.split()
-    return Choice(engine, precision, f"{latencies[label].p50_ms:.1f} ms for one sample, the fastest within tolerance")  # type: ignore[arg-type]
+    why = (
+        f"{latencies[label].p50_ms:.1f} ms for one sample, the fastest with {SERVED_AGREEMENT:.1%} same answers or more"
+    )
+    return Choice(engine, precision, why)  # type: ignore[arg-type]
 
 
 def _first(trained: Trained, count: int) -> Arrays:
