@@ -1,6 +1,7 @@
-"""Fill the tables of Markdown files from committed records, or say that they are stale.
+"""Fill the tables of Markdown files from committed records and recipes, or say that they are stale.
 
-A table stands between `<!-- results:CHALLENGE/NAME -->` and `<!-- /results -->`, both on lines of their own.
+A table stands between `<!-- results:CHALLENGE/NAME -->` and `<!-- /results -->`, both on lines of their own; the table
+of all recipes and their targets between `<!-- recipes -->` and `<!-- /recipes -->`.
 
     python -m benchmarks.readme            rewrite
     python -m benchmarks.readme --check    exit with 1 where a table does not agree with the records
@@ -16,12 +17,14 @@ import tyro
 
 from benchmarks.compare import Group, figures, group, markdown_table
 from benchmarks.record import RESULTS, Record, read_all
+from challenges.registry import MODELS
 from common.environment import ROOT
 from common.errors import KitError
 from common.files import write_text
 
 BLOCK = re.compile(r"^(<!-- results:(?P<name>\S+) -->\n)(?P<text>.*?)(^<!-- /results -->$)", re.MULTILINE | re.DOTALL)
 OPENING = re.compile(r"^<!-- results:\S+ -->$", re.MULTILINE)
+PROMISES = re.compile(r"^(<!-- recipes -->\n).*?(^<!-- /recipes -->$)", re.MULTILINE | re.DOTALL)
 HEADER = ("hardware", "precision", "batch", "result", "95 % interval", "measured")
 STALE_EXIT_CODE = 1
 
@@ -63,7 +66,17 @@ def filled(text: str, records: Sequence[Record], where: str) -> str:
 
     if len(OPENING.findall(text)) != len(BLOCK.findall(text)):
         raise KitError(f"{where} has a results mark without its end.", "A table ends with <!-- /results -->.")
-    return BLOCK.sub(replace, text)
+    return PROMISES.sub(lambda match: f"{match[1]}\n{promises()}\n{match[2]}", BLOCK.sub(replace, text))
+
+
+def promises() -> str:
+    """Every recipe with its target and the target's source."""
+    rows = []
+    for model, entry in MODELS.items():
+        for name, recipe in entry.recipes().items():
+            target = f"{recipe.target.metric} {recipe.target.value:g}" if recipe.target else "none"
+            rows.append((f"`{model}/{name}`", recipe.summary, target, recipe.target.source if recipe.target else ""))
+    return "\n".join(markdown_table(("recipe", "what", "target", "source of the target"), rows)) + "\n"
 
 
 def stale(files: Sequence[Path], records: Sequence[Record]) -> list[Path]:

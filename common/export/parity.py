@@ -135,9 +135,9 @@ class ParityTable:
         """One line per engine: the worst over all batch sizes."""
         table = Table(title=f"Parity with {self.reference}")
         table.add_column("engine", no_wrap=True)
-        for column in ("worst error", "of range", "same answer", "metric", "allowed"):
+        for column in ("error", "of range", "same", "metric", "allowed"):
             table.add_column(column, justify="right", no_wrap=True)
-        table.add_column("")
+        table.add_column("", no_wrap=True)
         for label in dict.fromkeys(row.label for row in self.rows):
             rows = [row for row in self.rows if row.label == label]
             table.add_row(
