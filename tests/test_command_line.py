@@ -1,6 +1,7 @@
 """`kit` as a user meets it: help at once, mistakes answered in three lines, the whole line on tiny photographs."""
 
 import contextlib
+import csv
 import json
 import os
 import subprocess
@@ -15,6 +16,7 @@ from PIL import Image
 from challenges.__main__ import main
 from challenges.classification.model import ResNet
 from challenges.registry import MODELS
+from tests.common.picture_files import broken_files, sound_files
 
 TINY = [
     "--model.depth", "18", "--preprocessing.resize", "36", "--preprocessing.crop", "32",
@@ -147,6 +149,20 @@ def test_the_whole_line_on_two_folders_of_photographs(photographs, tmp_path, cap
 
     assert main(["evaluate", "run", "--precision", "bf16", "--device", "cpu"]) == 0
     assert main(["report", "run"]) == 0
+
+
+@pytest.mark.slow
+def test_bad_files_are_named_and_the_rest_is_trained_on(photographs, tmp_path, capsys):
+    broken = broken_files()
+    for name, (content, _) in broken.items():
+        (photographs / "dark" / f"broken-{name}").write_bytes(content)
+    for name, (content, _) in sound_files().items():
+        (photographs / "bright" / f"odd-{name}").write_bytes(content)
+    arguments = ["train", "resnet50/photos", "--data", str(photographs), "--run", "run", "--device", "cpu", *TINY]
+    assert main(arguments) == 0
+    with (tmp_path / "run" / "data" / "quarantine.csv").open() as stream:
+        quarantined = {row["path"].split("/")[-1]: row["code"] for row in csv.DictReader(stream)}
+    assert quarantined == {f"broken-{name}": code for name, (_, code) in broken.items()}
 
 
 @pytest.mark.slow

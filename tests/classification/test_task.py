@@ -14,7 +14,7 @@ from common.result import wilson
 
 SMALL = replace(
     RECIPES["finetune"],
-    model=ModelConfig(depth=18),
+    model=ModelConfig(depth=18, zero_init_last_norm=False),  # with it, gradients inside a block start at zero
     preprocessing=ImagePreprocessing(resize=32, crop=32),
     finetune=FinetuneConfig(freeze_epochs=2, stage_lr_decay=0.5),
 )

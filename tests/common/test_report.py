@@ -401,6 +401,8 @@ def test_only_the_files_of_the_run_are_asked_for(tmp_path):
         recipe_file=missing,
         environment_file=missing,
         result_file=missing,
+        parity_file=missing,
+        serving_file=missing,
         report_file=tmp_path / "report" / "index.html",
     )
     assert write_report(stand_in).is_file()

@@ -144,7 +144,6 @@ def test_the_start_script_is_sound():
     ("arguments", "expected"),
     [
         (["container1"], "docker build -f containers/serve.Dockerfile -t challenge-kit/serve-classification:"),
-        (["container2"], "--build-arg CHALLENGE=detection"),
         (["challenge1", "CONTAINER=1", "DATA=/photos"], '--volume "/photos:/photos:ro"'),
         (["challenge1", "CONTAINER=1", "DATA=/photos"], 'kit challenge resnet50 --data "/photos"'),
         (["challenge1", "CONTAINER=1"], "--gpus all --shm-size 8g"),
