@@ -1,5 +1,6 @@
 """One call over every engine: arrays by name in, arrays by name out."""
 
+import functools
 import sys
 from abc import ABC, abstractmethod
 from contextlib import nullcontext
@@ -139,7 +140,7 @@ class OpenVinoRunner(Runner):
         hint: Literal["latency", "throughput"] = "latency",
         threads: int | None = None,
     ) -> None:
-        core = load_openvino().Core()
+        core = _openvino_core()
         capabilities = core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
         if precision == "bf16" and "BF16" not in capabilities:
             raise DeviceError(
@@ -269,6 +270,17 @@ class TritonRunner(Runner):
 
     def close(self) -> None:
         self._client.close()
+
+
+@functools.cache
+def _openvino_core() -> Any:
+    """The process's one OpenVINO core, which stays to the end.
+
+    With every core OpenVINO 2026.4 gives the thread a signal stack, and puts the former one back when the core goes. Of
+    two cores that go in the order in which they came, the second would put back the first one's, freed by then: the
+    next signal, a Ctrl-C for one, would end the process with a segmentation fault.
+    """
+    return load_openvino().Core()
 
 
 def load_openvino() -> Any:
