@@ -98,6 +98,7 @@ def serve(
     in_container: with NVIDIA's current Triton image under Docker instead of the server for tests.
     """
     choices = {run.path: chosen(run, precision) for _, run in runs}
+    ports = ports.chosen()  # a taken port is told before the folder of a server that runs is written anew
     if len(runs) > 1 and folder is None:
         folder = Path("runs") / "serving"
     repository = _repository(runs, choices, folder or runs[0][1].serving)
