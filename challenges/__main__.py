@@ -69,18 +69,6 @@ def build_parser() -> argparse.ArgumentParser:
     verb("list", "list models and recipes with their targets", "kit list")
     verb("doctor", "show what this machine can run, and what stands in the way", "kit doctor")
 
-    walk = verb(
-        "challenge",
-        "walk the whole line: check, train, evaluate, report",
-        "kit challenge resnet50\nkit challenge resnet50 --data ~/photos\n"
-        "kit challenge resnet50 --data ~/photos --weights resnet50-11ad3fa6.pth --training.epochs 5",
-        takes_overrides=True,
-    )
-    walk.add_argument("model", choices=list(MODELS), metavar="MODEL", help=", ".join(MODELS))
-    walk.add_argument("--recipe", help="recipe name; by default demo, photos with --data, finetune with --weights")
-    walk.add_argument("--weights", help="a weights file to start from")
-    _add_training_options(walk)
-
     check = verb(
         "check",
         "scan a data folder and say what is wrong with it",
@@ -89,15 +77,7 @@ def build_parser() -> argparse.ArgumentParser:
     check.add_argument("data", help="the folder")
     check.add_argument("--model", choices=list(MODELS), default="resnet50", help="whose layout to expect")
 
-    for name, summary, examples in (
-        ("train", "train a recipe, or resume it",
-         "kit train resnet50/demo\nkit train resnet50/photos --data ~/photos --training.epochs 40\n"
-         "torchrun --nproc-per-node 8 -m challenges train resnet50/imagenet-90e --data /imagenet"),
-        ("lr-find", "sweep the learning rate once and suggest one", "kit lr-find resnet50/photos --data ~/photos"),
-    ):  # fmt: skip
-        added = verb(name, summary, examples, takes_overrides=True)
-        _add_recipe(added)
-        _add_training_options(added)
+    _add_training_verbs(verb)
 
     evaluate = verb(
         "evaluate", "evaluate a run and decide about its target", "kit evaluate runs/resnet50-demo-1a2b3c4d"
@@ -124,6 +104,30 @@ def build_parser() -> argparse.ArgumentParser:
     completion = verb("completion", "print a shell's tab-completion script", 'eval "$(kit completion bash)"')
     completion.add_argument("shell", choices=["bash", "zsh", "tcsh"])
     return parser
+
+
+def _add_training_verbs(verb: Callable[..., argparse.ArgumentParser]) -> None:
+    walk = verb(
+        "challenge",
+        "walk the whole line: check, train, evaluate, report",
+        "kit challenge resnet50\nkit challenge resnet50 --data ~/photos\n"
+        "kit challenge resnet50 --data ~/photos --weights resnet50-11ad3fa6.pth --training.epochs 5",
+        takes_overrides=True,
+    )
+    walk.add_argument("model", choices=list(MODELS), metavar="MODEL", help=", ".join(MODELS))
+    walk.add_argument("--recipe", help="recipe name; by default demo, photos with --data, finetune with --weights")
+    walk.add_argument("--weights", help="a weights file to start from")
+    _add_training_options(walk)
+
+    for name, summary, examples in (
+        ("train", "train a recipe, or resume it",
+         "kit train resnet50/demo\nkit train resnet50/photos --data ~/photos --training.epochs 40\n"
+         "torchrun --nproc-per-node 8 -m challenges train resnet50/imagenet-90e --data /imagenet"),
+        ("lr-find", "sweep the learning rate once and suggest one", "kit lr-find resnet50/photos --data ~/photos"),
+    ):  # fmt: skip
+        added = verb(name, summary, examples, takes_overrides=True)
+        _add_recipe(added)
+        _add_training_options(added)
 
 
 def _add_serving_verbs(verb: Callable[..., argparse.ArgumentParser]) -> None:

@@ -24,7 +24,7 @@ class CheckpointStore:
 
         Raises TrainingError when the disk is full or the folder cannot be written; older checkpoints stay as they are.
         """
-        path = self._folder / f"step-{step:08d}.pt"
+        path = self._path(step)
         try:
             with atomic_writer(path) as stream:
                 torch.save(state, stream)

@@ -236,7 +236,6 @@ class Trainer:
     def _state(self) -> dict[str, Any]:
         return {
             "step": self._done,
-            "digest": self._recipe.digest(),
             "task": self._task.state_dict(),
             "ema": self._ema.state_dict() if self._ema is not None else None,
             "optimizers": [scheduled.optimizer.state_dict() for scheduled in self._optimizers],

@@ -60,10 +60,11 @@ def train(request: Request, console: Console) -> RunDirectory:
     device = select_device(request.device, world.local_rank)
     console.quiet = console.quiet or not world.is_main
     with process_group(world, device):
+        if not world.is_main:
+            barrier()  # the main rank scans, the others find its manifest
+        checked, folder = check(request, console)
         if world.is_main:
-            check(request, console)
-        barrier()
-        checked, folder = check(request, Console(quiet=True) if world.is_main else console)
+            barrier()
         run = RunDirectory(request.run or _default_run(request, checked))
         if _is_trained(run, request.recipe):
             console.print(f"train: {run.path} is trained already, nothing to do.", soft_wrap=True)
