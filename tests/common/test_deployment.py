@@ -3,11 +3,13 @@
 import json
 
 import pytest
+from rich.console import Console
 
-from common.deployment import chosen
+from common.deployment import Choice, chosen
 from common.errors import ServingError
 from common.report.deployment import deployment_sections
 from common.run_directory import RunDirectory
+from common.serving_stage import prove_served
 
 
 def row(engine, precision, passed=True):
@@ -73,3 +75,9 @@ def test_the_page_tells_what_passed_and_what_is_served(run):
 
 def test_a_run_without_export_has_no_such_sections(tmp_path):
     assert deployment_sections(RunDirectory(tmp_path)) == []
+
+
+def test_a_plan_is_left_to_nvidias_image(run, capsys):
+    prove_served(None, run, Choice("tensorrt", "fp16", "0.4 ms"), Console(width=200))
+    assert "--container" in capsys.readouterr().out
+    assert not run.serving.exists()
