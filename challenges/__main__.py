@@ -122,7 +122,7 @@ def _add_training_verbs(verb: Callable[..., argparse.ArgumentParser]) -> None:
     for name, summary, examples in (
         ("train", "train a recipe, or resume it",
          "kit train resnet50/demo\nkit train resnet50/photos --data ~/photos --training.epochs 40\n"
-         "torchrun --nproc-per-node 8 -m challenges train resnet50/imagenet-90e --data /imagenet"),
+         "torchrun --nproc-per-node 8 -m -- challenges train resnet50/imagenet-90e --data /imagenet"),
         ("lr-find", "sweep the learning rate once and suggest one", "kit lr-find resnet50/photos --data ~/photos"),
     ):  # fmt: skip
         added = verb(name, summary, examples, takes_overrides=True)
