@@ -179,7 +179,7 @@ def test_work_of_this_process_is_not_others_work():
     start = time.process_time()
     while time.process_time() - start < 0.2:
         sum(range(1000))
-    assert load._own_seconds() - load.own >= 0.19
+    assert load._own_seconds() - load.own >= 0.15
     assert 0 <= load.busy_share() <= 1
 
 
