@@ -37,7 +37,7 @@ from benchmarks.record import (
 from benchmarks.validity import judge
 from challenges.classification.challenge import ClassificationChallenge
 from challenges.classification.data import PhotographData
-from challenges.classification.model import Depth
+from common.resnet import Depth
 from challenges.classification.recipes import RECIPES, ClassificationRecipe
 from challenges.classification.task import ClassificationTask
 from common.device import DeviceChoice, select_device

@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 from challenges.__main__ import main
-from challenges.classification.model import ResNet
+from common.resnet import ResNet
 from challenges.registry import MODELS
 from tests.common.picture_files import broken_files, sound_files
 

@@ -14,7 +14,7 @@ from challenges.classification.manifest import Manifest
 from challenges.classification.recipes import DEMO, RECIPES, ClassificationRecipe
 from challenges.classification.report import majority_baseline, sample_grid, sections
 from challenges.classification.task import ClassificationTask
-from challenges.classification.weights import load_weights
+from common.resnet_weights import load_weights
 from common.challenge import Challenge, CheckedData
 from common.dali.images import serving_pipeline
 from common.distributed import World

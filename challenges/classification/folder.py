@@ -20,9 +20,9 @@ from rich.table import Table
 from challenges.classification import audit
 from challenges.classification.layout import Layout, Listing, draw_validation, find_layout, groups, list_images
 from challenges.classification.layout import folder_fingerprint as folder_fingerprint
-from challenges.classification.manifest import Manifest, read_csv, write_csv
+from challenges.classification.manifest import Manifest
 from common.errors import DataError
-from common.files import read_json, sha256, write_json
+from common.files import read_csv, read_json, sha256, write_csv, write_json
 from common.images import ImageFacts, ImageProblem, probe_all
 from common.progress import counting
 

@@ -1,15 +1,13 @@
 """The manifest: which picture belongs to which class and split, as training reads it."""
 
-import csv
-import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from common.errors import DataError
-from common.files import read_json, sha256, write_text
+from common.files import read_csv, read_json, sha256, write_csv
 
 COLUMNS = ("path", "class", "split", "width", "height", "bytes", "mtime_ns", "sha256")
 
@@ -109,17 +107,3 @@ class Manifest:
                 f"The manifest {path} cannot be read: {error!r}.",
                 remedy=f"Delete {path.parent} and check the folder again.",
             ) from None
-
-
-def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Write a table atomically."""
-    text = io.StringIO(newline="")
-    table = csv.writer(text, lineterminator="\n")
-    table.writerow(columns)
-    table.writerows(rows)
-    write_text(path, text.getvalue())
-
-
-def read_csv(path: Path) -> list[dict[str, str]]:
-    with path.open(encoding="utf-8", newline="") as stream:
-        return list(csv.DictReader(stream, strict=True))

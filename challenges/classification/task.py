@@ -8,7 +8,7 @@ import torch.distributed
 from torch import Tensor, nn
 
 from challenges.classification.losses import cross_entropy, mixup
-from challenges.classification.model import ResNet
+from common.resnet import ResNet
 from challenges.classification.recipes import ClassificationRecipe
 from common.export.signature import Signature, TensorSpec
 from common.metrics import Accuracy, Mean, reduce_metrics

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from challenges.classification.model import ResNet
+from common.resnet import ResNet
 
 # torchvision's documentation of its weights: parameters and GMACs at 224 pixels, 1000 classes
 TORCHVISION = {

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from challenges.classification.model import ARCHITECTURES, Bottleneck, ResNet
+from common.resnet import ARCHITECTURES, Bottleneck, ResNet
 from common.errors import CheckpointError
 from common.weight_files import read_metadata, read_weights, save_weights, weights_metadata
 

@@ -12,8 +12,8 @@ import safetensors.torch
 import torch
 from torch import nn
 
-from challenges.classification.model import ResNet
-from challenges.classification.weights import (
+from common.resnet import ResNet
+from common.resnet_weights import (
     load_weights,
     read_metadata,
     save_weights,

@@ -1,0 +1,132 @@
+"""SSD300's recipes: the published COCO one, and those for boxes of one's own."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Literal
+
+from common.errors import RecipeError
+from common.preprocessing import ImagePreprocessing
+from common.recipe import OptimizerConfig, Recipe, Target, TrainingConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """The network; the number of classes comes from the data."""
+
+    depth: Literal[18, 34, 50, 101, 152] = 50
+    zero_init_last_norm: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class NmsConfig:
+    """From scored boxes to detections; the defaults are those of the published evaluation."""
+
+    score_threshold: float = 0.05
+    """Boxes must score more than this."""
+    iou_threshold: float = 0.5
+    """A box is dropped when it overlaps a better one of its class by more than this."""
+    per_class: int = 200
+    """Best boxes of each class that enter the suppression."""
+    per_image: int = 200
+    """Best detections of an image that are kept over all classes."""
+    candidates: int = 3000
+    """Best boxes of an image that enter the suppression over all classes; TensorRT takes fewer than 3,840."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.score_threshold < 1 or not 0 < self.iou_threshold <= 1:
+            raise RecipeError("nms.score-threshold lies in [0, 1), nms.iou-threshold in (0, 1].")
+        if not 1 <= self.per_image <= self.candidates < 3840 or self.per_class < 1:
+            raise RecipeError("nms.per-class starts at 1, and 1 <= nms.per-image <= nms.candidates < 3840.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """Augmentation and loading."""
+
+    crop: bool = True
+    """Random windows that keep at least one box's overlap above a random bound (Liu et al. 2016, arXiv:1512.02325)."""
+    crop_scale: tuple[float, float] = (0.3, 1.0)
+    """Each side of a window, as a share of the image's."""
+    flip: float = 0.5
+    """Probability of a horizontal flip."""
+    vertical_flip: float = 0.0
+    """For pictures without an upright: microscopes, satellites."""
+    saturation: tuple[float, float] = (0.5, 1.5)
+    contrast: tuple[float, float] = (0.5, 1.5)
+    brightness: tuple[float, float] = (0.875, 1.125)
+    validation_fraction: float = 0.2
+    """Share held out where the data has no validation images of its own."""
+    threads: int | None = None
+    """DALI threads per process; by default the processors shared by the processes of this machine."""
+
+    def __post_init__(self) -> None:
+        for name in ("crop_scale", "saturation", "contrast", "brightness"):
+            low, high = getattr(self, name)
+            if not 0 < low <= high:
+                raise RecipeError(f"data.{name.replace('_', '-')} {low} {high} is not a range of positive numbers.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DetectionRecipe(Recipe):
+    """One way to train an SSD on images with boxes."""
+
+    weights: Path | None = None
+    """A detector to start from: torchvision's, NVIDIA's or the kit's own; its heads stay where the classes agree."""
+    backbone: Path | None = None
+    """A classifier's weights for the backbone: a run of challenge 1, or a file of torchvision, timm or NVIDIA."""
+    model: ModelConfig = field(default_factory=ModelConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    preprocessing: ImagePreprocessing = field(
+        default_factory=lambda: ImagePreprocessing(resize=300, crop=300, mode="squash")
+    )
+    nms: NmsConfig = field(default_factory=NmsConfig)
+
+
+COCO = "COCO val2017, 5,000 images, 80 classes, images squashed to 300 x 300, score > 0.05, NMS at 0.5"
+DEMO = "the demo scenes' own validation images"
+
+_FROM_SCRATCH = OptimizerConfig(name="adamw", peak_lr=1e-3, schedule="one-cycle", weight_decay=0.05, clip_norm=10.0)
+
+RECIPES: Mapping[str, DetectionRecipe] = {
+    "demo": DetectionRecipe(
+        summary="generated scenes, minutes on a CPU: what `make challenge2` runs without DATA",
+        model=ModelConfig(depth=18),
+        optimizer=_FROM_SCRATCH,
+        training=TrainingConfig(epochs=6, batch_size=8, evaluate_every=3, checkpoint_every=50, ema_decay=0.99),
+    ),
+    "small": DetectionRecipe(
+        summary="from scratch on hundreds of your own images with boxes",
+        model=ModelConfig(depth=18),
+        optimizer=_FROM_SCRATCH,
+        training=TrainingConfig(epochs=14, batch_size=8, evaluate_every=7, checkpoint_every=50, ema_decay=0.99),
+    ),
+    "finetune": DetectionRecipe(
+        summary="start from --weights FILE (a detector) or --backbone RUN|FILE (a classifier)",
+        optimizer=OptimizerConfig(
+            peak_lr=2.6e-3, momentum=0.9, weight_decay=5e-4, schedule="cosine", warmup_epochs=1, clip_norm=10.0
+        ),
+        training=TrainingConfig(epochs=30, batch_size=32, micro_batch=32, evaluate_every=5, ema_decay=0.99),
+    ),
+    "coco": DetectionRecipe(
+        summary="COCO 2017 from an ImageNet backbone (--backbone), 65 epochs: NVIDIA's recipe",
+        target=Target(
+            metric="ap",
+            value=0.265,
+            source="NVIDIA DeepLearningExamples, SSD v1.1 README: 15 seeds give 0.268 +- 0.0014 with AMP",
+            protocol=COCO,
+        ),
+        # lr 2.6e-3 for 32 images, scaled linearly; x0.1 after epochs 43 and 54; 300 warm-up steps at batch 64
+        optimizer=OptimizerConfig(
+            peak_lr=5.2e-3,
+            momentum=0.9,
+            weight_decay=5e-4,
+            schedule="multistep",
+            milestones=(43, 54),
+            warmup_epochs=300 * 64 / 117_266,
+        ),
+        training=TrainingConfig(
+            epochs=65, batch_size=64, micro_batch=64, evaluate_every=5, checkpoint_every=500, log_every=20
+        ),
+    ),
+}
