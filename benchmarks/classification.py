@@ -37,12 +37,12 @@ from benchmarks.record import (
 from benchmarks.validity import judge
 from challenges.classification.challenge import ClassificationChallenge
 from challenges.classification.data import PhotographData
-from common.resnet import Depth
 from challenges.classification.recipes import RECIPES, ClassificationRecipe
 from challenges.classification.task import ClassificationTask
 from common.device import DeviceChoice, select_device
 from common.errors import KitError
 from common.precision import Precision, select_precision
+from common.resnet import Depth
 from common.step import TrainStep
 from common.task import Batch
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from common.resnet import ARCHITECTURES, Bottleneck, ResNet
 from common.errors import CheckpointError
+from common.resnet import ARCHITECTURES, Bottleneck, ResNet
 from common.weight_files import read_metadata, read_weights, save_weights, weights_metadata
 
 __all__ = ["LoadReport", "load_weights", "read_metadata", "save_weights", "weights_metadata"]

@@ -14,8 +14,8 @@ import torch
 from PIL import Image
 
 from challenges.__main__ import main
-from common.resnet import ResNet
 from challenges.registry import MODELS
+from common.resnet import ResNet
 from tests.common.picture_files import broken_files, sound_files
 
 TINY = [

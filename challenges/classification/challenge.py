@@ -14,7 +14,6 @@ from challenges.classification.manifest import Manifest
 from challenges.classification.recipes import DEMO, RECIPES, ClassificationRecipe
 from challenges.classification.report import majority_baseline, sample_grid, sections
 from challenges.classification.task import ClassificationTask
-from common.resnet_weights import load_weights
 from common.challenge import Challenge, CheckedData
 from common.dali.images import serving_pipeline
 from common.distributed import World
@@ -22,6 +21,7 @@ from common.files import atomic_writer, cache_folder
 from common.preprocessing import ImagePreprocessing
 from common.processes import usable_cores
 from common.report.elements import Section
+from common.resnet_weights import load_weights
 from common.result import Baseline
 from common.run_directory import RunDirectory
 from common.task import Task

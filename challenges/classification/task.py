@@ -8,11 +8,11 @@ import torch.distributed
 from torch import Tensor, nn
 
 from challenges.classification.losses import cross_entropy, mixup
-from common.resnet import ResNet
 from challenges.classification.recipes import ClassificationRecipe
 from common.export.signature import Signature, TensorSpec
 from common.metrics import Accuracy, Mean, reduce_metrics
 from common.optimizers import build_optimizer, parameter_groups, stage_scales
+from common.resnet import ResNet
 from common.result import wilson
 from common.schedules import build_schedule
 from common.task import Batch, Evaluation, ScheduledOptimizer, Task

@@ -1,7 +1,7 @@
 """SSD300's recipes: the published COCO one, and those for boxes of one's own."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 

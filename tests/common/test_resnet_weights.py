@@ -12,6 +12,8 @@ import safetensors.torch
 import torch
 from torch import nn
 
+from common.errors import CheckpointError
+from common.optimizers import build_ema
 from common.resnet import ResNet
 from common.resnet_weights import (
     load_weights,
@@ -19,8 +21,6 @@ from common.resnet_weights import (
     save_weights,
     weights_metadata,
 )
-from common.errors import CheckpointError
-from common.optimizers import build_ema
 
 CLASSES = 6
 
