@@ -79,6 +79,9 @@ class DetectionTable:
             empty = np.empty(0, np.int64)
             return DetectionTable(empty, empty, np.empty(0, np.float32), np.empty((0, 4), np.float32))
         joined = DetectionTable(
-            *(np.concatenate([getattr(part, name) for part in parts]) for name in ("images", "labels", "scores", "boxes"))
+            *(
+                np.concatenate([getattr(part, name) for part in parts])
+                for name in ("images", "labels", "scores", "boxes")
+            )
         )
         return joined.select(np.argsort(joined.images, kind="stable"))

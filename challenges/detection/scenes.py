@@ -22,7 +22,7 @@ class Scenes:
     widths, heights: (image,) int32 pixels, after the EXIF orientation; boxes lie in these pixels.
     splits:          (image,) str, "train" or "val".
     digests:         (image,) str, sha256 of the file in hex.
-    offsets:         (image + 1,) int64; the boxes of image i are rows offsets[i] to offsets[i + 1]. Images may have none.
+    offsets:         (image + 1,) int64; the boxes of image i are rows offsets[i] to offsets[i + 1]; there may be none.
     boxes:           (box, 4) float32 pixels: left, top, right, bottom; right and bottom exclusive.
     labels:          (box,) int64 from 1 on.
     areas:           (box,) float32 square pixels, the segment's where the data states it; decides small, medium, large.
