@@ -1,0 +1,61 @@
+"""What the recipes of all history recommenders share: where the data comes from and how it is split."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from common.errors import RecipeError
+from common.recipe import Recipe
+
+Protocol = Literal["leave-one-out", "held-out-users", "global-time"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class HistoryConfig:
+    """Filters and split, in the order in which they are applied."""
+
+    protocol: Protocol = "leave-one-out"
+    minimum_rating: float | None = None
+    """Interactions rated below are dropped; None keeps all."""
+    minimum_per_user: int = 1
+    """Users with fewer interactions are dropped (k-core: repeated until nothing changes)."""
+    minimum_per_item: int = 1
+    validation_item: bool = False
+    """leave-one-out: keep the last but one item out of training too; the model is told it when the last is judged."""
+    held_out_users: int = 0
+    """held-out-users: how many are judged; as many again are set aside for tuning."""
+    fold_in: float = 0.8
+    """held-out-users: share of a judged user's items that the model is told."""
+    split_seed: int = 98765
+    """Seed of every random choice of the split (Liang et al. 2018 use this one)."""
+    test_share: float = 0.1
+    """global-time: the last share of all interactions is held out."""
+
+    def __post_init__(self) -> None:
+        if self.protocol == "held-out-users" and self.held_out_users < 1:
+            raise RecipeError("history.held-out-users must be above 0 with the protocol held-out-users.")
+        if not 0 < self.fold_in < 1 or not 0 < self.test_share < 1:
+            raise RecipeError("history.fold-in and history.test-share lie between 0 and 1.")
+        if self.minimum_per_user < 1 or self.minimum_per_item < 1:
+            raise RecipeError("history.minimum-per-user and history.minimum-per-item start at 1.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationConfig:
+    """Which rankings are made of every judged user."""
+
+    cutoffs: tuple[int, ...] = (10, 20, 50, 100)
+    uniform_negatives: int = 100
+    """Unseen items drawn evenly per user; 0 leaves the protocol out."""
+    popular_negatives: int = 100
+    """Unseen items drawn by their popularity per user; 0 leaves the protocol out."""
+    seed: int = 0
+    top_k: int = 10
+    """Items that the served model answers with."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecommendationRecipe(Recipe):
+    """One way to train a recommender on user–item histories."""
+
+    history: HistoryConfig = field(default_factory=HistoryConfig)
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
