@@ -18,7 +18,7 @@ from common.task import DataModule, Task
 
 if TYPE_CHECKING:
     from common.export.artefact import ArtefactSidecar
-    from common.export.parity import Judged
+    from common.export.parity import Comparison, Judged
     from common.export.runner import Arrays, Runner
     from common.serving.client import Client
     from common.serving.config import Engine, EngineOptions
@@ -43,6 +43,12 @@ class Challenge(ABC, Generic[RecipeType, Data]):
     model: str
     recipe_class: type[RecipeType]
     recipes: Mapping[str, RecipeType]
+
+    def comparison(self) -> "Comparison":
+        """How two engines' answers are held against each other."""
+        from common.export.parity import ONE_ANSWER
+
+        return ONE_ANSWER
 
     @abstractmethod
     def demo_data(self, console: Console) -> Path:

@@ -133,7 +133,9 @@ def parity(challenge: Challenge[Any, Any], run: RunDirectory, console: Console) 
     inputs = {size: {name: array[:size] for name, array in samples.items()} for size in sizes}
     with contextlib.ExitStack() as stack:
         runners = [stack.enter_context(runner) for runner in engines(run)]
-        table = compare(trained.reference(), runners, inputs, judge=trained.judge)
+        table = compare(
+            trained.reference(), runners, inputs, judge=trained.judge, comparison=challenge.comparison()
+        )
         latencies = measure_latencies(runners, inputs[sizes[0]], seconds=LATENCY_SECONDS)
     table.print(console)
     choice = _choose(table, latencies)

@@ -21,7 +21,7 @@ from common.deployment import Choice, Trained, artefact, chosen, write_repositor
 from common.environment import ROOT, collect_environment
 from common.errors import ParityError, ServingError
 from common.export.artefact import read_sidecar
-from common.export.parity import Tolerances, compare
+from common.export.parity import compare
 from common.export.runner import TritonRunner
 from common.files import write_json
 from common.run_directory import RunDirectory
@@ -50,7 +50,7 @@ def prove_served(
         return
     repository = _repository([(challenge, run)], {run.path: choice}, run.serving)
     sidecar = read_sidecar(artefact(run, choice.precision))
-    trained = Trained.load(challenge, run)
+    trained, comparison = Trained.load(challenge, run), challenge.comparison()
     with LocalServer(repository.path, Payload(payload_folder()), run.logs / "triton.log") as server:
         seconds = server.wait_ready()
         console.print(f"serve: Triton answers after {seconds:.1f} s ({choice.label})")
@@ -60,7 +60,7 @@ def prove_served(
             samples = next(iter(trained.inputs("val", sidecar.signature.batch.maximum)))[0]
             sizes = {1, len(next(iter(samples.values())))}
             inputs = {size: {name: array[:size] for name, array in samples.items()} for size in sizes}
-            table = compare(trained.reference(), [runner], inputs)
+            table = compare(trained.reference(), [runner], inputs, comparison=comparison)
         served = challenge.compare_served(server.client(), run, limit)
     table.print(console)
     record = {
@@ -68,7 +68,7 @@ def prove_served(
         "engine": choice.engine,
         "precision": choice.precision,
         "start_seconds": seconds,
-        "allowed_disagreement": Tolerances().of(choice.precision).disagreement,
+        "allowed_disagreement": comparison.tolerances.of(choice.precision).disagreement,
     }
     write_json(run.serving_file, record)
     console.print(

@@ -34,12 +34,14 @@ class ScheduledOptimizer:
 class Evaluation:
     """Metrics over every validation sample exactly once, and the predictions they came from.
 
-    intervals:   metric name -> 95 % interval (low, high), where one is known.
-    predictions: column name -> array of one row per sample, for reports; empty where a task keeps none.
+    intervals:       metric name -> 95 % interval (low, high), where one is known.
+    interval_method: what the intervals are, for whoever reads them.
+    predictions:     column name -> array, for reports; empty where a task keeps none.
     """
 
     metrics: dict[str, float]
     intervals: dict[str, tuple[float, float]] = field(default_factory=dict)
+    interval_method: str = "Wilson score, validation samples"
     predictions: dict[str, np.ndarray] = field(default_factory=dict)
 
 

@@ -242,6 +242,7 @@ def _write_evaluation(run: RunDirectory, evaluation: Evaluation, precision: str)
         {
             "metrics": evaluation.metrics,
             "intervals": evaluation.intervals,
+            "interval_method": evaluation.interval_method,
             "step": read_json(run.training_file)["steps"],
             "precision": precision,
             "weights": _stamp(run.weights_file),
@@ -264,7 +265,7 @@ def _conclude(challenge: Challenge[Any, Any], recipe: Recipe, run: RunDirectory)
         recipe=description["recipe"],
         metric=metric,
         value=metrics[metric],
-        interval=Interval(low=interval[0], high=interval[1], method="Wilson score, validation samples")
+        interval=Interval(low=interval[0], high=interval[1], method=evaluation["interval_method"])
         if interval
         else None,
         target=recipe.target,

@@ -93,7 +93,7 @@ class ClassificationTask(Task):
         metrics = {**accuracy.compute(), "loss": loss.compute()}
         counted = int(accuracy.totals[-1])
         intervals = {name: wilson(round(metrics[name] * counted), counted) for name in metrics if name != "loss"}
-        return Evaluation(metrics, intervals, _gathered(rows))
+        return Evaluation(metrics, intervals, predictions=_gathered(rows))
 
     def inference_module(self) -> nn.Module:
         return ImageClassifier(self.model)

@@ -14,20 +14,16 @@ from common.errors import ParityError
 from common.export.runner import Arrays, Runner
 from common.files import write_json
 
-Agreement = Callable[[Arrays, Arrays], np.ndarray]
-"""(reference outputs, candidate outputs) -> one bool per sample: the same decision."""
-
-
 @dataclass(frozen=True)
 class Judged:
     """An engine's answers to the validation set.
 
     metric:    the task's own; higher is better.
-    decisions: (sample, ...), equal where two engines decide alike.
+    decisions: what it decided, in a form that the task's Comparison knows; by default (sample, ...) to be equal.
     """
 
     metric: float
-    decisions: np.ndarray
+    decisions: Any
 
 
 Judge = Callable[[Runner], Judged]
@@ -67,6 +63,30 @@ class Tolerances:
 
     def of(self, precision: str) -> Tolerance:
         return {"fp32": self.fp32, "fp16": self.fp16, "bf16": self.bf16, "int8": self.int8}[precision]
+
+
+class Comparison:
+    """How answers are held against the reference's; as it stands, for one answer per sample."""
+
+    def __init__(self, tolerances: Tolerances | None = None) -> None:
+        self.tolerances = tolerances or Tolerances()
+
+    def align(self, expected: Arrays, answers: Arrays, precision: str) -> Arrays:
+        """The answers in the order of the expected ones, so that their numbers can be compared."""
+        return answers
+
+    def same_answers(self, expected: Arrays, answers: Arrays, precision: str) -> np.ndarray:
+        """Per answer, (answer,) bool: whether it is the expected one; here the first output's largest entry decides."""
+        name = next(iter(expected))
+        return np.asarray(expected[name].argmax(1) == answers[name].argmax(1))
+
+    def same_decisions(self, baseline: Judged, judged: Judged, precision: str) -> np.ndarray:
+        """Per decision on the validation set, (decision,) bool."""
+        same = baseline.decisions == judged.decisions
+        return np.asarray(same.reshape(len(same), -1).all(1))
+
+
+ONE_ANSWER = Comparison()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,46 +172,43 @@ class ParityTable:
         console.print(table)
 
 
-def same_argmax(reference: Arrays, candidate: Arrays) -> np.ndarray:
-    """Per sample: whether the first output's largest entry is the same one."""
-    name = next(iter(reference))
-    return np.asarray(reference[name].argmax(1) == candidate[name].argmax(1))
-
-
 def compare(
     reference: Runner,
     candidates: Iterable[Runner],
     inputs: Mapping[int, Arrays],
     *,
     judge: Judge | None = None,
-    agreement: Agreement = same_argmax,
-    tolerances: Tolerances | None = None,
+    comparison: Comparison = ONE_ANSWER,
 ) -> ParityTable:
     """Run every candidate on `inputs` (batch size -> arrays by name) and on the validation set; nothing is raised."""
-    tolerances = tolerances or Tolerances()
     expected = {batch: reference(arrays) for batch, arrays in inputs.items()}
     ranges = _ranges(expected.values())
     baseline = judge(reference) if judge else None
     rows = []
     for runner in candidates:
-        allowed = tolerances.of(runner.precision)
+        precision = runner.precision
+        allowed = comparison.tolerances.of(precision)
         judged = judge(runner) if judge else None
         for batch, arrays in inputs.items():
             answers = runner(arrays)
-            absolute, relative = _errors(expected[batch], answers, ranges)
-            same = agreement(expected[batch], answers)
+            aligned = comparison.align(expected[batch], answers, precision)
+            absolute, relative = _errors(expected[batch], aligned, ranges)
+            same = comparison.same_answers(expected[batch], answers, precision)
             failures = [*_number_failures(absolute, relative, allowed), *_agreement_failure(same, allowed)]
             if baseline and judged:
-                same = _same_decisions(baseline, judged)
-                failures += [*_agreement_failure(same, allowed), *_metric_failure(baseline, judged, allowed)]
+                same = comparison.same_decisions(baseline, judged, precision)
+                failures += [
+                    *_agreement_failure(same, allowed),
+                    *_metric_failure(baseline, judged, allowed, decisions=len(same)),
+                ]
             rows.append(
                 ParityRow(
                     engine=runner.name,
-                    precision=runner.precision,
+                    precision=precision,
                     batch=batch,
                     absolute_error=absolute,
                     relative_error=relative,
-                    agreement=float(same.mean()),
+                    agreement=float(same.mean()) if len(same) else 1.0,
                     metric=judged.metric if judged else None,
                     metric_delta=judged.metric - baseline.metric if judged and baseline else None,
                     tolerance=allowed.describe(),
@@ -240,16 +257,10 @@ def _agreement_failure(same: np.ndarray, allowed: Tolerance) -> list[str]:
     return [] if different <= limit else [f"{different} of {len(same)} answers differ, allowed {limit}"]
 
 
-def _same_decisions(baseline: Judged, judged: Judged) -> np.ndarray:
-    """Per sample of the validation set."""
-    same = baseline.decisions == judged.decisions
-    return np.asarray(same.reshape(len(same), -1).all(1))
-
-
-def _metric_failure(baseline: Judged, judged: Judged, allowed: Tolerance) -> list[str]:
-    """A loss of one sample is never held against a reduced precision."""
-    one_sample = 1 / len(baseline.decisions) if allowed.metric_loss else 0.0
-    limit = max(allowed.metric_loss * abs(baseline.metric), one_sample)
+def _metric_failure(baseline: Judged, judged: Judged, allowed: Tolerance, *, decisions: int) -> list[str]:
+    """A loss of one decision's worth is never held against a reduced precision."""
+    one_decision = 1 / max(1, decisions) if allowed.metric_loss else 0.0
+    limit = max(allowed.metric_loss * abs(baseline.metric), one_decision)
     loss = baseline.metric - judged.metric
     if loss <= limit + 1e-9:  # rounding of means
         return []

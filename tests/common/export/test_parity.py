@@ -10,7 +10,7 @@ from rich.console import Console
 
 from common.errors import ParityError
 from common.export.latency import Latency, fastest, measure_latencies, measure_latency
-from common.export.parity import Judged, Tolerance, Tolerances, compare, same_argmax
+from common.export.parity import Comparison, Judged, Tolerance, Tolerances, compare
 from common.export.runner import OnnxRunner, OpenVinoRunner, Runner, TorchRunner
 from tests.common.export.conftest import SIGNATURE, batch_of
 
@@ -96,14 +96,18 @@ def test_two_other_answers_of_four_fail_where_one_passes():
         return lambda x: np.where(np.isin(np.arange(4), rows)[:, None], x[:, ::-1], x)
 
     wide = Tolerances(int8=Tolerance(absolute=None, relative=2.0, disagreement=0.02, metric_loss=0.01))
-    assert only_row(flip([1]), "int8", tolerances=wide).passed
-    failed = only_row(flip([1, 3]), "int8", tolerances=wide)
+    assert only_row(flip([1]), "int8", comparison=Comparison(wide)).passed
+    failed = only_row(flip([1, 3]), "int8", comparison=Comparison(wide))
     assert failed.failures == ("2 of 4 answers differ, allowed 1",)
 
 
 @pytest.mark.parametrize("spoil", [lambda x: x * np.nan, lambda x: x + np.inf, lambda x: x[:, :1]])
 def test_values_that_are_no_answer_fail(spoil):
-    row = only_row(spoil, "int8", agreement=lambda a, b: np.ones(4, bool))
+    class Agreeable(Comparison):
+        def same_answers(self, expected, answers, precision):
+            return np.ones(4, bool)
+
+    row = only_row(spoil, "int8", comparison=Agreeable())
     assert row.absolute_error == math.inf
     assert not row.passed
 
@@ -178,10 +182,10 @@ def test_record_and_table_tell_every_row(tmp_path):
     assert "0.5000" in text
 
 
-def test_same_argmax_looks_at_the_first_output():
+def test_the_largest_entry_looks_at_the_first_output():
     reference = {"logits": LOGITS, "other": -LOGITS}
     candidate = {"logits": LOGITS, "other": LOGITS}
-    assert same_argmax(reference, candidate).all()
+    assert Comparison().same_answers(reference, candidate, "fp32").all()
 
 
 def test_latencies_are_taken_in_turns_and_ordered():
@@ -209,4 +213,4 @@ def test_engines_with_one_label_are_refused():
 
 def test_tolerances_can_be_tightened():
     strict = replace(Tolerances(), int8=Tolerance(absolute=None, relative=1e-6, disagreement=0.0, metric_loss=0.0))
-    assert not only_row(lambda x: x + np.float32(1e-3), "int8", tolerances=strict).passed
+    assert not only_row(lambda x: x + np.float32(1e-3), "int8", comparison=Comparison(strict)).passed
