@@ -14,7 +14,13 @@ JOBS ?= auto
 LOCKED = -c constraints.txt
 WALK   = $(if $(DATA),--data "$(DATA)") $(if $(RECIPE),--recipe $(RECIPE)) $(ARGS)
 
-.PHONY: help challenge1 list doctor triton check test lock clean
+# The models of each challenge; MODEL= narrows challenge 3 down to one of them.
+MODELS_1 := resnet50
+MODELS_2 := ssd300
+MODELS_3 := ncf vae_cf bert4rec
+models = $(or $(MODEL),$(MODELS_$(1)))
+
+.PHONY: help challenge1 challenge2 challenge3 list doctor triton check test lock clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -23,8 +29,11 @@ help: ## list the targets
 	@echo "variables: DATA=folder of your own  RECIPE=name  ARGS='--training.epochs 5 ...'  CONTAINER=1  (recipes: make list)"
 
 ifneq ($(CONTAINER),1)
-challenge1: $(VENV)/ready .triton/payload.json ## ResNet-50 on photographs, from data to a served model [DATA= RECIPE= ARGS=]
-	@$(KIT) challenge resnet50 $(WALK)
+challenge1: ## ResNet-50 on photographs, from data to a served model [DATA= RECIPE= ARGS=]
+challenge2: ## SSD300 on images with boxes, from data to a served model [DATA= RECIPE= ARGS=]
+challenge3: ## recommenders on user-item histories, from data to served models [MODEL= DATA= RECIPE= ARGS=]
+challenge1 challenge2 challenge3: challenge%: $(VENV)/ready .triton/payload.json
+	@$(foreach model,$(call models,$*),$(KIT) challenge $(model) $(WALK) &&) true
 endif
 
 list: $(VENV)/ready ## list models and recipes with their targets

@@ -1,5 +1,5 @@
 # Included by the Makefile: images, and the same commands inside them. Needs Docker and, for GPUs, NVIDIA's container toolkit.
-#   make container1                          challenge 1's training and serving image
+#   make container1                          challenge 1's training and serving image (2 and 3 alike)
 #   make challenge1 CONTAINER=1 DATA=photos  the whole challenge inside the training image
 #   make up1 MODELS=runs/…/serving           server and metrics;  make down stops them
 include containers/versions.env
@@ -10,21 +10,23 @@ SHM ?= 8g
 KIT_VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 COMMIT := $(shell git rev-parse --verify -q HEAD 2>/dev/null)
 CHALLENGE_NAME_1 := classification
+CHALLENGE_NAME_2 := detection
+CHALLENGE_NAME_3 := recommendation
 container_image = challenge-kit/$(1)-$(CHALLENGE_NAME_$(2)):$(KIT_VERSION)
 container_build = $(ENGINE) build -f containers/$(1).Dockerfile -t $(call container_image,$(1),$(2)) $(3) \
 	--build-arg CHALLENGE=$(CHALLENGE_NAME_$(2)) --build-arg COMMIT=$(COMMIT) .
 
-.PHONY: container1 up1 down
-container1: ## build challenge 1's training and serving images
-container1: container%:
+.PHONY: container1 container2 container3 up1 up2 up3 down
+container1: ## build challenge 1's training and serving images (container2, container3 alike)
+container1 container2 container3: container%:
 	python3 containers/versions.py $(PYTORCH_IMAGE) $(TRITON_IMAGE)
 	$(call container_build,train,$*,--build-arg PYTORCH_IMAGE=$(PYTORCH_IMAGE))
 	$(call container_build,serve,$*,--build-arg TRITON_IMAGE=$(TRITON_IMAGE))
 
 container_compose = CHALLENGE=$(CHALLENGE_NAME_$(1)) KIT_VERSION=$(KIT_VERSION) MODELS=$(abspath $(MODELS)) \
 	$(ENGINE) compose --env-file containers/versions.env -f containers/compose.yaml
-up1: ## serve a run's models with metrics in containers, MODELS=runs/…/serving
-up1: up%:
+up1: ## serve a run's models with metrics in containers, MODELS=runs/…/serving (up2, up3 alike)
+up1 up2 up3: up%:
 	@test -d "$(MODELS)" || { echo "MODELS=$(MODELS) is no folder. Give a run's serving folder: make up$* MODELS=runs/…/serving"; exit 2; }
 	$(call container_compose,$*) up --detach --wait serve metrics
 down: MODELS = .
@@ -35,13 +37,15 @@ down: ## stop what up1 started
 # the one place that is written, and its files belong to whoever types the command.
 ifeq ($(CONTAINER),1)
 data_mount = $(foreach folder,$(abspath $(DATA) $(MOUNTS)),--volume "$(folder):$(folder):ro")
-.PHONY: challenge1
-challenge1: MODEL ?= resnet50
-challenge1: challenge%: container%
+.PHONY: challenge1 challenge2 challenge3
+challenge1 challenge2 challenge3: challenge%: container%
 	mkdir -p runs
-	$(ENGINE) run --rm --init $(if $(GPUS),--gpus $(GPUS)) --shm-size $(SHM) --ulimit memlock=-1 --ulimit stack=67108864 \
-		--user "$$(id -u):$$(id -g)" --read-only --tmpfs /tmp:exec,mode=1777 --cap-drop ALL \
-		--security-opt no-new-privileges --volume "$(CURDIR)/runs:/opt/kit/runs" $(data_mount) \
-		$(call container_image,train,$*) \
-		kit challenge $(MODEL) $(if $(DATA),--data "$(abspath $(DATA))") $(if $(RECIPE),--recipe $(RECIPE)) $(ARGS)
+	$(foreach model,$(call models,$*),$(call container_walk,$*,$(model)) &&) true
+
+# 1: the challenge's number, 2: the model
+container_walk = $(ENGINE) run --rm --init $(if $(GPUS),--gpus $(GPUS)) --shm-size $(SHM) --ulimit memlock=-1 --ulimit stack=67108864 \
+	--user "$$(id -u):$$(id -g)" --read-only --tmpfs /tmp:exec,mode=1777 --cap-drop ALL \
+	--security-opt no-new-privileges --volume "$(CURDIR)/runs:/opt/kit/runs" $(data_mount) \
+	$(call container_image,train,$(1)) \
+	kit challenge $(2) $(if $(DATA),--data "$(abspath $(DATA))") $(if $(RECIPE),--recipe $(RECIPE)) $(ARGS)
 endif

@@ -149,10 +149,12 @@ def test_the_start_script_is_sound():
         (["challenge1", "CONTAINER=1"], "--gpus all --shm-size 8g"),
         (["challenge1", "CONTAINER=1", "GPUS="], "--init  --shm-size"),
         (["challenge1", "CONTAINER=1", "ARGS=--training.epochs 2"], "kit challenge resnet50   --training.epochs 2"),
+        (["challenge2", "CONTAINER=1"], "kit challenge ssd300"),
+        (["challenge3", "CONTAINER=1"], "kit challenge bert4rec"),
         (["up1", "MODELS=/tmp"], "compose --env-file containers/versions.env -f containers/compose.yaml up"),
     ],
 )
 def test_make_runs_the_same_command_inside(arguments, expected):
-    command = [tool("make"), "--dry-run", "-f", "containers/container.mk", *arguments]
+    command = [tool("make"), "--dry-run", *arguments]
     answer = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=True)
     assert expected in answer.stdout
