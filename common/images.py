@@ -66,6 +66,7 @@ class ImageFacts:
     bytes:         size of the file.
     sha256:        digest of the file's bytes in hex.
     notes:         keys of NOTES: oddities that training survives.
+    orientation:   the EXIF orientation that was applied, 1..8; 1 where the picture is as stored.
     """
 
     path: Path
@@ -77,6 +78,7 @@ class ImageFacts:
     mtime_ns: int
     sha256: str
     notes: tuple[str, ...] = ()
+    orientation: int = 1
 
 
 @dataclass(frozen=True)
@@ -108,18 +110,20 @@ def probe(path: Path) -> ImageFacts | ImageProblem:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            picture, image_format, mode, notes = _examine(encoded)
+            picture, image_format, mode, orientation, notes = _examine(encoded)
     except _UnusableError as problem:
         return ImageProblem(path, problem.code, problem.reason)
     if image_format != EXTENSIONS.get(path.suffix.lower()):
         notes = ("misnamed", *notes)
     height, width = picture.shape[:2]
     digest = hashlib.sha256(encoded).hexdigest()
-    return ImageFacts(path, width, height, image_format, mode, len(encoded), status.st_mtime_ns, digest, notes)
+    return ImageFacts(
+        path, width, height, image_format, mode, len(encoded), status.st_mtime_ns, digest, notes, orientation
+    )
 
 
-def _examine(encoded: bytes) -> tuple[np.ndarray, str, str, tuple[str, ...]]:
-    """DALI's picture (height, width, 3) uint8, the format, the stored mode and the notes."""
+def _examine(encoded: bytes) -> tuple[np.ndarray, str, str, int, tuple[str, ...]]:
+    """DALI's picture (height, width, 3) uint8, the format, the stored mode, the applied orientation and the notes."""
     if not encoded:
         raise _UnusableError("zero-byte", "the file is empty")
     image = _open(encoded)
@@ -127,7 +131,8 @@ def _examine(encoded: bytes) -> tuple[np.ndarray, str, str, tuple[str, ...]]:
     if image_format not in FORMATS:
         raise _UnusableError("unsupported-format", f"{image_format}; usable are {', '.join(FORMATS)}")
     _refuse_bomb(image.width, image.height)
-    mode, rotated = image.mode, _orientation(image) != 1
+    mode, orientation = image.mode, _orientation(image)
+    rotated = orientation != 1
     try:
         notes = _notes(image)
         _refuse_unreliable(image)
@@ -138,15 +143,16 @@ def _examine(encoded: bytes) -> tuple[np.ndarray, str, str, tuple[str, ...]]:
     except Exception as error:
         raise _failure(encoded, image_format, str(error)) from None
     picture, sixteen_bit = _decode_like_dali(encoded, image_format, rotated)
-    if _agree(picture, _oriented(reference, _orientation(image))):
+    if _agree(picture, _oriented(reference, _orientation(image))):  # Pillow turns TIFF itself, and says so
         notes += ("exif-rotated",) if rotated else ()
     elif rotated and _agree(picture, reference):
         notes += ("orientation-ignored",)
+        orientation = 1
     else:
         raise _UnusableError(
             "undecodable", f"DALI and Pillow read this {mode} {image_format} as two different pictures"
         )
-    return picture, image_format, mode, notes + (("16-bit",) if sixteen_bit and mode != "P" else ())
+    return picture, image_format, mode, orientation, notes + (("16-bit",) if sixteen_bit and mode != "P" else ())
 
 
 def _open(encoded: bytes) -> Image.Image:

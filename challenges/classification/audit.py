@@ -11,13 +11,26 @@ import numpy as np
 from challenges.classification.layout import LAYOUTS, LIKELY_GROUP, Layout, groups
 from challenges.classification.manifest import Manifest
 from common.errors import DataError
+from common.image_folders import (
+    FEW,
+    IMBALANCE,
+    LISTED,
+    NAMED,
+    duplicate_warnings,
+    facts_record,
+    identical_files,
+    listed_sets,
+    named_classes,
+    spread,
+    unread_warnings,
+)
 from common.images import ImageFacts, ImageProblem
 
-IMBALANCE = 5  # largest class over smallest from which on a warning is given
-FEW = 20  # training pictures of a class below which a warning is given
-NAMED = 3  # examples in a warning; check.json has up to LISTED
-LISTED = 200
-UNREAD_PHOTOGRAPHS = (".heic", ".heif", ".avif", ".jp2", ".raw", ".cr2", ".nef", ".dng")
+DUPLICATES = {
+    "inside": "Identical files inside a split ({} sets), such as {}.",
+    "across": "Identical files in both splits ({} sets), such as {}: the validation accuracy is too high.",
+    "contradicting": "Identical files with different labels ({} sets), such as {}: one label must be wrong.",
+}
 
 
 def refuse_hopeless(root: Path, layout: Layout, usable: Sequence[bool], codes: dict[str, int]) -> None:
@@ -37,7 +50,7 @@ def refuse_hopeless(root: Path, layout: Layout, usable: Sequence[bool], codes: d
     small = [name for name in classes if together[name] < 2]
     if small:
         raise DataError(
-            f"{_listed(small)} {'has' if len(small) == 1 else 'have'} fewer than two usable pictures.{because}",
+            f"{named_classes(small)} {'has' if len(small) == 1 else 'have'} fewer than two usable pictures.{because}",
             "Every class needs at least two, one to learn from and one to validate with.",
             f"Add pictures to, or remove, {root / small[0]}",
         )
@@ -46,7 +59,7 @@ def refuse_hopeless(root: Path, layout: Layout, usable: Sequence[bool], codes: d
     missing = [name for name in classes if not counts["train"][name]]
     if missing:
         raise DataError(
-            f"{_listed(missing)} {'is' if len(missing) == 1 else 'are'} only in the validation folder.{because}",
+            f"{named_classes(missing)} {'is' if len(missing) == 1 else 'are'} only in the validation folder.{because}",
             "Every class of the validation split must have pictures in the training split.",
             "Class folders must have the same names in both.",
         )
@@ -56,27 +69,6 @@ def refuse_hopeless(root: Path, layout: Layout, usable: Sequence[bool], codes: d
 
 def _inside(root: Path) -> str:
     return f"Classes are the folders inside {root}: if they lie one folder deeper or higher, name that one."
-
-
-def _listed(names: Sequence[str]) -> str:
-    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
-    return f"{'Class' if len(names) == 1 else 'Classes'} {', '.join(names[:5])}{more}"
-
-
-def units(paths: Sequence[str], digests: Sequence[str], grouped: Sequence[str | None]) -> list[str]:
-    """A name for each file's set of files that must not be parted: identical bytes, or the same group."""
-    parent: dict[str, str] = {}
-
-    def top(name: str) -> str:
-        while (above := parent.setdefault(name, name)) != name:
-            parent[name] = name = parent[above]
-        return name
-
-    for path, digest, group in zip(paths, digests, grouped, strict=True):
-        for tie in (f"digest:{digest}", *([] if group is None else [f"group:{group}"])):
-            parent[top(tie)] = top(f"path:{path}")
-    first: dict[str, str] = {}
-    return [first.setdefault(top(f"path:{path}"), path) for path in paths]
 
 
 def findings(
@@ -99,22 +91,17 @@ def findings(
         }
         for split in ("train", "val")
     }
-    facts = list(facts)
     record: dict[str, Any] = {
         "classes": list(manifest.classes),
         "counts": counts,
         "balance": _balance(counts["train"]),
-        "problems": dict(Counter(problem.code for problem in problems).most_common()),
-        "formats": dict(Counter(fact.format for fact in facts).most_common()),
-        "modes": dict(Counter(fact.mode for fact in facts).most_common()),
-        "notes": dict(Counter(note for fact in facts for note in fact.notes).most_common()),
-        "noted_files": _noted(manifest.root, facts),
-        "widths": _spread(manifest.widths),
-        "heights": _spread(manifest.heights),
+        **facts_record(manifest.root, list(facts), problems),
+        "widths": spread(manifest.widths),
+        "heights": spread(manifest.heights),
         "duplicates": _duplicates(manifest),
         "groups": _shared_groups(manifest, pattern),
     }
-    warnings = [*layout.notes, *_count_warnings(record), *_duplicate_warnings(record["duplicates"])]
+    warnings = [*layout.notes, *_count_warnings(record), *duplicate_warnings(record["duplicates"], DUPLICATES)]
     shared = record["groups"]["shared"]
     if shared:
         names = ", ".join(group["group"] for group in shared[:NAMED])
@@ -126,10 +113,7 @@ def findings(
     if problems:
         told = ", ".join(f"{count} {code}" for code, count in record["problems"].items())
         warnings.append(f"Unusable files left out: {len(problems)} ({told}), see quarantine.csv.")
-    photographs = {suffix: others[suffix] for suffix in UNREAD_PHOTOGRAPHS if suffix in others}
-    if photographs:
-        told = ", ".join(f"{count} {suffix}" for suffix, count in photographs.items())
-        warnings.append(f"Photographs of other formats are not read ({told}): convert them to JPEG.")
+    warnings += unread_warnings(others)
     return record | {"warnings": warnings}
 
 
@@ -138,32 +122,15 @@ def _balance(train: dict[str, int]) -> dict[str, Any]:
     return {"largest": largest, "smallest": smallest, "ratio": round(train[largest] / max(train[smallest], 1), 2)}
 
 
-def _spread(values: np.ndarray) -> dict[str, int]:
-    return {"smallest": int(values.min()), "median": int(np.median(values)), "largest": int(values.max())}
-
-
-def _noted(root: Path, facts: Sequence[ImageFacts]) -> dict[str, list[str]]:
-    noted: defaultdict[str, list[str]] = defaultdict(list)
-    for fact in facts:
-        for note in fact.notes:
-            if len(noted[note]) < LISTED:
-                noted[note].append(fact.path.relative_to(root).as_posix())
-    return dict(noted)
-
-
 def _duplicates(manifest: Manifest) -> dict[str, Any]:
     """Sets of identical files: inside one split, across both, and those with different labels."""
-    same: defaultdict[str, list[int]] = defaultdict(list)
-    for row, digest in enumerate(manifest.digests.tolist()):
-        same[digest].append(row)
     sets: dict[str, list[list[str]]] = {"inside": [], "across": [], "contradicting": []}
-    for rows in same.values():
-        if len(rows) > 1:
-            paths = manifest.paths[rows].tolist()
-            sets["across" if len(set(manifest.splits[rows])) > 1 else "inside"].append(paths)
-            if len(set(manifest.labels[rows].tolist())) > 1:
-                sets["contradicting"].append(paths)
-    return {name: {"count": len(found), "files": found[:LISTED]} for name, found in sets.items()}
+    for rows in identical_files(manifest.digests):
+        paths = manifest.paths[rows].tolist()
+        sets["across" if len(set(manifest.splits[rows])) > 1 else "inside"].append(paths)
+        if len(set(manifest.labels[rows].tolist())) > 1:
+            sets["contradicting"].append(paths)
+    return listed_sets(sets)
 
 
 def _shared_groups(manifest: Manifest, pattern: re.Pattern[str] | None) -> dict[str, Any]:
@@ -195,21 +162,8 @@ def _count_warnings(record: dict[str, Any]) -> list[str]:
         )
     few = [name for name, count in counts["train"].items() if count < FEW]
     if few:
-        warnings.append(f"{_listed(few)}: fewer than {FEW} training pictures.")
+        warnings.append(f"{named_classes(few)}: fewer than {FEW} training pictures.")
     absent = [name for name, count in counts["val"].items() if not count]
     if absent:
-        warnings.append(f"{_listed(absent)}: no validation pictures, so the accuracy says nothing about it.")
+        warnings.append(f"{named_classes(absent)}: no validation pictures, so the accuracy says nothing about it.")
     return warnings
-
-
-def _duplicate_warnings(duplicates: dict[str, Any]) -> list[str]:
-    meanings = {
-        "inside": "Identical files inside a split ({} sets), such as {}.",
-        "across": "Identical files in both splits ({} sets), such as {}: the validation accuracy is too high.",
-        "contradicting": "Identical files with different labels ({} sets), such as {}: one label must be wrong.",
-    }
-    return [
-        meaning.format(duplicates[name]["count"], " = ".join(duplicates[name]["files"][0][:NAMED]))
-        for name, meaning in meanings.items()
-        if duplicates[name]["count"]
-    ]

@@ -147,7 +147,7 @@ class ClassificationChallenge(Challenge[ClassificationRecipe, PhotographData]):
             images = np.ascontiguousarray(batch["images"].cpu().numpy())
             yield {"images": images}, {"label": batch["label"].cpu().numpy()}
 
-    def judge(self, runner: "Runner", inputs: "Iterable[tuple[Arrays, Arrays]]") -> "Judged":
+    def judge(self, runner: "Runner", inputs: "Iterable[tuple[Arrays, Arrays]]", data: PhotographData) -> "Judged":
         """top1, and the class chosen for every image."""
         from common.export.parity import Judged
 

@@ -5,22 +5,20 @@ than its folder says, and nothing in it tells. Whoever recognises every object i
 """
 
 import os
-import shutil
-import tempfile
-import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, nullcontext, suppress
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from rich.console import Console
 
-from challenges.classification.demo_objects import OBJECTS
-from challenges.classification.demo_scene import render
-from common.errors import DataError, TrainingError
-from common.files import read_json, sync_folder, write_json
-from common.processes import map_in_processes, usable_cores
+from common.drawing.objects import OBJECTS
+from common.drawing.scene import render
+from common.errors import DataError
+from common.files import read_json, write_json
+from common.generated_folder import generate_folder, make_files
 from common.progress import counting
 
 VERSION = 1  # another number means other pictures for the same seed
@@ -28,7 +26,6 @@ MARKER = "demo.json"
 IMAGES_PER_CLASS = (200, 50)
 SIZE = 160
 MISLABELLED = 0.04
-ABANDONED_AFTER_S = 3600
 CLASSES = tuple(sorted(OBJECTS))
 
 
@@ -93,32 +90,15 @@ def generate(
         )
     folder = folder.absolute()
     description = _describe(images_per_class, size, seed)
-    if _is_whole(folder, description):
-        return folder
-    _refuse_foreign(folder)
-    shell = None
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        _remove_abandoned(folder)
-        shell = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".part", dir=folder.parent))
-        partial = shell / "new"
-        _fill(
-            partial,
-            description,
-            workers,
-            counting("making demo photographs", console) if progress is None else nullcontext(progress),
-        )
-        _replace(folder, partial)
-    except OSError as error:
-        raise TrainingError(
-            f"The demo photographs cannot be written to {folder}: {(error.strerror or str(error)).lower()}.",
-            f"About {sum(images_per_class) * len(CLASSES) * size * size * 0.35 / 1e6:.0f} MB are needed.",
-            "Set CHALLENGE_KIT_CACHE to a writable folder with free space.",
-        ) from None
-    finally:
-        if shell is not None:
-            shutil.rmtree(shell, ignore_errors=True)
-    return folder
+
+    def fill(new: Path) -> None:
+        counter = counting("making demo photographs", console) if progress is None else nullcontext(progress)
+        make_files(_make, list(_orders(new, description)), workers, counter)
+        write_json(new / MARKER, asdict(description))
+
+    megabytes = sum(images_per_class) * len(CLASSES) * size * size * 0.35 / 1e6
+    is_whole = partial(_is_whole, folder, description)
+    return generate_folder(folder, MARKER, "demo photographs", megabytes, is_whole, fill)
 
 
 def is_demo(folder: Path) -> bool:
@@ -136,43 +116,6 @@ def _is_whole(folder: Path, description: _Description) -> bool:
         )
     except (OSError, ValueError):
         return False
-
-
-def _refuse_foreign(folder: Path) -> None:
-    """Only what this module made may be replaced."""
-    if folder.exists() and not (folder.is_dir() and ((folder / MARKER).is_file() or not any(folder.iterdir()))):
-        raise DataError(
-            f"{folder} exists and holds something else than demo photographs.",
-            "They are only written to a new or empty folder.",
-            "Name another folder, or set CHALLENGE_KIT_CACHE to one.",
-        )
-
-
-def _remove_abandoned(folder: Path) -> None:
-    """Delete what killed generations left behind; one that is under way is younger."""
-    for left in folder.parent.glob(f".{folder.name}.*.part"):
-        with suppress(FileNotFoundError):
-            if time.time() - left.stat().st_mtime > ABANDONED_AFTER_S:
-                shutil.rmtree(left, ignore_errors=True)
-
-
-def _fill(
-    folder: Path,
-    description: _Description,
-    workers: int | None,
-    counter: AbstractContextManager[Callable[[int, int], None]],
-) -> None:
-    orders = list(_orders(folder, description))
-    for parent in {order.file.parent for order in orders}:
-        parent.mkdir(parents=True)
-    if workers == 0:
-        results: Iterator[None] = map(_make, orders)
-    else:
-        results = map_in_processes(_make, orders, workers or usable_cores(), when_lost=_lost)
-    with counter as count:
-        for done, _ in enumerate(results, start=1):
-            count(done, len(orders))
-    write_json(folder / MARKER, asdict(description))
 
 
 def _orders(folder: Path, description: _Description) -> Iterator[_Order]:
@@ -196,19 +139,3 @@ def _make(order: _Order) -> None:
     random = np.random.default_rng([order.seed, order.split == "val", order.label, order.number])
     picture = render(order.shown, random, order.size)
     picture.save(order.file, "JPEG", quality=int(random.integers(62, 94)))
-
-
-def _lost(order: _Order, exit_code: int | None) -> None:
-    raise OSError(f"the process that made {order.file.name} ended with code {exit_code}")
-
-
-def _replace(folder: Path, partial: Path) -> None:
-    """Give the finished pictures their name; where another process was faster, its identical ones stay."""
-    if folder.exists():
-        os.rename(folder, partial.with_name("old"))
-    try:
-        os.rename(partial, folder)
-    except OSError:
-        if not (folder / MARKER).is_file():
-            raise
-    sync_folder(folder.parent)

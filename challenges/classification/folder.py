@@ -1,11 +1,9 @@
 """Checking a folder of photographs: what can be trained on, what cannot and why, and what to be careful with."""
 
-import os
 import re
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,13 +16,13 @@ from rich.markup import escape
 from rich.table import Table
 
 from challenges.classification import audit
-from challenges.classification.layout import Layout, Listing, draw_validation, find_layout, groups, list_images
+from challenges.classification.layout import Layout, draw_validation, find_layout, groups, list_photographs
 from challenges.classification.layout import folder_fingerprint as folder_fingerprint
 from challenges.classification.manifest import Manifest
 from common.errors import DataError
-from common.files import read_csv, read_json, sha256, write_csv, write_json
-from common.images import ImageFacts, ImageProblem, probe_all
-from common.progress import counting
+from common.files import sha256
+from common.image_folders import Listing, probe_listed, store_check, stored_check, units_of
+from common.images import ImageFacts, ImageProblem
 
 FORMAT = 1  # of check.json; another number means that the folder is checked again
 SHOWN = 12  # rows of a printed table before the rest is only counted
@@ -105,7 +103,7 @@ def check(
     pattern = _compiled(group_pattern)
     if not 0 < validation_fraction < 1:
         raise DataError(f"The validation fraction is {validation_fraction}.", "It lies between 0 and 1.")
-    listing = list_images(root)
+    listing = list_photographs(root)
     layout = find_layout(root, listing)
     audit.refuse_hopeless(root, layout, [True] * len(layout.files), {})
     arguments = {
@@ -118,8 +116,7 @@ def check(
     stored = _stored(output, listing.fingerprint, arguments)
     if stored is not None:
         return stored
-    with _counter(console, progress) as count:
-        facts, problems = _probe(root, layout, workers, count)
+    facts, problems = probe_listed(root, [file.path for file in layout.files], workers, console, progress)
     usable = [file.path in facts for file in layout.files]
     audit.refuse_hopeless(root, layout, usable, Counter(problem.code for problem in problems))
     manifest = _manifest(root, listing, layout, facts, validation_fraction, seed, pattern)
@@ -145,45 +142,6 @@ def _compiled(group_pattern: str | None) -> re.Pattern[str] | None:
         ) from None
 
 
-@contextmanager
-def _counter(
-    console: Console | None, progress: Callable[[int, int], None] | None
-) -> Iterator[Callable[[int, int], None]]:
-    if progress is not None:
-        yield progress
-    else:
-        with counting("checking photographs", console) as count:
-            yield count
-
-
-def _probe(
-    root: Path, layout: Layout, workers: int | None, progress: Callable[[int, int], None]
-) -> tuple[dict[str, ImageFacts], list[ImageProblem]]:
-    """Usable files by relative path, in order, and the others by path."""
-    found: dict[str, ImageFacts] = {}
-    problems: list[ImageProblem] = []
-    named = [file.path for file in layout.files if _is_unicode(file.path)]
-    for path in sorted({file.path for file in layout.files} - set(named)):
-        shown = os.fsencode(path).decode("utf-8", "backslashreplace")
-        problems.append(ImageProblem(Path(shown), "unreadable", "the file's name is not UTF-8"))
-    for result in probe_all([root / path for path in named], workers, progress):
-        relative = result.path.relative_to(root)
-        if isinstance(result, ImageFacts):
-            found[relative.as_posix()] = result
-        else:
-            problems.append(ImageProblem(relative, result.code, result.reason))
-    problems.sort(key=lambda problem: problem.path)
-    return {path: found[path] for path in sorted(found)}, problems
-
-
-def _is_unicode(path: str) -> bool:
-    try:
-        path.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
 def _manifest(
     root: Path,
     listing: Listing,
@@ -204,7 +162,7 @@ def _manifest(
         splits = np.asarray([layout.splits[row] for row in rows], object)
     else:
         grouped = groups(paths, pattern) if pattern else [None] * len(paths)
-        units = audit.units(paths, [fact.sha256 for fact in known], grouped)
+        units = units_of(paths, [fact.sha256 for fact in known], grouped)
         validation = draw_validation(units, labels, fraction, seed)
         if not validation.any():
             raise DataError(
@@ -229,25 +187,26 @@ def _manifest(
 
 
 def _written(report: CheckReport, output: Path) -> CheckReport:
-    """Store the report and complete its record; check.json comes last: where it is whole, the others are."""
-    output.mkdir(parents=True, exist_ok=True)
-    (output / "check.json").unlink(missing_ok=True)
-    report.manifest.write(output / "manifest.csv")
+    """Store the report and complete its record with the manifest's digest."""
+    record = dict(report.record)
+
+    def write(folder: Path) -> None:
+        report.manifest.write(folder / "manifest.csv")
+        record["manifest_sha256"] = sha256(folder / "manifest.csv")
+
     rows = [(problem.path.as_posix(), problem.code, problem.reason) for problem in report.problems]
-    write_csv(output / "quarantine.csv", ("path", "code", "reason"), rows)
-    record = report.record | {"manifest_sha256": sha256(output / "manifest.csv")}
-    write_json(output / "check.json", record)
+    store_check(output, record, rows, write)
     return replace(report, record=record)
 
 
 def _stored(output: Path, fingerprint: str, arguments: dict[str, Any]) -> CheckReport | None:
     """The earlier report, if its files are whole and nothing has changed since."""
+    found = stored_check(output, FORMAT, fingerprint, arguments)
+    if found is None:
+        return None
+    record, rows = found
     try:
-        record = read_json(output / "check.json")
-        if (record["format"], record["fingerprint"], record["arguments"]) != (FORMAT, fingerprint, arguments):
-            return None
-        rows = read_csv(output / "quarantine.csv")
         problems = tuple(ImageProblem(Path(row["path"]), row["code"], row["reason"]) for row in rows)  # type: ignore[arg-type]
         return CheckReport(Manifest.read(output / "manifest.csv"), problems, record, reused=True)
-    except (OSError, ValueError, KeyError, TypeError, DataError):
+    except DataError:
         return None

@@ -1,11 +1,6 @@
 """How a folder of photographs says which class and split each picture belongs to."""
 
-import errno
-import hashlib
-import os
 import re
-from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -13,7 +8,7 @@ from typing import Literal
 import numpy as np
 
 from common.errors import DataError
-from common.images import EXTENSIONS
+from common.image_folders import ListedFile, Listing, hash_order, list_images, refuse_without_images
 
 VALIDATION_NAMES = ("val", "valid", "validation", "test")  # the first that is there is used
 LAYOUTS = "Put one folder per class into it: DATA/<class>/photo.jpg, or DATA/{train,val}/<class>/photo.jpg."
@@ -29,30 +24,6 @@ LIKELY_GROUP = re.compile(
 
 
 @dataclass(frozen=True)
-class ImageFile:
-    """path: relative to the folder, with forward slashes. size: bytes."""
-
-    path: str
-    size: int
-    mtime_ns: int
-
-
-@dataclass(frozen=True)
-class Listing:
-    """The image files of a folder, by path, and how many other files there are by extension."""
-
-    files: tuple[ImageFile, ...]
-    others: dict[str, int]
-
-    @property
-    def fingerprint(self) -> str:
-        digest = hashlib.sha256()
-        for file in self.files:
-            digest.update(f"{file.path}\0{file.size}\0{file.mtime_ns}\n".encode("utf-8", "surrogateescape"))
-        return digest.hexdigest()
-
-
-@dataclass(frozen=True)
 class Layout:
     """What the folders say about each file of a listing.
 
@@ -63,7 +34,7 @@ class Layout:
     """
 
     kind: Literal["split", "flat"]
-    files: tuple[ImageFile, ...]
+    files: tuple[ListedFile, ...]
     classes: tuple[str, ...]
     splits: tuple[str, ...]
     notes: tuple[str, ...]
@@ -71,61 +42,12 @@ class Layout:
 
 def folder_fingerprint(root: Path) -> str:
     """Hex digest over every image file's path, size and modification time; nothing is opened."""
-    return list_images(root).fingerprint
+    return list_photographs(root).fingerprint
 
 
-def list_images(root: Path) -> Listing:
-    """Every file under `root` with an image's extension, hidden ones left out, symbolic links followed.
-
-    Raises DataError when the folder is missing, is a file or cannot be listed, naming what is in the way.
-    """
-    if not root.exists():
-        raise DataError(f"{root} does not exist.", LAYOUTS, _nearest(root))
-    if not root.is_dir():
-        raise DataError(f"{root} is a file.", "A folder of photographs is needed.", LAYOUTS)
-    files: list[ImageFile] = []
-    others: Counter[str] = Counter()
-    for path, entry in _walk(root, "", ()):
-        suffix = os.path.splitext(entry.name)[1].lower()
-        if suffix not in EXTENSIONS:
-            others[suffix or "no extension"] += 1
-            continue
-        try:
-            status = entry.stat()
-            files.append(ImageFile(path, status.st_size, status.st_mtime_ns))
-        except OSError:
-            files.append(ImageFile(path, -1, -1))  # a broken link: probing it will say so
-    return Listing(tuple(sorted(files, key=lambda file: file.path)), dict(others.most_common()))
-
-
-def _walk(folder: Path, prefix: str, above: tuple[tuple[int, int], ...]) -> Iterator[tuple[str, os.DirEntry[str]]]:
-    try:
-        status = folder.stat()
-        identity = (status.st_dev, status.st_ino)
-        entries = [] if identity in above else list(os.scandir(folder))  # a link to a folder above would never end
-    except OSError as error:
-        reason = (error.strerror or errno.errorcode.get(error.errno or 0, "unknown error")).lower()
-        raise DataError(
-            f"The folder {folder} cannot be listed: {reason}.",
-            "Every folder of the photographs must be readable.",
-            f"Try: chmod -R u+rX {folder}",
-        ) from None
-    for entry in entries:
-        if entry.name.startswith(".") or entry.name == "__MACOSX":
-            continue
-        if entry.is_dir():
-            yield from _walk(folder / entry.name, f"{prefix}{entry.name}/", (*above, identity))
-        else:
-            yield prefix + entry.name, entry
-
-
-def _nearest(root: Path) -> str:
-    parent = next(parent for parent in root.absolute().parents if parent.exists())
-    try:
-        names = sorted(entry.name for entry in os.scandir(parent) if entry.is_dir() and entry.name[0] != ".")[:8]
-    except OSError:
-        names = []
-    return f"{parent} has the folders: {', '.join(names)}." if names else f"{parent} has no folders to choose from."
+def list_photographs(root: Path) -> Listing:
+    """Every image file under `root`; raises DataError where the folder cannot be listed."""
+    return list_images(root, LAYOUTS)
 
 
 def find_layout(root: Path, listing: Listing) -> Layout:
@@ -133,10 +55,7 @@ def find_layout(root: Path, listing: Listing) -> Layout:
 
     Raises DataError when there are no images or no folders of classes.
     """
-    if not listing.files:
-        found = ", ".join(f"{count} x {suffix}" for suffix, count in list(listing.others.items())[:8]) or "nothing"
-        kinds = ", ".join(suffix for suffix in EXTENSIONS if suffix != ".gif")
-        raise DataError(f"{root} holds no images. Found: {found}.", f"Images end in {kinds}, in any case.", LAYOUTS)
+    refuse_without_images(root, listing, LAYOUTS)
     parts = [file.path.split("/") for file in listing.files]
     tops = {part[0] for part in parts if len(part) > 1}
     split_of = _split_folders(tops)
@@ -201,7 +120,7 @@ def draw_validation(units: list[str], labels: np.ndarray, fraction: float, seed:
     members: dict[str, list[int]] = {}
     for row, unit in enumerate(units):
         members.setdefault(unit, []).append(row)
-    order = sorted(members, key=lambda unit: hashlib.sha256(f"{seed}:{unit}".encode("utf-8", "replace")).digest())
+    order = hash_order(members, seed)
     shares = {unit: np.bincount(labels[members[unit]], minlength=len(counts)) for unit in order}
     chosen: list[str] = []
     drawn = np.zeros_like(counts)

@@ -1,40 +1,37 @@
 """The classification sections of a run's page: accuracy, confusion, mistakes, calibration, data."""
 
-import csv
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 
-from common.files import read_json
 from common.recipe import Recipe
+from common.report.confusion import confusion_figures
+from common.report.data import data_warnings, quarantined_files
 from common.report.elements import (
     Markup,
     Section,
     bar,
     columns,
-    details,
     facts,
-    figure,
+    folded_table,
     gallery,
     join,
-    matrix,
     notice,
     paragraph,
+    percentage,
+    percentage_range,
     picture,
-    table,
 )
 from common.report.pictures import jpeg_uri, thumbnail
-from common.report.plots import heat_map, reliability_chart
+from common.report.plots import reliability_chart
 from common.result import Baseline, wilson
 from common.run_directory import RunDirectory
 
-CELLS_UP_TO, CELLS_BESIDE = 15, 8  # classes whose confusion matrix can show its counts; leaves room beside it
-ROWS = 30  # rows of a long table before the rest is folded away
 CALIBRATION_BINS = 15  # Guo et al. 2017, arXiv:1706.04599
-MISTAKES, PAIRS, FILES = 24, 20, 200
+MISTAKES = 24  # thumbnails of wrong answers
 
 
 class Images(Protocol):
@@ -131,31 +128,25 @@ def accuracy_section(predictions: Predictions, manifest: Images) -> Section:
     baseline = majority_baseline(manifest)
     summary = facts(
         [
-            ("All classes", f"{_share(predictions.correct.mean())} of {totals.sum():,} images ({_range(overall)})"),
-            ("Mean over classes", _share(np.mean(hits[totals > 0] / totals[totals > 0]))),
-            ("Baseline", f"{_share(baseline.value)} ({baseline.name})"),
+            (
+                "All classes",
+                f"{percentage(predictions.correct.mean())} of {totals.sum():,} images ({percentage_range(overall)})",
+            ),
+            ("Mean over classes", percentage(np.mean(hits[totals > 0] / totals[totals > 0]))),
+            ("Baseline", f"{percentage(baseline.value)} ({baseline.name})"),
         ]
     )
     order = sorted(np.flatnonzero(totals), key=lambda label: (hits[label] / totals[label], -totals[label]))
     rows = [_accuracy_row(manifest.classes[label], int(hits[label]), int(totals[label])) for label in order]
     head = ("class", "accuracy", "with 95 % interval", "interval", "correct", "images")
-    return Section("Accuracy per class", summary + _folded_table(head, rows, numeric=(1, 3, 4, 5)))
+    return Section("Accuracy per class", summary + folded_table(head, rows, numeric=(1, 3, 4, 5)))
 
 
 def confusion_section(predictions: Predictions, classes: Sequence[str]) -> Section:
     """Which classes are taken for which."""
     counts = predictions.confusion(len(classes))
-    pairs = _confused_pairs(counts, classes) or notice("No class was taken for another.", "good")
-    listing = figure(pairs, "Most confused pairs")
-    if len(classes) <= CELLS_UP_TO:
-        caption = "True classes in rows, predicted classes in columns."
-        chart = figure(matrix(classes, counts.tolist()), "Validation images", caption=caption)
-        beside = len(classes) <= CELLS_BESIDE
-        return Section("Confusion matrix", columns(chart, listing) if beside else join([chart, listing]))
-    shares = counts / np.maximum(1, counts.sum(axis=1, keepdims=True))
-    caption = "Rows add up to one; shades follow the square root of the share. Classes are numbered from 0."
-    chart = heat_map("Share of each true class", shares, "predicted class", "true class", caption)
-    return Section("Confusion matrix", columns(chart, listing))
+    nothing = "No class was taken for another."
+    return Section("Confusion matrix", confusion_figures(classes, counts, "Validation images", "images", nothing))
 
 
 def mistakes_section(predictions: Predictions, manifest: Images, limit: int = MISTAKES) -> Section:
@@ -185,8 +176,8 @@ def calibration_section(predictions: Predictions) -> Section:
     words = facts(
         [
             ("Calibration error", f"{error:.4f} (ECE, {len(counts)} bins)"),
-            ("Mean confidence", _share(predictions.probability.mean())),
-            ("Accuracy", _share(predictions.correct.mean())),
+            ("Mean confidence", percentage(predictions.probability.mean())),
+            ("Accuracy", percentage(predictions.correct.mean())),
         ]
     )
     text = paragraph(
@@ -206,13 +197,13 @@ def data_section(run: RunDirectory, manifest: Images) -> Section:
             bar(total[label] / total.max(), colour="third"),
             f"{train[label]:,}",
             f"{validation[label]:,}",
-            _share(total[label] / total.sum()),
+            percentage(total[label] / total.sum()),
         )
         for label in np.argsort(-total, kind="stable")
     ]
     summary = f"{len(manifest.classes):,} classes, {train.sum():,} training and {validation.sum():,} validation images."
-    balance = _folded_table(("class", "images", "training", "validation", "share"), rows, numeric=(2, 3, 4))
-    parts = [paragraph(summary), *_warnings(run), balance, *_quarantine(run)]
+    balance = folded_table(("class", "images", "training", "validation", "share"), rows, numeric=(2, 3, 4))
+    parts = [paragraph(summary), *data_warnings(run), balance, *quarantined_files(run)]
     return Section("Data", join(parts))
 
 
@@ -231,21 +222,14 @@ def sample_grid(images: np.ndarray, labels: np.ndarray, classes: Sequence[str]) 
 
 def _accuracy_row(name: str, hits: int, total: int) -> tuple[object, ...]:
     interval = wilson(hits, total)
-    return name, _share(hits / total), bar(hits / total, interval), _range(interval), f"{hits:,}", f"{total:,}"
-
-
-def _confused_pairs(counts: np.ndarray, classes: Sequence[str]) -> Markup:
-    """The cells off the diagonal with the most images; empty where there is none."""
-    mistakes = counts - np.diag(counts.diagonal())
-    order = np.argsort(-mistakes, axis=None, kind="stable")[:PAIRS]
-    rows = [
-        (classes[label], classes[predicted], f"{count:,}", _share(count / counts[label].sum()))
-        for label, predicted in zip(*np.unravel_index(order, mistakes.shape), strict=True)
-        if (count := mistakes[label, predicted])
-    ]
-    if not rows:
-        return Markup("")
-    return table(("true class", "taken for", "images", "of its class"), rows, numeric=(2, 3))
+    return (
+        name,
+        percentage(hits / total),
+        bar(hits / total, interval),
+        percentage_range(interval),
+        f"{hits:,}",
+        f"{total:,}",
+    )
 
 
 def _mistake_card(predictions: Predictions, validation: Images, row: int) -> tuple[str, Markup]:
@@ -254,7 +238,7 @@ def _mistake_card(predictions: Predictions, validation: Images, row: int) -> tup
     uri = thumbnail(validation.root / path)
     gone = Markup('<span class="missing">cannot be read</span>')
     image = picture(uri, f"{label} taken for {predicted}") if uri else gone
-    given, missed = _share(predictions.probability[row]), _share(predictions.label_probability[row])
+    given, missed = percentage(predictions.probability[row]), percentage(predictions.label_probability[row])
     text = Markup("<b>{}</b> taken for <b>{}</b><br>{} {}, {} {}<br><small>{}</small>").format(
         label, predicted, given, predicted, missed, label, path
     )
@@ -267,42 +251,3 @@ def _class_counts(manifest: Images) -> dict[str, np.ndarray]:
     return {
         split: np.bincount(manifest.labels[manifest.splits == split], minlength=length) for split in ("train", "val")
     }
-
-
-def _warnings(run: RunDirectory) -> list[Markup]:
-    path = run.data / "check.json"
-    record: dict[str, Any] = read_json(path) if path.is_file() else {}
-    return [notice(warning, "warning") for warning in record.get("warnings", [])]
-
-
-def _quarantine(run: RunDirectory) -> list[Markup]:
-    """The files left out of training and evaluation, each with its reason."""
-    path = run.data / "quarantine.csv"
-    if not path.is_file():
-        return []
-    with path.open(newline="") as stream:
-        rows = [(row["path"], row["code"], row["reason"]) for row in csv.DictReader(stream)]
-    title = Markup("<h3>Quarantined files</h3>")
-    if not rows:
-        return [title, notice("No file had to be left out.", "good")]
-    words = f"{len(rows):,} {'file was' if len(rows) == 1 else 'files were'} left out of training and evaluation."
-    if len(rows) > FILES:
-        words += f" The first {FILES} are listed here, all of them in data/{path.name}."
-    return [title, paragraph(words), _folded_table(("file", "code", "reason"), rows[:FILES])]
-
-
-def _folded_table(head: Sequence[str], rows: Sequence[Iterable[object]], numeric: Sequence[int] = ()) -> Markup:
-    """A table whose rows beyond the first few are shown on demand."""
-    cells = [tuple(row) for row in rows]
-    first = table(head, cells[:ROWS], numeric)
-    if len(cells) <= ROWS:
-        return first
-    return first + details(f"{len(cells) - ROWS:,} more", table(head, cells[ROWS:], numeric))
-
-
-def _share(value: float) -> str:
-    return f"{100 * value:.1f}\u00a0%"
-
-
-def _range(interval: tuple[float, float]) -> str:
-    return f"{100 * interval[0]:.1f} to {100 * interval[1]:.1f} %"

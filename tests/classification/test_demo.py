@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from challenges.classification import demo, demo_scene
-from challenges.classification.demo_objects import OBJECTS
-from challenges.classification.layout import list_images
+from challenges.classification import demo
+from challenges.classification.layout import list_photographs
+from common.drawing import scene
+from common.drawing.objects import OBJECTS
 from common.errors import DataError, TrainingError
 from common.files import read_json
 from common.images import ImageFacts, probe
@@ -27,7 +28,8 @@ def generate(folder: Path, **options: object) -> Path:
 
 def digests(folder: Path) -> dict[str, str]:
     return {
-        file.path: hashlib.sha256((folder / file.path).read_bytes()).hexdigest() for file in list_images(folder).files
+        file.path: hashlib.sha256((folder / file.path).read_bytes()).hexdigest()
+        for file in list_photographs(folder).files
     }
 
 
@@ -42,7 +44,7 @@ def test_files_are_the_same_for_any_number_of_workers(tmp_path):
 def test_folders_hold_sound_photographs_of_ten_classes(tmp_path):
     folder = generate(tmp_path / "demo", size=64)
     assert sorted(path.name for path in (folder / "train").iterdir()) == list(demo.CLASSES) == sorted(OBJECTS)
-    for file in list_images(folder).files:
+    for file in list_photographs(folder).files:
         facts = probe(folder / file.path)
         assert isinstance(facts, ImageFacts)
         assert (facts.format, facts.mode, facts.notes) == ("JPEG", "RGB", ())
@@ -127,15 +129,15 @@ def test_killed_generation_never_looks_complete(tmp_path):
 @pytest.mark.parametrize("name", demo.CLASSES)
 def test_objects_are_seen_in_every_picture(name, monkeypatch):
     shares = []
-    march = demo_scene._march
+    march = scene.march
 
-    def spy(thing: demo_scene.Placed, camera: demo_scene.Camera, depth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def spy(thing: scene.Placed, camera: scene.Camera, depth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         hits, distances = march(thing, camera, depth)
         shares.append(hits.size / depth.size)
         return hits, distances
 
-    monkeypatch.setattr(demo_scene, "_march", spy)
-    pictures = [demo_scene.render(name, np.random.default_rng([3, number]), 64) for number in range(6)]
+    monkeypatch.setattr(scene, "march", spy)
+    pictures = [scene.render(name, np.random.default_rng([3, number]), 64) for number in range(6)]
     assert min(shares) > 0.03
     for picture in pictures:
         assert isinstance(picture, Image.Image)
@@ -161,7 +163,7 @@ def test_colour_does_not_tell_the_class():
     features, labels = [], []
     for label, name in enumerate(demo.CLASSES):
         for number in range(12):
-            pixels = np.asarray(demo_scene.render(name, np.random.default_rng([label, number]), 32), np.float32)
+            pixels = np.asarray(scene.render(name, np.random.default_rng([label, number]), 32), np.float32)
             height, width = pixels.shape[:2]
             features.append(pixels[height // 4 : -height // 4, width // 4 : -width // 4].mean((0, 1)))
             labels.append(label)

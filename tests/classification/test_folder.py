@@ -129,7 +129,7 @@ def test_an_unchanged_folder_is_not_opened_again(tmp_path, monkeypatch):
     first = check(root, output)
     assert not first.reused
     with monkeypatch.context() as patch:
-        patch.setattr(folder, "probe_all", lambda *arguments: pytest.fail("the folder was opened again"))
+        patch.setattr(folder, "probe_listed", lambda *arguments: pytest.fail("the folder was opened again"))
         again = check(root, output)
     assert again.reused
     assert again.problems == first.problems

@@ -42,6 +42,8 @@ def test_sound_files_are_described(tmp_path):
         assert isinstance(facts, ImageFacts), facts
         assert (facts.width, facts.height) == (60, 44), path.name
         assert set(facts.notes) == files[path.name][1], path.name
+        wanted = int(path.stem[-1]) if path.name.startswith("orientation") else 1
+        assert facts.orientation == wanted, path.name
         assert facts.bytes == path.stat().st_size
         assert facts.mtime_ns == path.stat().st_mtime_ns
         assert set(facts.notes) <= set(NOTES)
@@ -112,6 +114,7 @@ def test_orientation_outside_exif_is_noted_and_not_applied(tmp_path):
     facts = probe(path)
     assert isinstance(facts, ImageFacts)
     assert (facts.width, facts.height, facts.notes) == (60, 44, ("orientation-ignored",))
+    assert facts.orientation == 1
     assert decode_with_dali([path])[0][0].shape == (44, 60, 3)
 
 

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageFilter
 
-from challenges.classification.demo_objects import OBJECTS, Array, Distance
-from challenges.classification.demo_surfaces import any_colour, grain_at, pattern, surface_colours, texture
+from common.drawing.objects import OBJECTS, Array, Distance
+from common.drawing.surfaces import any_colour, grain_at, pattern, surface_colours, texture
 
 SUPERSAMPLING = 1.25  # sides of the rendered picture over those of the saved one
 STEPS, SHADOW_STEPS = 36, 14  # along a ray; more change no pixel visibly
@@ -56,28 +56,29 @@ def render(name: str, random: np.random.Generator, size: int) -> Image.Image:
     """One RGB picture of an object of the named class, its sides around `size` pixels."""
     width = round(size * random.uniform(0.8, 1.25))
     height = round(size * random.uniform(0.8, 1.25))
-    thing = _place(name, random)
+    thing = place(name, random)
     camera = _camera(random, round(width * SUPERSAMPLING), round(height * SUPERSAMPLING))
-    light = _light(random)
+    light = lamp_light(random)
     warmth = 1 + 0.16 * random.uniform(-1, 1) * np.array([1, 0.15, -1], np.float32)
     ambient = random.uniform(0.22, 0.42)
 
-    colour, depth = _room(camera, light, ambient, random)
-    _clutter(camera, light, ambient, colour, depth, random)
-    colour *= _shadow_of(thing, camera, light, depth, ambient)[:, None]
-    backdrop = _as_image(colour * warmth, camera)
+    colour, depth = room(camera, light, ambient, random)
+    clutter(camera, light, ambient, colour, depth, random)
+    colour *= shadow_of(thing, camera, light, depth, ambient)[:, None]
+    backdrop = as_image(colour * warmth, camera)
     focus = float(np.linalg.norm(camera.origin - thing.position))
-    backdrop = _defocus(backdrop, depth, focus, camera, random)
+    backdrop = defocus(backdrop, depth, focus, camera, random)
 
-    hits, distances = _march(thing, camera, depth)
+    hits, distances = march(thing, camera, depth)
     around = colour[hits].mean(0) if hits.size else colour.mean(0)
-    paint = _shade(thing, camera, hits, distances, light, ambient, around, random) * warmth
+    paint = shade(thing, camera, hits, distances, light, ambient, around, random) * warmth
     picture = _paste(backdrop, paint, hits, camera)
     picture = picture.resize((width, height), Image.Resampling.BICUBIC)
-    return _develop(_obstruct(picture, random), random)
+    return develop(_obstruct(picture, random), random)
 
 
-def _place(name: str, random: np.random.Generator) -> Placed:
+def place(name: str, random: np.random.Generator) -> Placed:
+    """An object of the named class, of random proportions and heading, standing on the floor at the origin."""
     distance = OBJECTS[name](random)
     yaw, around = random.normal(0, 0.4) + random.choice((0, np.pi)), random.uniform(0, 2 * np.pi)
     tilt = random.normal(0, 0.07)
@@ -106,11 +107,20 @@ def _camera(random: np.random.Generator, width: int, height: int) -> Camera:
     elevation, away = np.radians(random.uniform(16, 32)), random.uniform(2.6, 3.6)
     target = np.array([random.uniform(-0.08, 0.08), random.uniform(0.34, 0.46), 0])
     origin = np.array([0, away * np.sin(elevation) + 0.25, away * np.cos(elevation)])
+    roll = random.normal(0, 0.05)
+    return camera_at(origin, target, roll, random.uniform(0.2, 0.25), width, height)
+
+
+def camera_at(origin: Array, target: Array, roll: float, spread: float, width: int, height: int) -> Camera:
+    """A camera that looks from one point to another, turned by `roll` radians about that line.
+
+    spread: tangent of half the angle that the smaller side of the picture sees.
+    """
     forward = (target - origin) / np.linalg.norm(target - origin)
-    right = np.cross(forward, [np.sin(roll := random.normal(0, 0.05)), np.cos(roll), 0])
+    right = np.cross(forward, [np.sin(roll), np.cos(roll), 0])
     right /= np.linalg.norm(right)
     up = np.cross(right, forward)
-    spread = random.uniform(0.2, 0.25) / min(width, height) * 2
+    spread = spread / min(width, height) * 2
     across = ((np.arange(width) - (width - 1) / 2) * spread).astype(np.float32)
     upward = (((height - 1) / 2 - np.arange(height)) * spread).astype(np.float32)
     forward, right, up = (axis.astype(np.float32)[:, None, None] for axis in (forward, right, up))
@@ -119,13 +129,14 @@ def _camera(random: np.random.Generator, width: int, height: int) -> Camera:
     return Camera(origin.astype(np.float32), directions, height, width)
 
 
-def _light(random: np.random.Generator) -> Array:
+def lamp_light(random: np.random.Generator) -> Array:
+    """The unit direction towards the lamp, (3,)."""
     around, up = random.uniform(0, 2 * np.pi), np.radians(random.uniform(28, 70))
     light = np.array([np.cos(around) * np.cos(up), np.sin(up), np.sin(around) * np.cos(up) * 0.8 + 0.25])
     return (light / np.linalg.norm(light)).astype(np.float32)
 
 
-def _room(camera: Camera, light: Array, ambient: float, random: np.random.Generator) -> tuple[Array, Array]:
+def room(camera: Camera, light: Array, ambient: float, random: np.random.Generator) -> tuple[Array, Array]:
     """Colours (pixel, 3) and depths (pixel,) of the empty room: a floor and a wall behind."""
     origin, y, z = camera.origin, camera.directions[1], camera.directions[2]
     wall = -random.uniform(1.2, 3.5)
@@ -147,7 +158,7 @@ def _room(camera: Camera, light: Array, ambient: float, random: np.random.Genera
     return colour, depth
 
 
-def _clutter(
+def clutter(
     camera: Camera, light: Array, ambient: float, colour: Array, depth: Array, random: np.random.Generator
 ) -> None:
     """Paint balls and boxes that stand about into `colour` and `depth`, with the shade beneath them."""
@@ -199,7 +210,7 @@ def _block(camera: Camera, centre: Array, size: float, random: np.random.Generat
     return seen, entering[seen], rotate(turn, normals)
 
 
-def _march(thing: Placed, camera: Camera, depth: Array) -> tuple[Array, Array]:
+def march(thing: Placed, camera: Camera, depth: Array) -> tuple[Array, Array]:
     """Pixels that see the object before anything else, and their distances in world units."""
     offset = camera.origin - thing.middle
     b = dot(offset, camera.directions)
@@ -238,7 +249,7 @@ def _lit(thing: Placed, points: Array, light: Array, start: float) -> Array:
     return np.clip(free, 0, 1)
 
 
-def _shadow_of(thing: Placed, camera: Camera, light: Array, depth: Array, ambient: float) -> Array:
+def shadow_of(thing: Placed, camera: Camera, light: Array, depth: Array, ambient: float) -> Array:
     """What the object's shadow leaves of each pixel's light, (pixel,); computed for every third pixel and smoothed."""
     grid = np.arange(depth.size).reshape(camera.height, camera.width)[1::3, 1::3]
     sample = grid.ravel()
@@ -255,7 +266,7 @@ def _shadow_of(thing: Placed, camera: Camera, light: Array, depth: Array, ambien
     return np.asarray(small.resize((camera.width, camera.height), Image.Resampling.BICUBIC)).ravel() / np.float32(255)
 
 
-def _shade(
+def shade(
     thing: Placed,
     camera: Camera,
     hits: Array,
@@ -290,17 +301,18 @@ def _shade(
     return (paint * (soft + 0.95 * direct)[:, None] + (shine + edge * ambient)[:, None]).astype(np.float32)
 
 
-def _tone(colour: Array) -> Array:
+def tone(colour: Array) -> Array:
     """Linear light to uint8 levels, with a film's soft shoulder."""
     bent = np.clip(colour / (0.75 + 0.25 * colour) * 0.92, 0, 1) ** np.float32(1 / 2.2)
     return (bent * 255).astype(np.uint8)
 
 
-def _as_image(colour: Array, camera: Camera) -> Image.Image:
-    return Image.fromarray(_tone(colour).reshape(camera.height, camera.width, 3))
+def as_image(colour: Array, camera: Camera) -> Image.Image:
+    """Linear light (pixel, 3) as a picture."""
+    return Image.fromarray(tone(colour).reshape(camera.height, camera.width, 3))
 
 
-def _defocus(
+def defocus(
     backdrop: Image.Image, depth: Array, focus: float, camera: Camera, random: np.random.Generator
 ) -> Image.Image:
     """Blur what is far behind or before the object."""
@@ -312,7 +324,7 @@ def _defocus(
 
 def _paste(backdrop: Image.Image, paint: Array, hits: Array, camera: Camera) -> Image.Image:
     pixels = np.asarray(backdrop).reshape(-1, 3).copy()
-    pixels[hits] = _tone(paint)
+    pixels[hits] = tone(paint)
     return Image.fromarray(pixels.reshape(camera.height, camera.width, 3))
 
 
@@ -332,7 +344,7 @@ def _obstruct(picture: Image.Image, random: np.random.Generator) -> Image.Image:
     return Image.composite(Image.new("RGB", picture.size, colour), picture, mask)
 
 
-def _develop(picture: Image.Image, random: np.random.Generator) -> Image.Image:
+def develop(picture: Image.Image, random: np.random.Generator) -> Image.Image:
     """Exposure, contrast, vignette, softness and sensor noise."""
     if random.random() < 0.3:
         picture = picture.filter(ImageFilter.GaussianBlur(random.uniform(0.4, 1.0)))
