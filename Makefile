@@ -71,11 +71,11 @@ $(VENV)/torch: constraints.txt | $(VENV)/bin/python
 	@touch $@
 
 $(VENV)/ready: pyproject.toml constraints.txt $(VENV)/torch
-	$(PIP) install -q $(LOCKED) -e ".[serve,quantize]"
+	$(PIP) install -q $(LOCKED) -e ".[serve,quantize,video]"
 	@touch $@
 
 $(VENV)/ready-dev: $(VENV)/ready
-	$(PIP) install -q $(LOCKED) -e ".[serve,quantize,dev]"
+	$(PIP) install -q $(LOCKED) -e ".[serve,quantize,video,dev]"
 	@touch $@
 
 # A machine that cannot run the server (not Linux on x86-64) goes on without it and is told so.
