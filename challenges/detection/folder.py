@@ -1,0 +1,211 @@
+"""Checking a folder of images with boxes: what can be trained on, what cannot and why, and what to be careful with."""
+
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import nvidia.nvimgcodec
+import PIL
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from challenges.detection import annotations as annotation_files
+from challenges.detection import audit
+from challenges.detection.annotation_table import CONSEQUENCES, Finding
+from challenges.detection.cleaning import CleanScenes, clean
+from challenges.detection.scenes import Scenes
+from challenges.detection.splitting import draw_validation
+from common.errors import DataError
+from common.files import sha256
+from common.image_folders import hash_order, probe_listed, store_check, stored_check, units_of
+from common.images import ImageProblem
+
+FORMAT = 1  # of check.json; another number means that the folder is checked again
+SHOWN = 12  # rows of a printed table before the rest is only counted
+TABLES = ("images.csv", "boxes.csv")
+
+
+@dataclass(frozen=True)
+class CheckReport:
+    """What a check found.
+
+    problems: unusable images, and what was amiss in the annotations. record: check.json's content.
+    reused:   the folder and the arguments were those of an earlier check.
+    """
+
+    scenes: Scenes
+    problems: tuple[Finding, ...]
+    record: dict[str, Any]
+    reused: bool = False
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        return tuple(self.record["warnings"])
+
+    def print(self, console: Console) -> None:
+        """Show counts, object sizes, colour modes, oddities, what was left out or changed, and warnings."""
+        record = self.record
+        console.print(f"{self.scenes.root} ({record['layout']})", markup=False, highlight=False, soft_wrap=True)
+        console.print(self._class_table())
+        spread = record["boxes_per_image"]
+        told = f"boxes per image: {spread['smallest']} to {spread['largest']}, median {spread['median']}"
+        without = sum(record["without_boxes"].values())
+        console.print(f"{told}; {without:,} images without boxes", markup=False, highlight=False, soft_wrap=True)
+        for name in ("formats", "modes", "notes"):
+            if record[name]:
+                told = ", ".join(f"{key} {count:,}" for key, count in record[name].items())
+                console.print(f"{name}: {told}", markup=False, highlight=False, soft_wrap=True)
+        self._print_problems(console)
+        for warning in self.warnings:
+            console.print(f"[yellow]warning:[/yellow] {escape(warning)}", highlight=False, soft_wrap=True)
+
+    def _class_table(self) -> Table:
+        counts, sizes, classes = self.record["counts"], self.record["sizes"], self.scenes.classes
+        side = f"sides at {sizes['input']} px"
+        table = Table("class", "train", "val", side, f"under {sizes['smallest_default_box']:g} px", "reachable")
+        for name in classes[:SHOWN]:
+            row = sizes["classes"].get(name)
+            shown = (
+                ("{:.0f} / {:.0f} / {:.0f}".format(*row["sides"]), f"{row['below']:.1%}", f"{row['recall']:.1%}")
+                if row
+                else ("", "", "")
+            )
+            table.add_row(escape(name), f"{counts['train'][name]:,}", f"{counts['val'][name]:,}", *shown)
+        if len(classes) > SHOWN:
+            table.add_row(f"… {len(classes) - SHOWN} more", *[""] * 5)
+        table.add_section()
+        table.add_row("all boxes", *(f"{sum(counts[split].values()):,}" for split in ("train", "val")), "", "", "")
+        table.add_row("images", *(f"{self.record['images'][split]:,}" for split in ("train", "val")), "", "", "")
+        for column in table.columns[1:]:
+            column.justify = "right"
+        return table
+
+    def _print_problems(self, console: Console) -> None:
+        if not self.problems:
+            return
+        table = Table("file", "code", "done", "reason")
+        for problem in self.problems[:SHOWN]:
+            done = CONSEQUENCES.get(problem.code, "image left out")
+            table.add_row(escape(problem.path), problem.code, done, escape(problem.reason))
+        if len(self.problems) > SHOWN:
+            table.add_row(f"… {len(self.problems) - SHOWN} more in quarantine.csv", "", "", "")
+        console.print(table)
+
+
+def check(
+    root: Path,
+    output: Path,
+    *,
+    validation_fraction: float = 0.2,
+    seed: int = 0,
+    workers: int | None = None,
+    console: Console | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> CheckReport:
+    """Scan images and annotations under `root`; write images.csv, boxes.csv, quarantine.csv, check.json to `output`.
+
+    validation_fraction, seed: of the split that is drawn where the folder has none.
+    workers:  processes, as `probe_all` takes them. console: where progress is shown; standard error by default.
+    progress: called with (done, in all) instead of showing progress.
+    Nothing is opened when `output` holds the check of the same files with the same arguments. `root` is only read.
+    Raises DataError when nothing can be learnt from the folder.
+    """
+    started = time.monotonic()
+    root = root.absolute()
+    if not 0 < validation_fraction < 1:
+        raise DataError(f"The validation fraction is {validation_fraction}.", "It lies between 0 and 1.")
+    listing = annotation_files.list_scenes(root)
+    arguments = {
+        "root": str(root),
+        "validation_fraction": validation_fraction,
+        "seed": seed,
+        "decoders": {"nvimgcodec": nvidia.nvimgcodec.__version__, "pillow": PIL.__version__},
+    }
+    stored = _stored(output, listing.fingerprint, arguments)
+    if stored is not None:
+        return stored
+    annotations = annotation_files.read(root, listing)
+    facts, problems = probe_listed(root, [image.path for image in annotations.images], workers, console, progress)
+    cleaned = clean(annotations, facts)
+    findings = (*annotations.findings, *cleaned.findings)
+    scenes = _scenes(root, listing.fingerprint, cleaned, annotations, validation_fraction, seed)
+    together = (*map(_as_finding, problems), *findings)
+    audit.refuse_hopeless(scenes, Counter(finding.code for finding in together))
+    record = {
+        "format": FORMAT,
+        "root": str(root),
+        "fingerprint": listing.fingerprint,
+        "arguments": arguments,
+        "seconds": round(time.monotonic() - started, 3),
+        "others": listing.others,
+    } | audit.findings_record(scenes, annotations, cleaned.images, problems, findings, listing.others, cleaned.rounded)
+    return _written(CheckReport(scenes, together, record), output)
+
+
+def _as_finding(problem: ImageProblem) -> Finding:
+    return Finding(problem.path.as_posix(), problem.code, problem.reason)
+
+
+def _scenes(
+    root: Path,
+    fingerprint: str,
+    cleaned: CleanScenes,
+    annotations: annotation_files.Annotations,
+    fraction: float,
+    seed: int,
+) -> Scenes:
+    digests = [fact.sha256 for fact in cleaned.images]
+    splits = cleaned.splits
+    if len(splits) and (splits == "").all():
+        present = np.zeros((len(splits), len(annotations.classes)), bool)
+        present[cleaned.owners, cleaned.labels - 1] = True
+        together = units_of(cleaned.paths, digests, [None] * len(digests))
+        validation = draw_validation(present, together, hash_order(set(together), seed), fraction)
+        splits = np.where(validation, "val", "train").astype(object)
+    counts = np.bincount(cleaned.owners, minlength=len(splits))
+    return Scenes(
+        root=root,
+        classes=annotations.classes,
+        category_ids=annotations.category_ids,
+        paths=np.asarray(cleaned.paths, object),
+        widths=np.asarray([fact.width for fact in cleaned.images], np.int32),
+        heights=np.asarray([fact.height for fact in cleaned.images], np.int32),
+        splits=splits,
+        digests=np.asarray(digests, object),
+        offsets=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
+        boxes=cleaned.boxes,
+        labels=cleaned.labels,
+        areas=cleaned.areas,
+        ignored=cleaned.ignored,
+        fingerprint=fingerprint,
+    )
+
+
+def _written(report: CheckReport, output: Path) -> CheckReport:
+    """Store the report and complete its record with the tables' digests."""
+    record = dict(report.record)
+
+    def write(folder: Path) -> None:
+        report.scenes.write(folder)
+        record["sha256"] = {name: sha256(folder / name) for name in TABLES}
+
+    rows = [(problem.path, problem.code, problem.reason) for problem in report.problems]
+    store_check(output, record, rows, write)
+    return replace(report, record=record)
+
+
+def _stored(output: Path, fingerprint: str, arguments: dict[str, Any]) -> CheckReport | None:
+    """The earlier report, if its files are whole and nothing has changed since."""
+    found = stored_check(output, FORMAT, fingerprint, arguments)
+    if found is None:
+        return None
+    record, rows = found
+    try:
+        return CheckReport(Scenes.read(output), tuple(Finding(**row) for row in rows), record, reused=True)
+    except DataError:
+        return None

@@ -1,0 +1,274 @@
+"""Reading Pascal VOC's annotations: one XML file per image, corners that count pixels from 1 and include the last.
+
+A box from xmin to xmax becomes the interval from xmin - 1 to xmax: pixel edges that count from 0, right one exclusive.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from xml.etree import ElementTree
+from xml.parsers import expat
+
+from challenges.detection.annotation_table import (
+    AnnotatedImage,
+    Annotations,
+    BoxColumns,
+    Finding,
+    ImageIndex,
+    number_in,
+    parent,
+    plain,
+    stem,
+    unmentioned,
+)
+from challenges.detection.coco import split_named
+from common.errors import DataError
+from common.image_folders import Listing, displayed
+
+MAX_BYTES = 16 << 20
+LAYOUT = (
+    "Pascal VOC: Annotations/*.xml, JPEGImages/ and, where the split is given, ImageSets/Main/{train,val,test}.txt."
+)
+
+
+@dataclass(frozen=True)
+class Source:
+    """folder: that of Annotations and ImageSets, with its slash. files: paths of the XML files."""
+
+    folder: str
+    files: tuple[str, ...]
+
+
+def find(root: Path, listing: Listing) -> Source | None:
+    """The XML files of a folder: those in its one `Annotations`, else all of them; None where there are none.
+
+    Raises DataError when several folders have an `Annotations` of their own.
+    """
+    files = [file.path for file in listing.annotations if file.path.lower().endswith(".xml")]
+    folders = Counter(file[: -len(_inside(file))] for file in files if _inside(file))
+    if len(folders) > 1:
+        named = ", ".join(str(root / name) for name in sorted(folders)[:4])
+        raise DataError(
+            f"{root} has several folders with Annotations: {named}.",
+            "One is trained on at a time.",
+            "Name the one you mean.",
+        )
+    if folders:
+        return Source(next(iter(folders)), tuple(file for file in files if _inside(file)))
+    return Source("", tuple(files)) if files else None
+
+
+def _inside(file: str) -> str:
+    """The part of a path from the last folder called Annotations on, "" without one."""
+    at = f"/{file}".rfind("/Annotations/")
+    return file[at:] if at >= 0 else ""
+
+
+def read(root: Path, listing: Listing, source: Source) -> Annotations:
+    """Read the XML files that `find` found, and the lists of the splits beside them."""
+    splits = _splits(root, source)
+    findings, notes = list(splits.findings), list(splits.notes)
+    index = ImageIndex(listing)
+    images: list[AnnotatedImage] = []
+    boxes, names = BoxColumns(), []
+    taken: dict[str, str] = {}
+    unlisted = 0
+    for file in source.files:
+        split = splits.of(file)
+        if split is None:
+            unlisted += 1
+            continue
+        try:
+            annotation = parse(root / file)
+            path = _image_of(file, annotation, index, source, findings)
+        except _FileError as error:
+            findings.append(Finding(displayed(file), error.code, error.reason))
+            continue
+        if path in taken:
+            findings.append(
+                Finding(displayed(file), "ambiguous-image", f"{displayed(taken[path])} annotates the same image")
+            )
+            continue
+        taken[path] = file
+        size = [_size(annotation.findtext(f"size/{side}")) for side in ("width", "height")]
+        images.append(AnnotatedImage(path, split, *size))
+        for number, name, corners, difficult in _objects(annotation, path, findings):
+            boxes.add(len(images) - 1, corners, 0, number, difficult)
+            names.append(name)
+    if unlisted:
+        notes.append(f"{unlisted} annotation files are in no list of a used split: left aside.")
+    annotated = {stem(file) for file in source.files}
+    findings += unmentioned(index, taken, lambda path: stem(path) in annotated)
+    classes = tuple(sorted(set(names)))
+    labels = {name: label for label, name in enumerate(classes, start=1)}
+    boxes.labels = [labels[name] for name in names]
+    return Annotations(
+        kind="voc",
+        classes=classes,
+        category_ids=tuple(range(1, len(classes) + 1)),
+        images=tuple(images),
+        **boxes.arrays(),
+        noun="object",
+        findings=tuple(findings),
+        notes=tuple(notes),
+        sources=(f"{source.folder}Annotations" if source.folder or _inside(source.files[0]) else ".",),
+        thinnest=1.0,  # corners that coincide show one pixel: no annotator means that
+    )
+
+
+class _FileError(Exception):
+    """An annotation file that cannot be used, with the finding's code."""
+
+    def __init__(self, code: str, reason: str) -> None:
+        super().__init__(reason)
+        self.code, self.reason = code, reason
+
+
+def parse(path: Path) -> ElementTree.Element:
+    """The file's `annotation` element. Declarations of document types, and with them entities, are refused."""
+    builder = ElementTree.TreeBuilder()
+    parser = expat.ParserCreate()
+    parser.buffer_text = True
+    parser.StartElementHandler, parser.EndElementHandler = builder.start, builder.end
+    parser.CharacterDataHandler = builder.data
+    parser.StartDoctypeDeclHandler = _refuse_document_type
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            raise _FileError("annotation-unreadable", f"more than {MAX_BYTES >> 20} MiB of XML")
+        encoded = path.read_bytes()
+        if not encoded.strip():
+            raise _FileError("annotation-empty", "the file is empty")
+        parser.Parse(encoded, True)
+    except OSError as error:
+        raise _FileError("annotation-unreadable", (error.strerror or str(error)).lower()) from None
+    except (expat.ExpatError, ValueError, LookupError) as error:
+        raise _FileError("annotation-unreadable", f"cut, wrongly encoded or no XML: {plain(error)}") from None
+    element = builder.close()
+    if element.tag != "annotation":
+        raise _FileError("annotation-malformed", f"it holds <{plain(element.tag, 40)}>, not <annotation>")
+    return element
+
+
+def _refuse_document_type(*declaration: object) -> None:
+    raise _FileError("annotation-malformed", "it declares a document type, which annotations have no use for")
+
+
+def _objects(
+    annotation: ElementTree.Element, path: str, findings: list[Finding]
+) -> Iterator[tuple[int, str, tuple[float, float, float, float], bool]]:
+    """Number from 1, class name, corners and whether it is difficult, of every object with a box."""
+    for number, element in enumerate(annotation.iterfind("object"), start=1):
+        name, box = plain(element.findtext("name") or ""), element.find("bndbox")
+        if not name or box is None:
+            told = "no class name" if not name else "no bndbox"
+            findings.append(Finding(displayed(path), "malformed-box", f"object {number}: {told}"))
+            continue
+        written = [box.findtext(side) for side in ("xmin", "ymin", "xmax", "ymax")]
+        try:
+            left, top, right, bottom = (number_in(text) for text in written)
+        except ValueError:
+            told = ", ".join(plain(text, 24) for text in written)
+            findings.append(Finding(displayed(path), "not-a-number", f"object {number} ({name}): corners {told}"))
+            continue
+        difficult = (element.findtext("difficult") or "0").strip() not in ("0", "")
+        yield number, name, (left - 1, top - 1, right, bottom), difficult
+
+
+def _size(text: str | None) -> int:
+    try:
+        value = number_in(text)
+    except ValueError:
+        return 0
+    return int(value) if 0 < value < 2**31 and value == int(value) else 0
+
+
+def _image_of(
+    file: str, annotation: ElementTree.Element, index: ImageIndex, source: Source, findings: list[Finding]
+) -> str:
+    """The image with the annotation file's own name: in JPEGImages, beside the file, else the only one there is."""
+    written = plain(annotation.findtext("filename") or "").replace("\\", "/").rsplit("/", 1)[-1]
+    own = stem(file)
+    same = [path for path in index.by_stem.get(own, []) if path.startswith(source.folder)]
+    for folder in (f"{source.folder}JPEGImages/", parent(file)):
+        inside = [path for path in same if parent(path) == folder]
+        if inside:
+            same = inside
+            break
+    if len(same) > 1:
+        same = [path for path in same if path.rsplit("/", 1)[-1] == written] or same
+    if not same:
+        told = f"; <filename> says {written}" if written and stem(written) != own else ""
+        raise _FileError("missing-image", f"no image is called {displayed(own)}{told}")
+    if len(same) > 1:
+        raise _FileError("ambiguous-image", f"images with its name: {', '.join(map(displayed, same[:3]))}")
+    if written and stem(written) != own:
+        findings.append(Finding(displayed(file), "name-mismatch", f"<filename> says {written}"))
+    return same[0]
+
+
+@dataclass(frozen=True)
+class _Splits:
+    """The split of every annotation file by its name, and that of those in no list: None leaves them aside."""
+
+    named: Mapping[str, str]
+    others: str | None
+    findings: tuple[Finding, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    def of(self, file: str) -> str | None:
+        return self.named.get(stem(file), self.others)
+
+
+def _splits(root: Path, source: Source) -> _Splits:
+    """ImageSets/Main: train on trainval (or train and val) and hold out test; without test.txt, train and val.
+
+    Without lists the folders' names tell, where they say train and validation; else a split has to be drawn.
+    """
+    known = {stem(file) for file in source.files}
+    folder = root / source.folder / "ImageSets" / "Main"
+    lists = {name: _names(folder / f"{name}.txt", known) for name in ("train", "val", "trainval", "test")}
+    notes = []
+    if lists["test"] and known.isdisjoint(lists["test"]):
+        notes.append("The images of ImageSets/Main/test.txt have no annotations: the list is left aside.")
+        lists["test"] = []
+    all_training = [*lists["trainval"], *lists["train"], *lists["val"]]
+    if lists["test"]:
+        train, validation = all_training, lists["test"]
+    elif lists["train"] and lists["val"]:
+        train, validation = lists["train"], lists["val"]
+    elif all_training:
+        train, validation = [], []
+    else:
+        return _splits_by_folder(source)
+    named = dict.fromkeys(train, "train") | dict.fromkeys(validation, "val") or dict.fromkeys(all_training, "")
+    both = sorted(set(train) & set(validation))
+    missing = sorted(named.keys() - known)
+    where = f"{displayed(source.folder)}ImageSets/Main"
+    findings = [Finding(displayed(name), "in-both-splits", f"{where} lists it for both") for name in both]
+    findings += [
+        Finding(displayed(name), "no-annotation", f"{where} lists it, Annotations has no such file") for name in missing
+    ]
+    return _Splits(named, None if all_training else "train", tuple(findings), tuple(notes))
+
+
+def _splits_by_folder(source: Source) -> _Splits:
+    told = {file: split_named(parent(file).rstrip("/").rsplit("/", 1)[-1]) for file in source.files}
+    validation = "val" if "val" in told.values() else "test"
+    if not {"train", validation} <= set(told.values()):
+        return _Splits({}, "")
+    kept = {"train": "train", validation: "val"}
+    return _Splits({stem(file): kept[split] for file, split in told.items() if split in kept}, None)
+
+
+def _names(path: Path, known: set[str]) -> list[str]:
+    """The names a list holds, one a line; what follows a name, as in the lists of single classes, is dropped."""
+    try:
+        lines = path.read_bytes().decode("utf-8-sig", "surrogateescape").splitlines()
+    except OSError:
+        return []
+    names = []
+    for line in filter(None, map(str.strip, lines)):
+        candidates = (line, line.split()[0], stem(line), stem(line.split()[0]))
+        names.append(next((name for name in candidates if name in known), line.split()[0]))
+    return names
