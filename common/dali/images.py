@@ -13,13 +13,30 @@ ENCODED_INPUT = "encoded"
 
 
 def decode_window(
-    encoded: DataNode, start: DataNode, size: DataNode, mirror: DataNode, preprocessing: ImagePreprocessing, device: str
+    encoded: DataNode,
+    start: DataNode,
+    size: DataNode,
+    mirror: DataNode,
+    preprocessing: ImagePreprocessing,
+    device: str,
+    *,
+    upset: DataNode | None = None,
+    colour: DataNode | None = None,
 ) -> DataNode:
-    """Decode only the window (start, size: height, width in pixels), resize, flip, normalise: (crop, crop, 3) float."""
+    """Decode only the window (start, size: height, width in pixels), resize, flip, normalise: (crop, crop, 3) float.
+
+    mirror, upset: 1 flips left and right, top and bottom
+    colour:        factors of saturation (distance from the pixel's own grey, Y of YIQ), contrast (distance from 128)
+                   and brightness, in this order
+    """
     window = fn.decoders.image_slice(
         encoded, device=_decoder(device), start=start, shape=size, axes=[0, 1], output_type=types.RGB
     )
     square = _resize(window, size=[preprocessing.crop, preprocessing.crop])
+    if upset is not None:
+        square = fn.flip(square, horizontal=0, vertical=upset)
+    if colour is not None:
+        square = fn.color_twist(square, saturation=colour[0], contrast=colour[1], brightness=colour[2])
     return normalise(square, preprocessing, "HWC", mirror)
 
 
@@ -56,15 +73,26 @@ def normalise(image: DataNode, preprocessing: ImagePreprocessing, layout: str, m
 
 
 def serving_pipeline(
-    preprocessing: ImagePreprocessing, *, batch_size: int, num_threads: int, device_id: int | None = None
+    preprocessing: ImagePreprocessing,
+    *,
+    batch_size: int,
+    num_threads: int,
+    device_id: int | None = None,
+    with_sizes: bool = False,
 ) -> Pipeline:
-    """The graph that Triton runs: encoded files in (input `encoded`), (3, crop, crop) float32 images out."""
+    """The graph that Triton runs: encoded files in (input `encoded`), (3, crop, crop) float32 images out.
+
+    with_sizes: a second output, (2,) int64: each image's own height and width, after the orientation that EXIF states.
+    """
 
     @pipeline_def(batch_size=batch_size, num_threads=num_threads, device_id=device_id, prefetch_queue_depth=1)
-    def graph() -> DataNode:
+    def graph() -> DataNode | tuple[DataNode, ...]:
         encoded = fn.external_source(name=ENCODED_INPUT, device="cpu", dtype=types.UINT8, ndim=1)
         device = "cpu" if device_id is None else "gpu"
-        return decode_and_preprocess(encoded, preprocessing, device, layout="CHW")
+        images = decode_and_preprocess(encoded, preprocessing, device, layout="CHW")
+        if not with_sizes:
+            return images
+        return images, fn.slice(fn.peek_image_shape(encoded), start=[0], shape=[2], axes=[0])
 
     return graph()
 

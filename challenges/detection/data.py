@@ -1,0 +1,222 @@
+"""Scenes as batches: the checked images with their boxes, read by DALI in an order that can resume anywhere."""
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from nvidia.dali import fn, pipeline_def, types
+from nvidia.dali.data_node import DataNode
+from nvidia.dali.pipeline import Pipeline
+
+from challenges.detection.recipes import DataConfig
+from challenges.detection.scenes import Scenes
+from challenges.detection.windows import ATTEMPTS, NUMBERS, place_boxes, random_windows
+from common.dali.images import decode_and_preprocess, decode_window
+from common.dali.loader import PREFETCH, Columns, DaliLoader, encode_path
+from common.distributed import World
+from common.preprocessing import ImagePreprocessing
+from common.sampling import Share, shuffled_shares, uniform_numbers
+from common.task import Batch, DataModule
+
+SMALLEST_BOX = 1.0  # pixels of the network's input: what clipping leaves smaller is not trained on
+FLIPS, COLOURS = 2, 3  # random numbers per sample besides those of its windows
+
+_COLUMNS = {  # what the training graph takes: name -> type and number of dimensions
+    "path": (types.UINT8, 1),
+    "boxes": (types.FLOAT, 2),
+    "labels": (types.INT64, 1),
+    "index": (types.INT64, 0),
+    "start": (types.INT32, 1),
+    "size": (types.INT32, 1),
+    "mirror": (types.INT32, 0),
+    "upset": (types.INT32, 0),
+    "colour": (types.FLOAT, 1),
+}
+
+
+class SceneData(DataModule):
+    """The training and validation images of a data set with boxes.
+
+    Batches hold `images` (batch, 3, crop, crop) float32 normalised, in channels-last memory, and `index` (batch,)
+    int64, the row within the split. Training batches also hold `boxes` (batch, box, 4) float32 left, top, right, bottom
+    as shares of what the network sees, and `labels` (batch, box) int64 with 0 in the padding; every batch has as many
+    boxes as the fullest training image. Ignored boxes are not among them.
+    """
+
+    sample_unit = "image"
+
+    def __init__(
+        self,
+        scenes: Scenes,
+        preprocessing: ImagePreprocessing,
+        config: DataConfig,
+        *,
+        device: torch.device,
+        world: World = World(),  # noqa: B008 (frozen)
+        seed: int = 0,
+        evaluation_batch: int = 16,
+    ) -> None:
+        self.scenes, self.preprocessing, self._config = scenes, preprocessing, config
+        self.train, self.validation = scenes.subset("train"), scenes.subset("val")
+        self.num_train, self.num_validation = len(self.train), len(self.validation)
+        self.num_classes = len(scenes.classes)
+        self._device, self._world, self._seed, self._evaluation_batch = device, world, seed, evaluation_batch
+        self._threads = config.threads or max(1, (os.cpu_count() or 1) // world.local_size)
+        self._targets = _Targets(self.train)
+
+    def train_batches(self, first_step: int, batch_size: int, accumulation: int) -> Iterator[Batch]:
+        shares = shuffled_shares(
+            self.num_train, batch_size, first_step, seed=self._seed, world=self._world, accumulation=accumulation
+        )
+        files, names = _encoded_paths(self.train), self._train_columns()
+
+        def columns() -> Iterator[Columns]:
+            for share in shares:
+                paths = [files[sample] for sample in share.samples]
+                values = {"path": paths, "index": share.samples, **self._augmented(share, batch_size)}
+                yield tuple(values[name] for name in names)
+
+        graph = _train_graph(self.preprocessing, names, self._dali_device)
+        return self._load(columns(), graph, ("images", "boxes", "labels", "index"), batch_size // accumulation)
+
+    def validation_batches(self) -> Iterable[Batch]:
+        return self.batches_of(self.validation, np.arange(self._world.rank, self.num_validation, self._world.size))
+
+    def batches_of(self, scenes: Scenes, rows: NDArray[np.int64]) -> Iterator[Batch]:
+        """The given images of a split, preprocessed as for validation, in their order."""
+        files = _encoded_paths(scenes)
+
+        def columns() -> Iterator[Columns]:
+            for begin in range(0, len(rows), self._evaluation_batch):
+                part = rows[begin : begin + self._evaluation_batch]
+                yield [files[row] for row in part], part
+
+        graph = _validation_graph(self.preprocessing, self._dali_device)
+        return self._load(columns(), graph, ("images", "index"), self._evaluation_batch)
+
+    def describe(self) -> dict[str, object]:
+        return {
+            **super().describe(),
+            "root": str(self.scenes.root),
+            "fingerprint": self.scenes.fingerprint,
+            "classes": list(self.scenes.classes),
+            "train_boxes": len(self.train.boxes),
+            "validation_boxes": len(self.validation.boxes),
+        }
+
+    def _train_columns(self) -> tuple[str, ...]:
+        """The columns of the training graph; it does no work for what the recipe leaves as it is."""
+        config = self._config
+        ranges = config.saturation, config.contrast, config.brightness
+        unused = {"upset": config.vertical_flip == 0, "colour": all(bounds == (1.0, 1.0) for bounds in ranges)}
+        return tuple(name for name in _COLUMNS if not unused.get(name, False))
+
+    def _augmented(self, share: Share, batch_size: int) -> dict[str, NDArray[Any]]:
+        """Boxes and labels as the batch has them; window, flips and colours as the graph applies them."""
+        config, samples = self._config, share.samples
+        random = uniform_numbers(self._seed, share.step, batch_size, FLIPS + COLOURS + ATTEMPTS * NUMBERS)[share.rows]
+        heights, widths = self.train.heights[samples], self.train.widths[samples]
+        boxes, labels = self._targets.padded(samples)
+        if config.crop:
+            attempts = random[:, FLIPS + COLOURS :].reshape(-1, ATTEMPTS, NUMBERS)
+            fullest = int((labels > 0).sum(1).max(initial=0))  # padding that no image of the batch needs costs time
+            shown = boxes[:, :fullest], labels[:, :fullest] > 0
+            starts, sizes = random_windows(heights, widths, *shown, attempts, config.crop_scale)
+        else:
+            sizes = np.stack([heights, widths], axis=1).astype(np.int32)
+            starts = np.zeros_like(sizes)
+        mirror, upset = random[:, 0] < config.flip, random[:, 1] < config.vertical_flip
+        smallest = SMALLEST_BOX / self.preprocessing.crop
+        boxes, kept = place_boxes(boxes, labels > 0, starts, sizes, mirror, upset, smallest)
+        boxes, labels = np.where(kept[..., None], boxes, np.float32(0)), np.where(kept, labels, 0)
+        low, high = np.array([config.saturation, config.contrast, config.brightness]).T
+        colour = (low + (high - low) * random[:, FLIPS : FLIPS + COLOURS]).astype(np.float32)
+        return {
+            "boxes": boxes,
+            "labels": labels,
+            "start": starts,
+            "size": sizes,
+            "mirror": mirror.astype(np.int32),
+            "upset": upset.astype(np.int32),
+            "colour": colour,
+        }
+
+    @property
+    def _dali_device(self) -> str:
+        return "gpu" if self._device.type == "cuda" else "cpu"
+
+    def _load(
+        self, columns: Iterator[Columns], graph: Callable[..., Pipeline], names: tuple[str, ...], batch_size: int
+    ) -> Iterator[Batch]:
+        def build(source: Callable[[], Columns]) -> Pipeline:
+            return graph(
+                source,
+                batch_size=batch_size,
+                num_threads=self._threads,
+                device_id=self._device.index if self._device.type == "cuda" else None,
+                prefetch_queue_depth=PREFETCH,
+            )
+
+        for batch in DaliLoader(build, columns, names, self._device):
+            batch["images"] = batch["images"].permute(0, 3, 1, 2)  # NHWC memory seen as NCHW: channels last for free
+            yield batch
+
+
+class _Targets:
+    """The boxes that training aims at, padded on demand."""
+
+    def __init__(self, scenes: Scenes) -> None:
+        wanted = ~scenes.ignored
+        self._counts = np.bincount(scenes.image_of_box()[wanted], minlength=len(scenes))
+        self._offsets = np.cumsum(self._counts) - self._counts
+        self._boxes = np.append(scenes.boxes[wanted], np.zeros((1, 4), np.float32), axis=0)  # the last row is padding
+        self._labels = np.append(scenes.labels[wanted], 0)
+        self._width = max(1, self._counts.max(initial=0))
+
+    def padded(self, samples: NDArray[np.int64]) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """Boxes (sample, box, 4) in the original images' pixels and labels (sample, box), 0 in the padding."""
+        places = np.arange(self._width)
+        rows = np.where(places < self._counts[samples][:, None], self._offsets[samples][:, None] + places, -1)
+        return self._boxes[rows], self._labels[rows]
+
+
+def _encoded_paths(scenes: Scenes) -> list[NDArray[np.uint8]]:
+    return [encode_path(str(scenes.root / path)) for path in scenes.paths]
+
+
+def _train_graph(preprocessing: ImagePreprocessing, names: tuple[str, ...], device: str) -> Callable[..., Pipeline]:
+    @pipeline_def
+    def graph(source: Callable[[], Columns]) -> tuple[DataNode, ...]:
+        dtypes, dimensions = zip(*(_COLUMNS[name] for name in names), strict=True)
+        nodes = fn.external_source(source=source, num_outputs=len(names), dtype=list(dtypes), ndim=list(dimensions))
+        column = dict(zip(names, nodes, strict=True))
+        images = decode_window(
+            fn.io.file.read(column["path"]),
+            column["start"],
+            column["size"],
+            column["mirror"],
+            preprocessing,
+            device,
+            upset=column.get("upset"),
+            colour=column.get("colour"),
+        )
+        return images, *(_to(column[name], device) for name in ("boxes", "labels", "index"))
+
+    return graph
+
+
+def _validation_graph(preprocessing: ImagePreprocessing, device: str) -> Callable[..., Pipeline]:
+    @pipeline_def
+    def graph(source: Callable[[], Columns]) -> tuple[DataNode, ...]:
+        path, index = fn.external_source(source=source, num_outputs=2, dtype=[types.UINT8, types.INT64], ndim=[1, 0])
+        images = decode_and_preprocess(fn.io.file.read(path), preprocessing, device, layout="HWC")
+        return images, _to(index, device)
+
+    return graph
+
+
+def _to(node: DataNode, device: str) -> DataNode:
+    return node.gpu() if device == "gpu" else node
