@@ -6,7 +6,7 @@ from typing import Any
 
 from common.files import read_json
 from common.report.elements import Markup, Section, facts, gallery, notice, paragraph, picture, table
-from common.report.pictures import thumbnail
+from common.report.pictures import LARGE, SIZE, thumbnail
 from common.run_directory import RunDirectory
 
 
@@ -47,19 +47,25 @@ def _parity(record: Mapping[str, Any]) -> Section:
 
 
 def _served(record: Mapping[str, Any]) -> Section:
+    """`drawn`: the examples' files are pictures with the answer drawn on them, to be shown large."""
     same = record["same"] / max(1, record["files"])
     pairs: list[tuple[str, object]] = [
         ("Engine", f"{record['engine']} in {record['precision']}"),
         ("Files sent", record["files"]),
         ("Same answer as the evaluation", f"{record['same']} ({same:.1%})"),
-        ("Right answer", record["correct"]),
+        *([("Right answer", record["correct"])] if "correct" in record else []),
         ("Median milliseconds of a request", f"{record['p50_ms']:.1f}"),
         ("Seconds until the server answered", f"{record['start_seconds']:.1f}"),
     ]
+    drawn = record.get("drawn", False)
     cards = [
-        (picture(image, example["answer"]), f"{example['answer']} (is {example['label']})")
+        (picture(image, example["answer"]), _caption(example))
         for example in record["examples"]
-        if (image := thumbnail(Path(example["path"]))) is not None
+        if (image := thumbnail(Path(example["path"]), LARGE if drawn else SIZE)) is not None
     ]
     intro = paragraph("A real Triton was started on this model and sent the validation files as they are on the disk.")
-    return Section("Served by Triton", intro + facts(pairs) + (gallery(cards) if cards else Markup("")))
+    return Section("Served by Triton", intro + facts(pairs) + (gallery(cards, large=drawn) if cards else Markup("")))
+
+
+def _caption(example: Mapping[str, Any]) -> str:
+    return f"{example['answer']} (is {example['label']})" if "label" in example else example["answer"]

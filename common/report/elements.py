@@ -7,6 +7,8 @@ from typing import Literal
 
 from markupsafe import Markup, escape
 
+ROWS = 30  # rows of a long table before the rest is folded away
+
 
 @dataclass(frozen=True)
 class Section:
@@ -75,6 +77,15 @@ def table(
     )
 
 
+def folded_table(head: Sequence[str], rows: Iterable[Iterable[object]], numeric: Collection[int] = ()) -> Markup:
+    """A table whose rows beyond the first ROWS are shown on demand."""
+    cells = [tuple(row) for row in rows]
+    first = table(head, cells[:ROWS], numeric)
+    if len(cells) <= ROWS:
+        return first
+    return first + details(f"{len(cells) - ROWS:,} more", table(head, cells[ROWS:], numeric))
+
+
 def facts(pairs: Iterable[tuple[str, object]]) -> Markup:
     """Names and values in two columns, without a head."""
     rows = join(Markup('<tr><th scope="row">{}</th><td>{}</td></tr>').format(name, value) for name, value in pairs)
@@ -95,12 +106,12 @@ def picture(uri: str, alternative: str) -> Markup:
     return Markup('<img src="{}" alt="{}" loading="lazy">').format(uri, alternative)
 
 
-def gallery(cards: Iterable[tuple[str, str]]) -> Markup:
-    """Small pictures in a grid: (image or other content, text below it) each."""
+def gallery(cards: Iterable[tuple[str, str]], *, large: bool = False) -> Markup:
+    """Small or large pictures in a grid: (image or other content, text below it) each."""
     items = join(
         Markup("<figure>{}<figcaption>{}</figcaption></figure>").format(content, text) for content, text in cards
     )
-    return Markup('<div class="gallery">{}</div>').format(items)
+    return Markup('<div class="gallery{}">{}</div>').format(" large" if large else "", items)
 
 
 def bar(share: float, interval: tuple[float, float] | None = None, colour: str = "accent") -> Markup:
@@ -127,6 +138,16 @@ def matrix(names: Sequence[str], counts: Sequence[Sequence[int]]) -> Markup:
     ).format(head, join(rows))
 
 
+def percentage(share: float) -> str:
+    """Such as 93.1 %."""
+    return f"{100 * share:.1f}\u00a0%"
+
+
+def percentage_range(interval: tuple[float, float]) -> str:
+    """Such as 91.0 to 94.8 %."""
+    return f"{100 * interval[0]:.1f} to {100 * interval[1]:.1f} %"
+
+
 def _matrix_cell(count: int, share: float, diagonal: bool) -> Markup:
     classes = ("right" if diagonal else "wrong") + (" strong" if share > 0.5 else "") + (" zero" if count == 0 else "")
     return Markup('<td class="{}" style="--share:{}%" title="{:.1%} of the row">{}</td>').format(
@@ -148,11 +169,14 @@ __all__ = [
     "escape",
     "facts",
     "figure",
+    "folded_table",
     "gallery",
     "join",
     "matrix",
     "notice",
     "paragraph",
+    "percentage",
+    "percentage_range",
     "picture",
     "table",
 ]

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
-SIZE = 160  # longest side of an embedded picture in pixels
+SIZE, LARGE = 160, 480  # longest side of an embedded picture in pixels
 QUALITY = 80
 
 

@@ -93,6 +93,30 @@ def line_chart(
     return figure(content, title, legend, caption)
 
 
+def curve_chart(
+    title: str,
+    lines: Sequence[Line],
+    x_label: str,
+    y_label: str,
+    legend: Sequence[Key] | None = None,
+    caption: str = "",
+) -> Markup:
+    """Curves of one share in 0..1 over another.
+
+    legend: by default one entry per line.
+    """
+    with rc_context(STYLE | {"svg.hashsalt": title}):
+        picture = Figure(figsize=(WIDTH, 4.2), facecolor="none")
+        axes = picture.add_axes((0.1, 0.105, 0.86, 0.865), facecolor="none")
+        for line in lines:
+            axes.plot(line.x, line.y, color=STAND_INS[line.colour], alpha=0.35 if line.smoothed else 1.0)
+        axes.set(xlim=(0, 1), ylim=(0, 1.005), xlabel=x_label, ylabel=y_label)
+        content = _svg(picture, title)
+    return figure(
+        content, title, [Key(line.label, line.colour) for line in lines] if legend is None else legend, caption
+    )
+
+
 def share_chart(title: str, x: np.ndarray, share: np.ndarray, below: str, above: str, caption: str = "") -> Markup:
     """Two shares that add up to one, stacked over the steps: `share` below, the rest above."""
     with rc_context(STYLE | {"svg.hashsalt": title}):
