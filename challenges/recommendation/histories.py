@@ -115,7 +115,7 @@ class HistorySplit:
             histories: Histories = getattr(self, name)
             arrays |= {f"{name}_offsets": histories.offsets, f"{name}_items": histories.items}
         with atomic_writer(folder / "split.npz") as stream:
-            np.savez_compressed(stream, allow_pickle=False, **arrays)  # type: ignore[arg-type]
+            np.savez(stream, allow_pickle=False, **arrays)  # type: ignore[arg-type]
         return sha256(folder / "split.npz")
 
     @staticmethod

@@ -1,0 +1,215 @@
+"""The kit's own table loader: Parquet row groups through a shuffling buffer, read with pyarrow."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+
+from common.distributed import World
+from common.errors import DataError
+from common.tables.loader import OFFSETS, VALUES, Batch, TableConfig, TableLoader
+from common.tables.prefetch import prefetched
+
+
+@dataclass(frozen=True)
+class _Piece:
+    """Rows `start` to `stop` of one row group."""
+
+    file: int
+    group: int
+    start: int
+    stop: int
+
+    def __len__(self) -> int:
+        return self.stop - self.start
+
+
+class ParquetLoader(TableLoader):
+    """Reads what each batch needs and no more than a buffer at a time.
+
+    An epoch lays all row groups end to end in a shuffled order; each process has a stretch of it, reads that alone
+    (besides the row groups at its two ends), shuffles it a buffer at a time, and cuts batches off. Resuming reads
+    nothing that lies before. Numbers and lists of numbers become tensors of the file's own types; text is refused.
+    """
+
+    def __init__(
+        self,
+        files: tuple[Path, ...],
+        config: TableConfig,
+        world: World = World(),  # noqa: B008 (frozen)
+    ) -> None:
+        super().__init__(files, config, world)
+        self._groups: list[_Piece] = []
+        names: list[str] | None = None
+        for number, path in enumerate(files):
+            schema, sizes = _described(path)
+            mine = list(schema.names if config.columns is None else config.columns)
+            _check_columns(path, schema, mine)
+            names = names or mine
+            if mine != names:
+                raise DataError(f"{path} has other columns than {files[0]}.", f"Those are {', '.join(names)}.")
+            self._groups += [_Piece(number, group, 0, size) for group, size in enumerate(sizes) if size]
+        self.columns = tuple(names or ())
+        self.num_rows = sum(map(len, self._groups))
+
+    def epoch(self, number: int, first_batch: int = 0) -> Iterator[Batch]:
+        return prefetched(lambda: self._batches(number, first_batch), self.config.prefetch)
+
+    def _batches(self, number: int, first_batch: int) -> Iterator[Batch]:
+        last = self.batches_per_epoch
+        begin = first_batch * self.local_batch
+        rest: list[_Rows] = []
+        kept: dict[tuple[int, int], pa.Table] = {}
+        waiting, position = 0, 0
+        batch = first_batch
+        for place, pieces in enumerate(self._buffers(number)):
+            size = sum(map(len, pieces))
+            skipped = min(max(begin - position, 0), size)
+            position += size
+            if skipped == size or batch >= last:
+                continue
+            rows = self._read(pieces, kept)
+            order = self._order(number, place, size)[skipped:]
+            taken = 0
+            while batch < last and waiting + len(order) - taken >= self.local_batch:
+                count = self.local_batch - waiting
+                yield _tensors([*rest, rows.take(order[taken : taken + count])])
+                rest, waiting, taken, batch = [], 0, taken + count, batch + 1
+            if taken < len(order):
+                rest.append(rows.take(order[taken:]))
+                waiting += len(order) - taken
+        if batch < last and waiting:
+            yield _tensors(rest)
+
+    def _order(self, epoch: int, buffer: int, size: int) -> np.ndarray:
+        if not self.config.shuffle:
+            return np.arange(size)
+        return np.random.default_rng([self.config.seed, epoch, 1, self.world.rank, buffer]).permutation(size)
+
+    def _buffers(self, epoch: int) -> Iterator[list[_Piece]]:
+        """This process's pieces of row groups, in buffers of at most `buffer_rows` rows."""
+        order = np.arange(len(self._groups))
+        if self.config.shuffle:
+            order = np.random.default_rng([self.config.seed, epoch, 0]).permutation(len(self._groups))
+        mine, position = self.my_rows, 0
+        pieces: list[_Piece] = []
+        room = self.config.buffer_rows
+        for group in (self._groups[place] for place in order):
+            start, stop = max(mine.start - position, 0), min(mine.stop - position, len(group))
+            position += len(group)
+            while start < stop:
+                end = min(start + room, stop)
+                pieces.append(_Piece(group.file, group.group, start, end))
+                room -= end - start
+                start = end
+                if not room:
+                    yield pieces
+                    pieces, room = [], self.config.buffer_rows
+        if pieces:
+            yield pieces
+
+    def _read(self, pieces: list[_Piece], kept: dict[tuple[int, int], pa.Table]) -> "_Rows":
+        """kept: the row group that was read last, since the next buffer may begin in it."""
+        tables = []
+        for piece in pieces:
+            key = (piece.file, piece.group)
+            if key not in kept:
+                kept.clear()
+                kept[key] = self._read_group(self.files[piece.file], piece.group)
+            tables.append(kept[key].slice(piece.start, len(piece)))
+        return _Rows.of(pa.concat_tables(tables), self.columns)
+
+    def _read_group(self, path: Path, group: int) -> pa.Table:
+        try:
+            with pq.ParquetFile(path) as file:
+                table = file.read_row_group(group, columns=list(self.columns), use_threads=False)
+        except (OSError, pa.ArrowInvalid) as error:
+            raise DataError(
+                f"{path}, row group {group}, cannot be read: {str(error).splitlines()[0]}",
+                remedy="Copy or write the file again.",
+            ) from None
+        for name in self.columns:
+            if table.column(name).null_count:
+                raise DataError(
+                    f"{path}, row group {group}: column {name} has missing values.",
+                    "Tensors have no place for them.",
+                    "Fill or drop them before writing the file.",
+                )
+        return table
+
+
+@dataclass(frozen=True, eq=False)
+class _Rows:
+    """Columns in memory: arrays of (row,), or (offsets, values) of ragged ones."""
+
+    flat: dict[str, np.ndarray]
+    ragged: dict[str, tuple[np.ndarray, np.ndarray]]
+
+    @staticmethod
+    def of(table: pa.Table, columns: tuple[str, ...]) -> "_Rows":
+        flat, ragged = {}, {}
+        for name in columns:
+            column = table.column(name).combine_chunks()
+            if _is_list(column.type):
+                lengths = column.value_lengths().to_numpy(zero_copy_only=False)
+                offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+                ragged[name] = (offsets, column.flatten().to_numpy(zero_copy_only=False))
+            else:
+                flat[name] = column.to_numpy(zero_copy_only=False)
+        return _Rows(flat, ragged)
+
+    def take(self, rows: np.ndarray) -> "_Rows":
+        flat = {name: values[rows] for name, values in self.flat.items()}
+        ragged = {}
+        for name, (offsets, values) in self.ragged.items():
+            lengths = offsets[rows + 1] - offsets[rows]
+            taken = np.concatenate([[0], np.cumsum(lengths)])
+            places = np.repeat(offsets[rows] - taken[:-1], lengths) + np.arange(taken[-1])
+            ragged[name] = (taken, values[places])
+        return _Rows(flat, ragged)
+
+
+def _tensors(parts: list[_Rows]) -> Batch:
+    batch: Batch = {}
+    for name in parts[0].flat:
+        batch[name] = torch.from_numpy(np.concatenate([part.flat[name] for part in parts]))
+    for name in parts[0].ragged:
+        offsets = [np.zeros(1, np.int64)]
+        for part in parts:
+            offsets.append(part.ragged[name][0][1:] + offsets[-1][-1])
+        batch[name + VALUES] = torch.from_numpy(np.concatenate([part.ragged[name][1] for part in parts]))
+        batch[name + OFFSETS] = torch.from_numpy(np.concatenate(offsets))
+    return batch
+
+
+def _described(path: Path) -> tuple[pa.Schema, list[int]]:
+    try:
+        with pq.ParquetFile(path) as file:
+            sizes = [file.metadata.row_group(group).num_rows for group in range(file.metadata.num_row_groups)]
+            return file.schema_arrow, sizes
+    except (OSError, pa.ArrowInvalid) as error:
+        raise DataError(
+            f"{path} is no readable Parquet file: {str(error).splitlines()[0]}", remedy="Copy or write it again."
+        ) from None
+
+
+def _check_columns(path: Path, schema: pa.Schema, columns: list[str]) -> None:
+    for name in columns:
+        if name not in schema.names:
+            raise DataError(f"{path} has no column {name}.", f"Its columns are {', '.join(schema.names)}.")
+        kind = schema.field(name).type
+        value = kind.value_type if _is_list(kind) else kind
+        if not (pa.types.is_integer(value) or pa.types.is_floating(value) or pa.types.is_boolean(value)):
+            raise DataError(
+                f"{path}: column {name} is {kind}.",
+                "Numbers, and lists of numbers, become tensors.",
+                "Number its values before writing the file, or leave the column out.",
+            )
+
+
+def _is_list(kind: pa.DataType) -> bool:
+    return pa.types.is_list(kind) or pa.types.is_large_list(kind)
