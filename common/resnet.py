@@ -13,7 +13,7 @@ Paper: He et al. 2015, arXiv:1512.03385. Parameter names and their order are tor
 """
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Literal
 
 import torch
@@ -95,46 +95,89 @@ ARCHITECTURES: dict[int, tuple[type[Block], tuple[int, int, int, int]]] = {
 """depth -> block and blocks per stage (He et al. 2015, table 1)"""
 
 
-class ResNet(nn.Module):
-    """A residual network from normalised images to class logits.
+class Trunk(nn.Module):
+    """A residual network's stem and stages, from normalised images to feature maps.
 
-    num_classes:            outputs of the classifier.
-    zero_init_last_norm:    start every block as the identity.
+    depth:                  of the whole network the stages are taken from.
+    strides:                of each stage's first block, one for every stage there is to be.
     gradient_checkpointing: keep only the blocks' inputs for the backward pass and compute the rest again: the same
                             gradients and running statistics in less memory.
     """
 
-    def __init__(
-        self, *, depth: Depth, num_classes: int, zero_init_last_norm: bool, gradient_checkpointing: bool = False
-    ) -> None:
+    def __init__(self, *, depth: Depth, strides: Sequence[int], gradient_checkpointing: bool = False) -> None:
         super().__init__()
         if depth not in ARCHITECTURES:
             raise ValueError(f"a ResNet has {', '.join(map(str, ARCHITECTURES))} layers, not {depth}")
-        if num_classes < 1:
-            raise ValueError(f"a classifier needs at least one class, not {num_classes}")
-        block, (first, second, third, fourth) = ARCHITECTURES[depth]
+        block, counts = ARCHITECTURES[depth]
         self.depth = depth
-        self.num_classes = num_classes
         self.gradient_checkpointing = gradient_checkpointing
-        self.width = 512 * block.expansion
         self.conv1 = nn.Conv2d(3, 64, 7, stride=2, padding=3, bias=False)
         self.bn1 = nn.BatchNorm2d(64)
         self.relu = nn.ReLU(inplace=True)
         self.maxpool = nn.MaxPool2d(3, stride=2, padding=1)
-        self.layer1 = _stage(block, 64, 64, first, stride=1)
-        self.layer2 = _stage(block, 64 * block.expansion, 128, second, stride=2)
-        self.layer3 = _stage(block, 128 * block.expansion, 256, third, stride=2)
-        self.layer4 = _stage(block, 256 * block.expansion, 512, fourth, stride=2)
-        self.avgpool = nn.AdaptiveAvgPool2d(1)
-        self.fc = nn.Linear(self.width, num_classes)
-        self._initialise(zero_init_last_norm)
+        self.width = 64
+        self.stage_names = tuple(f"layer{number}" for number in range(1, len(strides) + 1))
+        for number, (name, stride) in enumerate(zip(self.stage_names, strides, strict=True)):
+            self.add_module(name, _stage(block, self.width, 64 * 2**number, counts[number], stride=stride))
+            self.width = 64 * 2**number * block.expansion
 
-    def _initialise(self, zero_init_last_norm: bool) -> None:
+    def feature_map(self, images: Tensor) -> Tensor:
+        """What the last stage sees.
+
+        images:  (batch, 3, height, width), normalised
+        returns: (batch, self.width, height / stride, width / stride), the stem's stride being 4
+        """
+        features = self.maxpool(self.relu(self.bn1(self.conv1(images))))
+        for name in self.stage_names:
+            for block in self.get_submodule(name).children():
+                features = self._run(block, features)
+        return features
+
+    def stages(self) -> list[tuple[str, nn.Module]]:
+        """Name and module of each part from the stem on; together they hold every parameter exactly once."""
+        stem = nn.ModuleList([self.conv1, self.bn1])
+        return [("stem", stem), *((name, self.get_submodule(name)) for name in self.stage_names)]
+
+    def initialise(self, *, zero_init_last_norm: bool) -> None:
+        """Draw the convolutions afresh; with `zero_init_last_norm` every block starts as the identity."""
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_in", nonlinearity="relu")
             elif isinstance(module, Block) and zero_init_last_norm:
                 nn.init.zeros_(module.last_norm.weight)
+
+    def _run(self, block: nn.Module, features: Tensor) -> Tensor:
+        if not (self.gradient_checkpointing and self.training and torch.is_grad_enabled()):
+            return block(features)
+        if torch.compiler.is_compiling():  # a compiled graph writes the running statistics once, whatever it recomputes
+            return checkpoint(block, features, use_reentrant=False, preserve_rng_state=False)
+        return checkpoint(
+            block,
+            features,
+            use_reentrant=False,
+            preserve_rng_state=False,  # the blocks draw no random numbers
+            context_fn=lambda: (contextlib.nullcontext(), _buffers_kept(block)),
+        )
+
+
+class ResNet(Trunk):
+    """A residual network from normalised images to class logits.
+
+    num_classes:            outputs of the classifier.
+    zero_init_last_norm:    start every block as the identity.
+    gradient_checkpointing: see Trunk.
+    """
+
+    def __init__(
+        self, *, depth: Depth, num_classes: int, zero_init_last_norm: bool, gradient_checkpointing: bool = False
+    ) -> None:
+        super().__init__(depth=depth, strides=(1, 2, 2, 2), gradient_checkpointing=gradient_checkpointing)
+        if num_classes < 1:
+            raise ValueError(f"a classifier needs at least one class, not {num_classes}")
+        self.num_classes = num_classes
+        self.avgpool = nn.AdaptiveAvgPool2d(1)
+        self.fc = nn.Linear(self.width, num_classes)
+        self.initialise(zero_init_last_norm=zero_init_last_norm)
 
     def forward(self, images: Tensor) -> Tensor:
         """Class scores before the softmax.
@@ -150,30 +193,11 @@ class ResNet(nn.Module):
         images:  (batch, 3, height, width), normalised
         returns: (batch, width), width being 512 for depths 18 and 34, else 2048
         """
-        features = self.maxpool(self.relu(self.bn1(self.conv1(images))))
-        for stage in (self.layer1, self.layer2, self.layer3, self.layer4):
-            for block in stage:
-                features = self._run(block, features)
-        return self.avgpool(features).flatten(1)
+        return self.avgpool(self.feature_map(images)).flatten(1)
 
     def stages(self) -> list[tuple[str, nn.Module]]:
         """Name and module of each part from stem to head; together they hold every parameter exactly once."""
-        names = ("layer1", "layer2", "layer3", "layer4", "fc")
-        stem = nn.ModuleList([self.conv1, self.bn1])
-        return [("stem", stem), *((name, self.get_submodule(name)) for name in names)]
-
-    def _run(self, block: nn.Module, features: Tensor) -> Tensor:
-        if not (self.gradient_checkpointing and self.training and torch.is_grad_enabled()):
-            return block(features)
-        if torch.compiler.is_compiling():  # a compiled graph writes the running statistics once, whatever it recomputes
-            return checkpoint(block, features, use_reentrant=False, preserve_rng_state=False)
-        return checkpoint(
-            block,
-            features,
-            use_reentrant=False,
-            preserve_rng_state=False,  # the blocks draw no random numbers
-            context_fn=lambda: (contextlib.nullcontext(), _buffers_kept(block)),
-        )
+        return [*super().stages(), ("fc", self.fc)]
 
 
 def _stage(block: type[Block], channels: int, width: int, count: int, *, stride: int) -> nn.Sequential:

@@ -9,10 +9,21 @@ import torch
 from torch import Tensor
 
 from common.errors import CheckpointError
-from common.resnet import ARCHITECTURES, Bottleneck, ResNet
+from common.resnet import ARCHITECTURES, Bottleneck, ResNet, Trunk
 from common.weight_files import read_metadata, read_weights, save_weights, weights_metadata
 
-__all__ = ["LoadReport", "load_weights", "read_metadata", "save_weights", "weights_metadata"]
+__all__ = [
+    "LoadReport",
+    "TrunkReport",
+    "fill_counters",
+    "load_trunk",
+    "load_weights",
+    "read_metadata",
+    "rename",
+    "require_match",
+    "save_weights",
+    "weights_metadata",
+]
 
 _ANCHOR = re.compile(r"(.*?)layer(?:1|s\.0)\.0\.conv1\.weight")
 """a name every ResNet has; what stands before it is the wrapper's prefix (module., model., _orig_mod., backbone.)"""
@@ -46,6 +57,20 @@ class LoadReport:
         return f"ResNet-{self.depth} weights from {source}{', checksum verified' if self.verified else ''}, {head}"
 
 
+@dataclass(frozen=True)
+class TrunkReport:
+    """What was loaded into a trunk; the fields are those of LoadReport."""
+
+    path: Path
+    part: str | None
+    depth: int
+    verified: bool
+
+    def __str__(self) -> str:
+        source = f"{self.path.name}, {self.part}" if self.part else self.path.name
+        return f"ResNet-{self.depth} backbone from {source}{', checksum verified' if self.verified else ''}"
+
+
 def load_weights(model: ResNet, path: Path, *, strict_head: bool = False) -> LoadReport:
     """Load a file of weights into a model; the model changes only if everything fits.
 
@@ -53,7 +78,7 @@ def load_weights(model: ResNet, path: Path, *, strict_head: bool = False) -> Loa
     Raises CheckpointError when the file cannot be read safely (see read_weights) or its weights are not this model's.
     """
     file = read_weights(path)
-    found = _rename(file.tensors)
+    found = rename(file.tensors)
     expected = model.state_dict()
     head = found.get("fc.weight")
     classes = head.shape[0] if head is not None and head.ndim == 2 else None
@@ -65,14 +90,35 @@ def load_weights(model: ResNet, path: Path, *, strict_head: bool = False) -> Loa
                 "They must agree here.",
             )
         found |= {name: expected[name] for name in ("fc.weight", "fc.bias")}
-    counters = [name for name in expected if name.endswith("num_batches_tracked") and name not in found]
-    found |= {name: expected[name] for name in counters}  # files from before torch 0.4.1 lack them; nothing reads them
-    _require_match(found, expected, model.depth, path)
+    fill_counters(found, expected)
+    require_match(found, expected, path, f"a ResNet-{model.depth}", _likely_reason(found, model.depth))
     model.load_state_dict(found)
     return LoadReport(path, file.part, model.depth, classes, new_head, file.verified)
 
 
-def _rename(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def load_trunk(trunk: Trunk, path: Path) -> TrunkReport:
+    """Load the stem and the stages a trunk has from a file of a whole network's weights, or of a detector's.
+
+    Raises CheckpointError as `load_weights` does; the trunk changes only if everything fits.
+    """
+    file = read_weights(path)
+    renamed = rename(file.tensors)
+    expected = trunk.state_dict()
+    stages = {f"layer{number}" for number in range(1, 5)} - set(trunk.stage_names)
+    found = {name: tensor for name, tensor in renamed.items() if name.split(".")[0] not in {"fc", *stages}}
+    fill_counters(found, expected)
+    require_match(found, expected, path, f"a ResNet-{trunk.depth}", _likely_reason(renamed, trunk.depth))
+    trunk.load_state_dict(found)
+    return TrunkReport(path, file.part, trunk.depth, file.verified)
+
+
+def fill_counters(found: dict[str, Tensor], expected: Mapping[str, Tensor]) -> None:
+    """Add the model's own counters of batches where a file from before torch 0.4.1 lacks them; nothing reads them."""
+    counters = [name for name in expected if name.endswith("num_batches_tracked") and name not in found]
+    found |= {name: expected[name] for name in counters}
+
+
+def rename(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Torchvision's names for a file's tensors.
 
     NVIDIA counts its stages from zero inside one container: layers.0.2.conv1 is layer1.2.conv1. Tensors outside the
@@ -90,7 +136,10 @@ def _rename(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return renamed
 
 
-def _require_match(found: Mapping[str, Tensor], expected: Mapping[str, Tensor], depth: int, path: Path) -> None:
+def require_match(
+    found: Mapping[str, Tensor], expected: Mapping[str, Tensor], path: Path, model: str, reason: str
+) -> None:
+    """Raise CheckpointError unless names, shapes and finite numbers fit; `reason` says what the file may be instead."""
     missing = [name for name in expected if name not in found]
     unknown = [name for name in found if name not in expected]
     reshaped = [
@@ -101,9 +150,9 @@ def _require_match(found: Mapping[str, Tensor], expected: Mapping[str, Tensor], 
     if missing or unknown or reshaped:
         kinds = (("missing", missing), ("unknown", unknown), ("of another shape", reshaped))
         raise CheckpointError(
-            f"{path} does not fit a ResNet-{depth}: {'; '.join(_summary(*kind) for kind in kinds if kind[1])}.",
-            _likely_reason(found, depth),
-            f"Give weights of a ResNet-{depth}, or choose the depth that fits the file.",
+            f"{path} does not fit {model}: {'; '.join(_summary(*kind) for kind in kinds if kind[1])}.",
+            reason,
+            f"Give weights of {model}, or choose the depth that fits the file.",
         )
     broken = [name for name, tensor in found.items() if not torch.isfinite(tensor).all()]
     if broken:
