@@ -31,6 +31,7 @@ OPERATORS = frozenset(
 """What TensorRT's ONNX parser reads of the default domain (the same table)."""
 
 LARGEST_TOP_K = 3840  # the same table: TopK's K must be less
+LARGEST_SUPPRESSION = 5000  # TensorRT's NMS operator considers no more boxes of an image, over all classes
 POLYGRAPHY_SECONDS = 300
 
 
@@ -77,23 +78,57 @@ def _unsupported(graph: Any) -> list[str]:
 
 
 def _restricted(graph: Any) -> list[str]:
-    """Restrictions of the table beyond names: zero points must be zero, K of TopK small, pooling gives no indices."""
+    """Restrictions of the table beyond names, such as that zero points must be zero."""
+    constants = {value.name: value for value in graph.graph.initializer}
+    values = {value.name: value.type.tensor_type for value in (*graph.graph.value_info, *graph.graph.input)}
+    found = []
+    for node in graph.graph.node:
+        reasons = (_constant_reason(node, constants), _suppression_reason(node, values), _attribute_reason(node))
+        found += [f"node {node.name}: {reason}" for reason in reasons if reason]
+    return found
+
+
+def _constant_reason(node: Any, constants: dict[str, Any]) -> str | None:
+    """What is wrong with the inputs that must be constants of a certain kind."""
     from onnx import numpy_helper
 
-    constants = {value.name: value for value in graph.graph.initializer}
-    problems = []
-    for node in graph.graph.node:
-        if node.op_type in ("QuantizeLinear", "DequantizeLinear") and len(node.input) > 2 and node.input[2]:
-            point = constants.get(node.input[2])
-            if point is None or numpy_helper.to_array(point).any():
-                problems.append(f"node {node.name}: the zero point of {node.op_type} must be zero")
-        if node.op_type == "TopK" and node.input[1] in constants:
-            count = int(numpy_helper.to_array(constants[node.input[1]]).ravel()[0])
-            if count >= LARGEST_TOP_K:
-                problems.append(f"node {node.name}: TopK with K = {count}, TensorRT takes less than {LARGEST_TOP_K}")
-        if node.op_type == "MaxPool" and len(node.output) > 1:
-            problems.append(f"node {node.name}: TensorRT's MaxPool gives no indices")
-    return problems
+    if node.op_type in ("QuantizeLinear", "DequantizeLinear") and len(node.input) > 2 and node.input[2]:
+        point = constants.get(node.input[2])
+        if point is None or numpy_helper.to_array(point).any():
+            return f"the zero point of {node.op_type} must be zero"
+    if node.op_type == "TopK" and node.input[1] in constants:
+        count = int(numpy_helper.to_array(constants[node.input[1]]).ravel()[0])
+        if count >= LARGEST_TOP_K:
+            return f"TopK with K = {count}, TensorRT takes less than {LARGEST_TOP_K}"
+    if node.op_type.startswith("Reduce") and len(node.input) > 1 and node.input[1] not in {"", *constants}:
+        return f"the axes of {node.op_type} must be constant"
+    return None
+
+
+def _suppression_reason(node: Any, values: dict[str, Any]) -> str | None:
+    """What is wrong with the boxes that enter a suppression, as far as their type and shape are known."""
+    from onnx import TensorProto
+
+    if node.op_type != "NonMaxSuppression" or node.input[0] not in values:
+        return None
+    boxes = values[node.input[0]]
+    if boxes.elem_type not in (TensorProto.FLOAT, TensorProto.FLOAT16):
+        return f"NonMaxSuppression of {TensorProto.DataType.Name(boxes.elem_type)}, TensorRT takes FLOAT and FLOAT16"
+    count = boxes.shape.dim[1].dim_value if len(boxes.shape.dim) > 1 else 0
+    if count > LARGEST_SUPPRESSION:
+        return f"NonMaxSuppression of {count} boxes, TensorRT considers {LARGEST_SUPPRESSION} per image"
+    return None
+
+
+def _attribute_reason(node: Any) -> str | None:
+    attributes = {attribute.name: attribute for attribute in node.attribute}
+    if node.op_type == "MaxPool" and len(node.output) > 1:
+        return "TensorRT's MaxPool gives no indices"
+    if node.op_type == "ScatterND" and "reduction" in attributes and attributes["reduction"].s != b"none":
+        return f"ScatterND with the reduction {attributes['reduction'].s.decode()}, TensorRT takes none"
+    if node.op_type == "TopK" and "sorted" in attributes and attributes["sorted"].i != 1:
+        return "TopK without an order, TensorRT's is sorted"
+    return None
 
 
 def _all_nodes(graph: Any) -> list[Any]:

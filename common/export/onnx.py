@@ -8,6 +8,7 @@ weights) and leaves float32 weights behind in bf16, an invalid graph.
 
 import copy
 import inspect
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Literal
@@ -17,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from common.errors import DataError, DeviceError, KitError
+from common.export.layers import layers, multiplications, outermost, tail
 from common.export.quiet import quiet, scratch_folder
 from common.export.signature import Signature, TensorSpec
 from common.files import atomic_writer
@@ -25,6 +27,9 @@ OPSET = 22
 """The first in which convolution and pooling take bfloat16; TensorRT 10.15 reads opsets 9 to 24."""
 LARGEST_GRAPH = 2**31 - 1
 """Bytes: protobuf cannot hold more in one message."""
+
+LARGEST_SHARE = 0.05
+"""Of the multiplications, left unquantised in the last layers."""
 
 FloatPrecision = Literal["fp32", "fp16", "bf16"]
 
@@ -55,10 +60,14 @@ def convert_precision(
 ) -> Path:
     """Write the float32 graph at `fp32_path` typed in `precision`, with its inputs and outputs unchanged.
 
-    Nodes whose values in fp16 would leave a safe range on `example` (random values without it) stay in float32.
+    What comes after the last layers stays in float32, and so do nodes whose values in fp16 would leave a safe range on
+    `example` (random values without it).
     """
     unlimited = precision == "bf16"  # bfloat16 has float32's range
     with scratch_folder() as folder, quiet():
+        import onnx
+
+        graph = onnx.load(fp32_path, load_external_data=False)
         convert = _modelopt("autocast").convert_to_mixed_precision
         values = None
         if example is not None and not unlimited:
@@ -70,6 +79,7 @@ def convert_precision(
             str(fp32_path),
             low_precision_type=precision,
             keep_io_types=True,
+            nodes_to_exclude=_patterns(tail(graph)),
             calibration_data=None if values is None else str(values),
             opset=OPSET,
             **limits,
@@ -86,7 +96,8 @@ def quantize_int8(
 ) -> Path:
     """Write the float32 graph with explicit Q/DQ nodes: INT8 weights per channel, INT8 activations per tensor.
 
-    The first and the last layer stay in `remainder`: they are a hundredth of the work and half of the harm.
+    The outermost layers stay in `remainder`: they are a hundredth of the work and half of the harm. So does what comes
+    after the last ones.
 
     calibration: batches of real inputs by name; 64 to 512 samples are enough for a classifier.
     remainder:   what is not quantised; fp16 is for TensorRT, ONNX Runtime on a CPU becomes 2 to 3 times slower by it.
@@ -117,17 +128,38 @@ def quantize_int8(
             opset=OPSET,
             output_path=str(result),
             log_level="CRITICAL",
-            nodes_to_exclude=_outermost(onnx.load(fp32_path, load_external_data=False)),
+            nodes_to_exclude=_patterns(_unquantised(onnx.load(fp32_path, load_external_data=False))),
         )
         graph = onnx.load(result)
         _correct_shift(graph, fp32_path, batches)
     return _write(graph, path)
 
 
-def _outermost(graph: Any) -> list[str]:
-    """Names of the first and the last layer with weights, in a graph with layers between them."""
-    layers = [node.name for node in graph.graph.node if node.op_type in ("Conv", "Gemm", "MatMul")]
-    return [layers[0], layers[-1]] if len(layers) > 2 else []
+def _unquantised(graph: Any) -> list[Any]:
+    """The first layers, the last ones as far as they are little work, and everything after them.
+
+    A classifier has one last layer, a detector a dozen of very different size. On a briefly trained SSD300 with a
+    ResNet-18 and 3 classes, all of whose heads are little work, leaving them out raised the mean overlap with float32's
+    boxes from 0.972 to 0.981. With a ResNet-50 and 80 classes, where two heads are a quarter of the work, leaving these
+    out too takes 1.5 times as long on one core (176 instead of 116 ms).
+    """
+    found = layers(graph)
+    if len(found) < 3:
+        return tail(graph)
+    first, last = outermost(graph)
+    work = multiplications(graph, found)
+    left = LARGEST_SHARE * sum(work.values())
+    kept = []
+    for node in sorted(last, key=lambda node: work[node.name]):
+        left -= work[node.name]
+        if left >= 0:
+            kept.append(node)
+    return [*first, *kept, *tail(graph)]
+
+
+def _patterns(nodes: list[Any]) -> list[str]:
+    """Regular expressions for exactly these nodes, as ModelOpt takes them."""
+    return [f"{re.escape(node.name)}$" for node in nodes]
 
 
 def _correct_shift(graph: Any, fp32_path: Path, batches: list[dict[str, np.ndarray]]) -> None:
@@ -135,26 +167,31 @@ def _correct_shift(graph: Any, fp32_path: Path, batches: list[dict[str, np.ndarr
 
     Rounding shifts a deep network's outputs more than it scatters them: on a briefly trained ResNet-50 this raised the
     top-1 agreement with float32 on 399 photographs from 93 to 96 % with 64 calibration samples, and from 84 to 95 %
-    with 256. Outputs without such a bias stay as they are.
+    with 256. Outputs that are no layer's answer stay as they are; correcting a detector's heads changed nothing.
     """
     import onnx
 
     producers = {name: node for node in graph.graph.node for name in node.output}
     constants = {value.name: value for value in graph.graph.initializer}
-    shifts = _mean_difference(graph.SerializeToString(), fp32_path.read_bytes(), batches)
-    for name, shift in shifts.items():
-        node = producers[name]
+    biases = {}
+    for output in graph.graph.output:
+        node = producers[output.name]
         while node.op_type == "Cast":
             node = producers[node.input[0]]
-        bias = constants.get(node.input[2]) if node.op_type in ("Gemm", "Conv") and len(node.input) > 2 else None
-        if bias is None:
-            continue
-        values = onnx.numpy_helper.to_array(bias)
-        if values.shape == shift.shape:
-            bias.CopyFrom(onnx.numpy_helper.from_array((values - shift).astype(values.dtype), bias.name))
+        if node.op_type in ("Gemm", "Conv") and len(node.input) > 2 and node.input[2] in constants:
+            biases[output.name] = constants[node.input[2]]
+    if not biases:
+        return
+    shifts = _mean_difference(graph.SerializeToString(), fp32_path.read_bytes(), list(biases), batches)
+    for name, shift in shifts.items():
+        values = onnx.numpy_helper.to_array(biases[name])
+        corrected = (values - shift).astype(values.dtype)
+        biases[name].CopyFrom(onnx.numpy_helper.from_array(corrected, biases[name].name))
 
 
-def _mean_difference(graph: bytes, reference: bytes, batches: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+def _mean_difference(
+    graph: bytes, reference: bytes, names: list[str], batches: list[dict[str, np.ndarray]]
+) -> dict[str, np.ndarray]:
     """Per output and channel (axis 1), the mean of what `graph` answers minus what `reference` answers."""
     import onnxruntime
 
@@ -162,9 +199,6 @@ def _mean_difference(graph: bytes, reference: bytes, batches: list[dict[str, np.
     options.log_severity_level = 3
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     sessions = [onnxruntime.InferenceSession(g, options, ["CPUExecutionProvider"]) for g in (graph, reference)]
-    names = [
-        value.name for value in sessions[0].get_outputs() if value.type == "tensor(float)" and len(value.shape) > 1
-    ]
     totals: dict[str, Any] = dict.fromkeys(names, 0.0)
     counts = dict.fromkeys(names, 0)
     for batch in batches:
@@ -197,6 +231,8 @@ class _CalibrationReader:
 
 def _trace(module: nn.Module, signature: Signature, example: dict[str, Tensor] | None) -> Any:
     """The module's float32 ONNX graph, named and shaped by the signature."""
+    from common.export.operators import TRANSLATIONS
+
     names = _argument_names(module, signature)
     # channels_last weights would be exported with index arithmetic around the pooling
     still = copy.deepcopy(module).eval().float().cpu()
@@ -213,6 +249,7 @@ def _trace(module: nn.Module, signature: Signature, example: dict[str, Tensor] |
                 dynamic_shapes=_dynamic_shapes(signature, names),
                 opset_version=OPSET,
                 dynamo=True,
+                custom_translation_table=TRANSLATIONS,
                 verbose=False,
             )
         except Exception as error:

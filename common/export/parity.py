@@ -14,6 +14,7 @@ from common.errors import ParityError
 from common.export.runner import Arrays, Runner
 from common.files import write_json
 
+
 @dataclass(frozen=True)
 class Judged:
     """An engine's answers to the validation set.

@@ -203,6 +203,8 @@ class TensorRtRunner(Runner):
                     )
             for spec in self._signature.outputs:
                 shape = tuple(context.get_tensor_shape(spec.name))
+                if min(shape) < 0:  # unknown to TensorRT, as of what it computes from a suppression's answer
+                    shape = (len(next(iter(inputs.values()))), *spec.shape)
                 buffers[spec.name] = torch.empty(shape, dtype=getattr(torch, spec.dtype), device="cuda")
             for name, tensor in buffers.items():
                 context.set_tensor_address(name, tensor.data_ptr())
