@@ -88,11 +88,16 @@ def build_parser() -> argparse.ArgumentParser:
 
     predict = verb(
         "predict",
-        "answer for images of your own: a table and annotated copies",
-        "kit predict runs/resnet50-demo-1a2b3c4d cat.jpg holiday/",
+        "answer for images, videos or histories of your own: a table and annotated copies",
+        "kit predict runs/resnet50-demo-1a2b3c4d cat.jpg holiday/\n"
+        "kit predict runs/ssd300-demo-1a2b3c4d street.jpg drive.mp4 --threshold 0.5\n"
+        "kit predict runs/bert4rec-demo-1a2b3c4d --history 12 7 'The Third Title'",
     )
     _add_run(predict)
-    predict.add_argument("inputs", nargs="+", metavar="IMAGE", help="files, or folders of them")
+    predict.add_argument("inputs", nargs="*", default=[], metavar="FILE", help="images, videos, or folders of them")
+    predict.add_argument("--history", nargs="+", default=[], metavar="ITEM", help="what a user had, oldest first")
+    predict.add_argument("--user", help="a user of the training data, for a recommender that knows only those")
+    predict.add_argument("--threshold", type=float, help="lowest score shown, from a detector")
     predict.add_argument("--output", help="folder for annotated copies (default: RUN/predictions)")
     _add_device(predict)
 
@@ -153,11 +158,13 @@ def _add_serving_verbs(verb: Callable[..., argparse.ArgumentParser]) -> None:
 
     client = verb(
         "client",
-        "ask a server about images",
-        "kit client cat.jpg dog.jpg\nkit client cat.jpg --protocol grpc --url 127.0.0.1:8001",
+        "ask a server about images: the likeliest classes, or what was found where",
+        "kit client cat.jpg dog.jpg\nkit client street.jpg --model ssd300\n"
+        "kit client cat.jpg --protocol grpc --url 127.0.0.1:8001",
     )
     client.add_argument("images", nargs="+", metavar="IMAGE")
-    client.add_argument("--top-k", type=int, default=3, help="classes per image")
+    client.add_argument("--top-k", type=int, default=3, help="classes per image, from a classifier")
+    client.add_argument("--threshold", type=float, default=0.3, help="lowest score shown, from a detector")
     load = verb(
         "load",
         "measure a server under load and write a record",

@@ -5,14 +5,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from challenges.registry import MODELS, find_model, find_recipe
-from common.errors import DataError
+from common.errors import DataError, KitError
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from common.challenge import Challenge
+    from common.challenge import Challenge, Question
     from common.run_directory import RunDirectory
+    from common.serving.client import Client
     from common.workflow import Request
+
+SIDES = ("left", "top", "right", "bottom")  # of a box, in pixels
 
 
 def list(options: argparse.Namespace) -> None:
@@ -101,11 +104,13 @@ def evaluate(options: argparse.Namespace) -> None:
 
 def predict(options: argparse.Namespace) -> None:
     challenge, run = _open_run(options.run)
+    from common.challenge import Question
     from common.device import select_device
 
+    question = Question(tuple(map(Path, options.inputs)), tuple(options.history), options.user, options.threshold)
+    _require_answerable(challenge, question)
     output = Path(options.output) if options.output else run.path / "predictions"
-    inputs = [Path(given) for given in options.inputs]
-    challenge.predict(run, inputs, output, select_device(options.device), _console())
+    challenge.predict(run, question, output, select_device(options.device), _console())
 
 
 def report(options: argparse.Namespace) -> None:
@@ -147,15 +152,33 @@ def serve(options: argparse.Namespace) -> None:
 
 
 def client(options: argparse.Namespace) -> None:
-    from rich.table import Table
-
     from common.serving.client import Client
 
     with Client(options.url, options.protocol, options.timeout) as connection:
-        answers = connection.classify(options.model, options.images, top_k=options.top_k)
+        show = _show_found if connection.is_detector(options.model) else _show_classes
+        show(connection, options)
+
+
+def _show_classes(connection: "Client", options: argparse.Namespace) -> None:
+    from rich.table import Table
+
     table = Table("image", *(f"{place}." for place in range(1, options.top_k + 1)))
+    answers = connection.classify(options.model, options.images, top_k=options.top_k)
     for image, answer in zip(options.images, answers, strict=True):
         table.add_row(image, *(f"{name} {score:.1%}" for name, score in answer))
+    _console().print(table)
+
+
+def _show_found(connection: "Client", options: argparse.Namespace) -> None:
+    from rich.table import Column, Table
+
+    table = Table("image", "what", "score", *(Column(side, justify="right") for side in SIDES))
+    for image, answer in zip(options.images, connection.detect(options.model, options.images), strict=True):
+        found = [detection for detection in answer if detection.score >= options.threshold]
+        for detection in found:
+            table.add_row(image, detection.name, f"{detection.score:.1%}", *(f"{edge:.0f}" for edge in detection.box))
+        if not found:
+            table.add_row(image, "nothing")
     _console().print(table)
 
 
@@ -209,6 +232,24 @@ def _require_folder(given: str) -> None:
     if not path.is_dir():
         kind = "a file" if path.is_file() else "missing"
         raise DataError(f"{path} is {kind}.", "Data is a folder.", "Check the path.")
+
+
+def _require_answerable(challenge: "Challenge[Any, Any]", question: "Question") -> None:
+    """Raise KitError where a model is asked for what it does not answer to, or for nothing."""
+    given = {name for name, value in vars(question).items() if value not in ((), None)}
+    takes = challenge.predicts_from
+    ways = {
+        "inputs": "files or folders",
+        "history": "--history ITEM ...",
+        "user": "--user USER",
+        "threshold": "--threshold SCORE",
+    }
+    if given - set(takes) or takes[0] not in given:
+        allowed = ", ".join(ways[name] for name in takes)
+        told = ", ".join(ways[name] for name in ways if name in given) or "nothing"
+        raise KitError(
+            f"{challenge.model} was asked with {told}.", f"It answers to {allowed}.", "See kit predict --help."
+        )
 
 
 def _open_run(given: str) -> "tuple[Challenge[Any, Any], RunDirectory]":

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ from common.export.parity import compare
 from common.export.runner import TritonRunner
 from common.files import write_json
 from common.run_directory import RunDirectory
-from common.serving.client import Client, Protocol, padded
+from common.serving.client import Client, Detection, Protocol, Recommended, padded
 from common.serving.container import container_command
 from common.serving.load import LoadGenerator, LoadPlan
 from common.serving.payload import DEFAULT_FOLDER, WARNING, Payload
@@ -72,16 +72,16 @@ def prove_served(
     }
     write_json(run.serving_file, record)
     console.print(
-        f"serve: {served['same']} of {served['files']} files got the evaluation's answer over HTTP, "
+        f"serve: {served['same']} of {served['sent']} {served['unit']} got the evaluation's answer over HTTP, "
         f"median {served['p50_ms']:.0f} ms",
         soft_wrap=True,
     )
     table.require()
-    different = served["files"] - served["same"]
-    allowed = int(np.ceil(record["allowed_disagreement"] * served["files"]))
+    different = served["sent"] - served["same"]
+    allowed = int(np.ceil(record["allowed_disagreement"] * served["sent"]))
     if different > allowed:
         raise ParityError(
-            f"Triton answered {different} of {served['files']} files differently from the evaluation.",
+            f"Triton answered {different} of {served['sent']} {served['unit']} differently from the evaluation.",
             f"In {choice.precision} at most {allowed} may differ.",
             f"Serve a higher precision: kit serve {run.path} --precision fp32",
         )
@@ -164,15 +164,40 @@ def payload_folder() -> Path:
     return Path(os.environ.get("CHALLENGE_KIT_TRITON", DEFAULT_FOLDER))
 
 
-def send_files(client: Any, model: str, files: Sequence[Path], *, batch: int = 4) -> tuple[list[str], list[float]]:
+def send_files(client: Client, model: str, files: Sequence[Path], *, batch: int = 4) -> tuple[list[str], list[float]]:
     """The best class of each file over the wire, and the milliseconds of every request."""
-    answers: list[str] = []
+    rows, times = _sent(lambda part: client.classify(model, part, top_k=1, batch=batch), files, batch)
+    return [row[0][0] for row in rows], times
+
+
+def send_files_to_detector(
+    client: Client, model: str, files: Sequence[Path], *, batch: int = 4
+) -> tuple[list[list[Detection]], list[float]]:
+    """What a detector finds in each file over the wire, and the milliseconds of every request."""
+    return _sent(lambda part: client.detect(model, part, batch=batch), files, batch)
+
+
+def ask_recommender(
+    client: Client, model: str, inputs: Mapping[str, np.ndarray], *, batch: int = 8
+) -> tuple[list[list[Recommended]], list[float]]:
+    """The items for every row of a recommender's inputs over the wire, and the milliseconds of every request."""
+
+    def ask(rows: Sequence[int]) -> list[list[Recommended]]:
+        return client.recommend(model, {name: array[rows] for name, array in inputs.items()})
+
+    return _sent(ask, range(len(next(iter(inputs.values())))), batch)
+
+
+def _sent(
+    ask: Callable[[Sequence[Any]], list[Any]], questions: Sequence[Any], batch: int
+) -> tuple[list[Any], list[float]]:
+    """The answer to each question, and the milliseconds of each batch."""
+    answers: list[Any] = []
     times: list[float] = []
-    for begin in range(0, len(files), batch):
+    for begin in range(0, len(questions), batch):
         started = time.perf_counter()
-        rows = client.classify(model, files[begin : begin + batch], top_k=1, batch=batch)
+        answers += ask(questions[begin : begin + batch])
         times.append(1e3 * (time.perf_counter() - started))
-        answers += [row[0][0] for row in rows]
     return answers, times
 
 

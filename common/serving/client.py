@@ -2,9 +2,9 @@
 
 import random
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import tritonclient.grpc
@@ -18,6 +18,28 @@ from common.serving.problems import InvalidRequestError, OverloadedError, Server
 Protocol = Literal["http", "grpc"]
 FIRST_PAUSE = 0.1
 """Seconds before the first repetition; doubled for each further one, and scattered so that clients spread out."""
+DETECTOR_OUTPUTS = frozenset({"boxes", "scores", "labels", "names", "count"})
+
+
+class Detection(NamedTuple):
+    """One thing found in an image.
+
+    label: the class's number, from 1 on.
+    box:   left, top, right, bottom in the pixels of the image as it is looked at: after the orientation EXIF states.
+    """
+
+    name: str
+    label: int
+    score: float
+    box: tuple[float, float, float, float]
+
+
+class Recommended(NamedTuple):
+    """One recommended item; the title is empty where the data has none."""
+
+    identifier: str
+    title: str
+    score: float
 
 
 class Client:
@@ -60,14 +82,36 @@ class Client:
 
         images: files or their bytes; `batch` of them travel in one request, padded to the longest.
         """
-        encoded = [_image_bytes(image) for image in images]
         answers = []
-        for start in range(0, len(encoded), batch):
+        for inputs in _batches(images, batch):
             output = self._first_output(model)
             wanted = [self._api.InferRequestedOutput(output, class_count=top_k)]
-            rows = self._infer(model, {"encoded": padded(encoded[start : start + batch])}, wanted)[output]
+            rows = self._infer(model, inputs, wanted)[output]
             answers += [[_name_and_score(entry) for entry in row] for row in rows.reshape(-1, rows.shape[-1])]
         return answers
+
+    def detect(self, model: str, images: Sequence[Path | str | bytes], *, batch: int = 8) -> list[list[Detection]]:
+        """What a detector finds in each image, best first.
+
+        images: files or their bytes; `batch` of them travel in one request, padded to the longest.
+        """
+        return [found for inputs in _batches(images, batch) for found in _detections(self.infer(model, inputs))]
+
+    def recommend(self, model: str, inputs: Mapping[str, np.ndarray]) -> list[list[Recommended]]:
+        """What a recommender answers for every row of its inputs, best first."""
+        answer = self.infer(model, inputs)
+        rows = zip(*(answer[name].tolist() for name in ("identifiers", "titles", "scores")), strict=True)
+        return [
+            [
+                Recommended(identifier.decode(), title.decode(), score)
+                for identifier, title, score in zip(*row, strict=True)
+            ]
+            for row in rows
+        ]
+
+    def is_detector(self, model: str) -> bool:
+        """Whether the model answers with named boxes, by its metadata."""
+        return DETECTOR_OUTPUTS.issubset(output["name"] for output in self.metadata(model)["outputs"])
 
     def ready(self, model: str) -> bool:
         """Whether the model answers a real inference, on a small picture or on zeros."""
@@ -156,6 +200,23 @@ def padded(encoded: Sequence[bytes]) -> np.ndarray:
     for row, data in zip(batch, encoded, strict=True):
         row[: len(data)] = np.frombuffer(data, np.uint8)
     return batch
+
+
+def _batches(images: Sequence[Path | str | bytes], batch: int) -> Iterator[dict[str, np.ndarray]]:
+    """The inputs of every request; all files are read before the first is sent."""
+    encoded = [_image_bytes(image) for image in images]
+    for start in range(0, len(encoded), batch):
+        yield {"encoded": padded(encoded[start : start + batch])}
+
+
+def _detections(answer: Mapping[str, np.ndarray]) -> list[list[Detection]]:
+    """The rows before the padding, image by image."""
+    found = []
+    for image, count in enumerate(answer["count"].ravel().tolist()):
+        names, labels, scores, boxes = (answer[name][image, :count] for name in ("names", "labels", "scores", "boxes"))
+        rows = zip(names.tolist(), labels.tolist(), scores.tolist(), boxes.tolist(), strict=True)
+        found.append([Detection(name.decode(), label, score, tuple(box)) for name, label, score, box in rows])
+    return found
 
 
 def _output_names(result: Any) -> list[str]:

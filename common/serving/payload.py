@@ -76,7 +76,7 @@ class Payload:
     def refresh_backends(self) -> None:
         """Put the kit's current backend files beside the server's own Python backend."""
         for model in _BACKENDS.glob("*/model.py"):
-            if model.parent.name != "check":  # lives in the model repository
+            if model.parent.name not in ("check", "detections", "items"):  # which live in the model repository
                 target = self.backends / model.parent.name
                 target.mkdir(exist_ok=True)
                 shutil.copyfile(model, target / "model.py")

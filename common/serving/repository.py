@@ -1,5 +1,6 @@
 """Triton's model repository: one folder per model, written from Signatures."""
 
+import json
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -31,7 +32,10 @@ ARTEFACT_NAMES: dict[Engine, str] = {
 ENCODED = TensorSpec("encoded", "uint8", ("bytes",))
 """An image file's bytes; files of one batch are padded with zeros to the longest."""
 
-_CHECK_SOURCE = Path(__file__).parent / "backends" / "check" / "model.py"
+SIZES = TensorSpec("sizes", "int64", (2,))
+"""An image's height and width in pixels, after the orientation that EXIF states."""
+
+_BACKENDS = Path(__file__).parent / "backends"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,14 +116,14 @@ class ModelRepository:
         self,
         name: str,
         graph: bytes,
-        output: TensorSpec,
+        outputs: tuple[TensorSpec, ...],
         batch: BatchRange,
         *,
         batching: Batching = DEFAULT_BATCHING,
         version: int = 1,
     ) -> None:
         """Add a serialised DALI pipeline whose only input is the external source `encoded`, (bytes,) per sample."""
-        signature = Signature((ENCODED,), (output,), batch)
+        signature = Signature((ENCODED,), outputs, batch)
         config = model_config(name, "dali", signature, self.device, batching=batching)
         config.input[0].allow_ragged_batch = True  # files of different length may share a batch
         config.default_model_filename = "model.dali"
@@ -141,7 +145,7 @@ class ModelRepository:
         for key, value in vars(limits).items():
             config.parameters[key].string_value = str(value)
         self._add_example_warmup(config)
-        self._write(config, 1, {"model.py": _CHECK_SOURCE})
+        self._write(config, 1, {"model.py": _BACKENDS / "check" / "model.py"})
 
     def add_image_classifier(
         self,
@@ -166,27 +170,134 @@ class ModelRepository:
         gets `score:index:name` from the labels of the model inside. So no step after the model is needed, and the
         scores themselves stay available to a client that asks for the plain output.
         """
-        if len(signature.inputs) != 1:
-            raise ServingError(f"{name} takes {len(signature.inputs)} inputs", "an image classifier takes one: images")
-        images, batch = signature.inputs[0], signature.batch
         output = next(spec for spec in signature.outputs if scores in (None, spec.name))
-        self.add(
-            f"{name}_model",
-            artefact,
-            signature,
-            engine,
-            labels={output.name: labels},
-            options=options,
-            batching=batching,
-            verify=verify,
-        )
-        self.add_preprocessing(f"{name}_preprocessing", graph, images, batch, batching=batching)
-        self.add_check(f"{name}_check", batch, limits=limits, batching=batching)
-        config = model_config(name, "ensemble", Signature((ENCODED,), (output,), batch), self.device)
-        _add_step(config, f"{name}_check", {"encoded": "encoded"}, {"checked": "checked"})
-        _add_step(config, f"{name}_preprocessing", {"encoded": "checked"}, {images.name: images.name})
-        _add_step(config, f"{name}_model", {images.name: images.name}, {output.name: output.name})
+        labelled = {output.name: labels}
+        config = self._image_ensemble(
+            name, artefact, signature, engine, graph, (output,), labels=labelled, options=options, batching=batching,
+            limits=limits, verify=verify,
+        )  # fmt: skip
+        _add_step(config, f"{name}_model", {signature.inputs[0].name: "images"}, {output.name: output.name})
         self._write(config, 1, {})
+
+    def add_image_detector(
+        self,
+        name: str,
+        artefact: Path,
+        signature: Signature,
+        engine: Engine,
+        graph: bytes,
+        labels: Sequence[str],
+        *,
+        options: EngineOptions = DEFAULT_OPTIONS,
+        batching: Batching = DEFAULT_BATCHING,
+        limits: ImageLimits = DEFAULT_LIMITS,
+        verify: Callable[[Path], object] | None = None,
+    ) -> None:
+        """Add the ensemble `name`, from encoded images to named boxes in their own pixels, and its four parts.
+
+        signature: one input, and the outputs boxes (detection, 4) float32 as shares of the image, scores (detection,)
+                   float32, and labels (detection,) int64, 0 in the padding.
+        graph:     two outputs: the images, and their sizes as SIZES has them.
+        labels:    names of the classes from 1 on.
+
+        The answer: boxes (detection, 4) in pixels, left, top, right, bottom; scores; labels; names, empty in the
+        padding; count (1,), the detections before the padding.
+        """
+        boxes, scores, numbers = _detector_outputs(name, signature)
+        _check_names(labels)
+        names, count = TensorSpec("names", "bytes", numbers.shape), TensorSpec("count", "int64", (1,))
+        config = self._image_ensemble(
+            name, artefact, signature, engine, graph, (boxes, scores, numbers, names, count), with_sizes=True,
+            options=options, batching=batching, limits=limits, verify=verify,
+        )  # fmt: skip
+        _add_step(
+            config,
+            f"{name}_model",
+            {signature.inputs[0].name: "images"},
+            {"boxes": "shares", "scores": "scores", "labels": "labels"},
+        )
+        step = Signature((boxes, numbers, SIZES), (boxes, names, count), signature.batch)
+        detections = model_config(f"{name}_detections", "python", step, "cpu", batching=replace(batching, delay_us=0))
+        detections.parameters["classes"].string_value = json.dumps(list(labels))
+        add_warmup(detections, (1, signature.batch.maximum))
+        self._write(detections, 1, {"model.py": _BACKENDS / "detections" / "model.py"})
+        _add_step(
+            config,
+            detections.name,
+            {"boxes": "shares", "labels": "labels", "sizes": "sizes"},
+            {"boxes": "boxes", "names": "names", "count": "count"},
+        )
+        self._write(config, 1, {})
+
+    def add_recommender(
+        self,
+        name: str,
+        artefact: Path,
+        signature: Signature,
+        engine: Engine,
+        identifiers: Sequence[str],
+        titles: Sequence[str],
+        *,
+        options: EngineOptions = DEFAULT_OPTIONS,
+        batching: Batching = DEFAULT_BATCHING,
+        verify: Callable[[Path], object] | None = None,
+    ) -> None:
+        """Add the ensemble `name`, from histories to named items, and its two parts.
+
+        signature:           inputs as the model has them; outputs items (n,) int64, the catalogue's positions, and
+                             scores (n,) float32.
+        identifiers, titles: of every item, in the catalogue's order.
+
+        The answer: items and scores as the model gives them, identifiers and titles (n,).
+        """
+        items, scores = signature.outputs
+        if (items.name, items.dtype, scores.name) != ("items", "int64", "scores") or len(identifiers) != len(titles):
+            raise ServingError(f"{name} gives {signature.outputs}", "a recommender gives items int64 and scores")
+        self.add(f"{name}_model", artefact, signature, engine, options=options, batching=batching, verify=verify)
+        names = tuple(TensorSpec(column, "bytes", items.shape) for column in ("identifiers", "titles"))
+        step = Signature((items,), names, signature.batch)
+        naming = model_config(f"{name}_items", "python", step, "cpu", batching=replace(batching, delay_us=0))
+        add_warmup(naming, (1, signature.batch.maximum))
+        catalogue = json.dumps({"identifiers": list(identifiers), "titles": list(titles)}, ensure_ascii=False)
+        self._write(naming, 1, {"model.py": _BACKENDS / "items" / "model.py", "catalogue.json": catalogue.encode()})
+        answer = Signature(signature.inputs, (items, scores, *names), signature.batch)
+        config = model_config(name, "ensemble", answer, self.device)
+        inputs = {spec.name: spec.name for spec in signature.inputs}
+        _add_step(config, f"{name}_model", inputs, {"items": "items", "scores": "scores"})
+        _add_step(config, naming.name, {"items": "items"}, {spec.name: spec.name for spec in names})
+        self._write(config, 1, {})
+
+    def _image_ensemble(
+        self,
+        name: str,
+        artefact: Path,
+        signature: Signature,
+        engine: Engine,
+        graph: bytes,
+        outputs: tuple[TensorSpec, ...],
+        *,
+        options: EngineOptions,
+        batching: Batching,
+        limits: ImageLimits,
+        verify: Callable[[Path], object] | None,
+        labels: Mapping[str, Sequence[str]] = NO_LABELS,
+        with_sizes: bool = False,
+    ) -> pb.ModelConfig:
+        """Add check, preprocessing and model; returns the ensemble so far: `images`, and `sizes` where asked for."""
+        if len(signature.inputs) != 1:
+            raise ServingError(f"{name} takes {len(signature.inputs)} inputs", "a model of images takes one: images")
+        batch = signature.batch
+        self.add(
+            f"{name}_model", artefact, signature, engine, labels=labels, options=options, batching=batching,
+            verify=verify,
+        )  # fmt: skip
+        prepared = (replace(signature.inputs[0], name="images"), *((SIZES,) if with_sizes else ()))
+        self.add_preprocessing(f"{name}_preprocessing", graph, prepared, batch, batching=batching)
+        self.add_check(f"{name}_check", batch, limits=limits, batching=batching)
+        config = model_config(name, "ensemble", Signature((ENCODED,), outputs, batch), self.device)
+        _add_step(config, f"{name}_check", {"encoded": "encoded"}, {"checked": "checked"})
+        _add_step(config, f"{name}_preprocessing", {"encoded": "checked"}, {spec.name: spec.name for spec in prepared})
+        return config
 
     def _refuse(self, condition: bool, what: str, remedy: str) -> None:
         if condition:
@@ -196,9 +307,7 @@ class ModelRepository:
         tensor = next(tensor for tensor in config.output if tensor.name == output)
         if list(tensor.dims) != [len(names)]:
             raise ServingError(f"{len(names)} class names for the output {output} of shape {list(tensor.dims)}")
-        broken = [name for name in names if not name.strip() or "\n" in name or "\r" in name]
-        if broken:
-            raise ServingError(f"the class name {broken[0]!r} cannot stand on a line of its own", remedy="rename it")
+        _check_names(names)
         tensor.label_filename = f"{output}.txt"
         write_text(self.path / config.name / tensor.label_filename, "\n".join(names) + "\n")
 
@@ -231,3 +340,25 @@ def _add_step(config: pb.ModelConfig, model: str, inputs: dict[str, str], output
     step = config.ensemble_scheduling.step.add(model_name=model, model_version=-1)
     step.input_map.update(inputs)
     step.output_map.update(outputs)
+
+
+def _check_names(names: Sequence[str]) -> None:
+    broken = [name for name in names if not name.strip() or "\n" in name or "\r" in name]
+    if broken:
+        raise ServingError(f"the class name {broken[0]!r} cannot stand on a line of its own", remedy="rename it")
+
+
+def _detector_outputs(name: str, signature: Signature) -> tuple[TensorSpec, TensorSpec, TensorSpec]:
+    """boxes, scores and labels; ServingError where the signature has others."""
+    found = {spec.name: (spec.dtype, spec.shape) for spec in signature.outputs}
+    number = found.get("scores", ("", (0,)))[1][0]
+    wanted = (
+        TensorSpec("boxes", "float32", (number, 4)),
+        TensorSpec("scores", "float32", (number,)),
+        TensorSpec("labels", "int64", (number,)),
+    )
+    if any(found.get(spec.name) != (spec.dtype, spec.shape) for spec in wanted):
+        raise ServingError(
+            f"{name} gives {found}", "a detector gives boxes float32 (n, 4), scores float32 (n,), labels int64 (n,)"
+        )
+    return wanted

@@ -21,7 +21,7 @@ class TritonPythonModel:
         filename = config.get("default_model_filename") or "model.dali"
         self.graph = Path(args["model_repository"], args["model_version"], filename).read_bytes()
         self.input_name = config["input"][0]["name"]
-        self.output_name = config["output"][0]["name"]
+        self.output_names = [tensor["name"] for tensor in config["output"]]
         self.pipeline = self._built()
         if self.pipeline.max_batch_size < config["max_batch_size"]:
             raise pb_utils.TritonModelException(
@@ -32,32 +32,36 @@ class TritonPythonModel:
     def execute(self, requests: list[Any]) -> list[Any]:
         batches = [input_array(request, self.input_name) for request in requests]
         try:
-            images = self._run([sample for batch in batches for sample in batch])
+            outputs = self._run([sample for batch in batches for sample in batch])
         except RuntimeError:
             self.pipeline = self._built()
             return [self._answer_alone(batch) for batch in batches]
         responses, start = [], 0
         for batch in batches:
             stop = start + len(batch)
-            responses.append(pb_utils.InferenceResponse([output_tensor(self.output_name, images[start:stop])]))
+            responses.append(self._response([output[start:stop] for output in outputs]))
             start = stop
         return responses
 
     def _answer_alone(self, batch: np.ndarray) -> Any:
-        images = []
+        answers = []
         for position, sample in enumerate(batch):
             try:
-                images.append(self._run([sample]))
+                answers.append(self._run([sample]))
             except RuntimeError as error:
                 self.pipeline = self._built()
                 reason = f"image {position + 1} of {len(batch)} cannot be decoded: {_reason(error)}"
                 return failure(reason, pb_utils.TritonError.INVALID_ARG)
-        return pb_utils.InferenceResponse([output_tensor(self.output_name, np.concatenate(images))])
+        return self._response([np.concatenate(parts) for parts in zip(*answers, strict=True)])
 
-    def _run(self, samples: list[np.ndarray]) -> np.ndarray:
-        """samples: encoded files, uint8 (bytes,) each; returns a copy, since the pipeline reuses its buffers."""
+    def _response(self, arrays: list[np.ndarray]) -> Any:
+        tensors = [output_tensor(name, array) for name, array in zip(self.output_names, arrays, strict=True)]
+        return pb_utils.InferenceResponse(tensors)
+
+    def _run(self, samples: list[np.ndarray]) -> list[np.ndarray]:
+        """samples: encoded files, uint8 (bytes,) each; returns copies, since the pipeline reuses its buffers."""
         self.pipeline.feed_input(self.input_name, samples)
-        return np.array(self.pipeline.run()[0].as_cpu().as_array())
+        return [np.array(output.as_cpu().as_array()) for output in self.pipeline.run()]
 
     def _built(self) -> dali.Pipeline:
         pipeline = dali.Pipeline.deserialize(self.graph)
