@@ -32,6 +32,10 @@ class Entry:
 
 MODELS: Mapping[str, Entry] = {
     "resnet50": Entry(1, "challenges.classification", "ResNet-50 v1.5 image classification", "photos", "finetune"),
+    "ssd300": Entry(2, "challenges.detection", "SSD300 object detection", "small", "finetune"),
+    "ncf": Entry(3, "challenges.recommendation.ncf", "NeuMF, users and items by embedding", "own", "own"),
+    "vae_cf": Entry(3, "challenges.recommendation.vae_cf", "Mult-VAE, whole histories at once", "own", "own"),
+    "bert4rec": Entry(3, "challenges.recommendation.bert4rec", "BERT4Rec, histories in their order", "own", "own"),
 }
 
 

@@ -37,12 +37,30 @@ class CheckedData:
     summary: dict[str, object]
 
 
+@dataclass(frozen=True)
+class Question:
+    """What `kit predict` was asked; a challenge takes what its `predicts_from` names.
+
+    inputs:    files and folders of the user's.
+    history:   items by identifier or title, oldest first.
+    user:      a user of the training data, by identifier.
+    threshold: lowest score to show; None for the challenge's own.
+    """
+
+    inputs: tuple[Path, ...] = ()
+    history: tuple[str, ...] = ()
+    user: str | None = None
+    threshold: float | None = None
+
+
 class Challenge(ABC, Generic[RecipeType, Data]):
     """One model and everything the kit's verbs need to know about it."""
 
     model: str
     recipe_class: type[RecipeType]
     recipes: Mapping[str, RecipeType]
+    predicts_from: tuple[str, ...] = ("inputs",)
+    """The fields of a Question that `predict` answers to; the first one is needed."""
 
     def comparison(self) -> "Comparison":
         """How two engines' answers are held against each other."""
@@ -90,7 +108,7 @@ class Challenge(ABC, Generic[RecipeType, Data]):
         """Whether this data is what the recipe's target was measured on, and why not."""
 
     @abstractmethod
-    def baseline(self, data: Data) -> Baseline | None:
+    def baseline(self, recipe: RecipeType, data: Data) -> Baseline | None:
         """The main metric of an answer that needs no learning."""
 
     @abstractmethod
@@ -98,17 +116,17 @@ class Challenge(ABC, Generic[RecipeType, Data]):
         """The metric of a result whose recipe has no target."""
 
     @abstractmethod
-    def keep_samples(self, run: RunDirectory, data: Data) -> None:
-        """Keep a few training samples, as the network sees them, for the report."""
+    def keep_samples(self, run: RunDirectory, recipe: RecipeType, data: Data) -> None:
+        """Keep what the report is to show of the data, such as a few training samples as the network sees them."""
 
     @abstractmethod
     def report_sections(self, run: RunDirectory, recipe: RecipeType) -> Sequence[Section]: ...
 
     @abstractmethod
     def predict(
-        self, run: RunDirectory, inputs: Sequence[Path], output: Path, device: torch.device, console: Console
+        self, run: RunDirectory, question: Question, output: Path, device: torch.device, console: Console
     ) -> None:
-        """Answer for files of the user's: print a table, write annotated copies to `output`."""
+        """Answer for what the user brings: print a table, write what there is to keep to `output`."""
 
     @abstractmethod
     def contract(self, recipe: RecipeType, data: Data) -> tuple[dict[str, Any], tuple[str, ...]]:
@@ -119,7 +137,7 @@ class Challenge(ABC, Generic[RecipeType, Data]):
         """Model inputs by name, and the labels to judge the answers by, of the first `limit` samples of a split."""
 
     @abstractmethod
-    def judge(self, runner: "Runner", inputs: "Iterable[tuple[Arrays, Arrays]]") -> "Judged":
+    def judge(self, runner: "Runner", inputs: "Iterable[tuple[Arrays, Arrays]]", data: Data) -> "Judged":
         """The task's metric of an engine's answers, and what it decided for every sample."""
 
     @abstractmethod
@@ -131,13 +149,13 @@ class Challenge(ABC, Generic[RecipeType, Data]):
         sidecar: "ArtefactSidecar",
         engine: "Engine",
         options: "EngineOptions",
-        recipe: RecipeType,
+        run: RunDirectory,
     ) -> None:
-        """Add an exported model to Triton's repository, from raw input to final answer."""
+        """Add a run's exported model to Triton's repository, from raw input to final answer."""
 
     @abstractmethod
     def compare_served(self, client: "Client", run: RunDirectory, limit: int) -> dict[str, Any]:
         """Send raw inputs to the server and hold its answers against the evaluation's.
 
-        returns: at least files, same, p50_ms, and examples for the report.
+        returns: at least unit (what was sent), sent, same, p50_ms, and examples for the report.
         """

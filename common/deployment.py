@@ -75,7 +75,7 @@ class Trained:
         return self.challenge.labelled_inputs(self.data, split, limit)
 
     def judge(self, runner: Runner) -> Judged:
-        return self.challenge.judge(runner, self.inputs("val", JUDGED_SAMPLES))
+        return self.challenge.judge(runner, self.inputs("val", JUDGED_SAMPLES), self.data)
 
 
 def artefact(run: RunDirectory, precision: str, kind: str = "onnx") -> Path:
@@ -133,9 +133,7 @@ def parity(challenge: Challenge[Any, Any], run: RunDirectory, console: Console) 
     inputs = {size: {name: array[:size] for name, array in samples.items()} for size in sizes}
     with contextlib.ExitStack() as stack:
         runners = [stack.enter_context(runner) for runner in engines(run)]
-        table = compare(
-            trained.reference(), runners, inputs, judge=trained.judge, comparison=challenge.comparison()
-        )
+        table = compare(trained.reference(), runners, inputs, judge=trained.judge, comparison=challenge.comparison())
         latencies = measure_latencies(runners, inputs[sizes[0]], seconds=LATENCY_SECONDS)
     table.print(console)
     choice = _choose(table, latencies)
@@ -178,10 +176,9 @@ def write_repository(
     challenge: Challenge[Any, Any], run: RunDirectory, choice: Choice, repository: ModelRepository, name: str
 ) -> None:
     """Add the run's model to a repository, with its preprocessing, labels and limits."""
-    recipe = run.recipe(challenge.recipe_class)
     path = artefact(run, choice.precision, "plan" if choice.engine == "tensorrt" else "onnx")
     options = EngineOptions(bfloat16=choice.precision == "bf16")
-    challenge.add_to_repository(repository, name, path, read_sidecar(path), choice.engine, options, recipe)
+    challenge.add_to_repository(repository, name, path, read_sidecar(path), choice.engine, options, run)
 
 
 def chosen(run: RunDirectory, precision: str) -> Choice:

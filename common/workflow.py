@@ -195,7 +195,7 @@ def _fit(run: RunDirectory, request: Request, device: torch.device, world: World
             run.environment_file,
             collect_environment(device=str(device), precision=precision.name, world_size=world.size),
         )
-        challenge.keep_samples(run, data)
+        challenge.keep_samples(run, recipe, data)
         observers = [JsonLines(), TensorBoard(), ProgressReport(console), LiveReport(challenge, console)]
         if training.profile_steps:
             observers.append(Profiler(*training.profile_steps))
@@ -272,7 +272,7 @@ def _conclude(challenge: Challenge[Any, Any], recipe: Recipe, run: RunDirectory)
         verdict=verdict,
         reason=reason,
         metrics=metrics,
-        baseline=challenge.baseline(data),
+        baseline=challenge.baseline(recipe, data),
         steps=training["steps"],
         epochs=training["epochs"],
         wall_seconds=training["seconds"],

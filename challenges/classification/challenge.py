@@ -14,7 +14,7 @@ from challenges.classification.manifest import Manifest
 from challenges.classification.recipes import DEMO, RECIPES, ClassificationRecipe
 from challenges.classification.report import majority_baseline, sample_grid, sections
 from challenges.classification.task import ClassificationTask
-from common.challenge import Challenge, CheckedData
+from common.challenge import Challenge, CheckedData, Question
 from common.dali.images import serving_pipeline
 from common.distributed import World
 from common.files import atomic_writer, cache_folder
@@ -110,13 +110,13 @@ class ClassificationChallenge(Challenge[ClassificationRecipe, PhotographData]):
         is_published = recipe.preprocessing == ImagePreprocessing()
         return is_published, "" if is_published else "The target is for images resized to 256 and cropped to 224."
 
-    def baseline(self, data: PhotographData) -> Baseline:
+    def baseline(self, recipe: ClassificationRecipe, data: PhotographData) -> Baseline:
         return majority_baseline(data.manifest)
 
     def primary_metric(self) -> str:
         return "top1"
 
-    def keep_samples(self, run: RunDirectory, data: PhotographData) -> None:
+    def keep_samples(self, run: RunDirectory, recipe: ClassificationRecipe, data: PhotographData) -> None:
         batch = next(data.train_batches(0, min(NUM_SAMPLES, data.num_train), 1))
         images = data.preprocessing.pixels(batch["images"].cpu().numpy())
         with atomic_writer(_samples_file(run)) as stream:
@@ -131,11 +131,11 @@ class ClassificationChallenge(Challenge[ClassificationRecipe, PhotographData]):
         return parts
 
     def predict(
-        self, run: RunDirectory, inputs: Sequence[Path], output: Path, device: torch.device, console: Console
+        self, run: RunDirectory, question: Question, output: Path, device: torch.device, console: Console
     ) -> None:
         from challenges.classification.predict import predict
 
-        predict(self, run, inputs, output, device, console)
+        predict(self, run, question.inputs, output, device, console)
 
     def contract(self, recipe: ClassificationRecipe, data: PhotographData) -> tuple[dict[str, Any], tuple[str, ...]]:
         return recipe.preprocessing.to_plain(), data.manifest.classes
@@ -163,10 +163,10 @@ class ClassificationChallenge(Challenge[ClassificationRecipe, PhotographData]):
         sidecar: "ArtefactSidecar",
         engine: "Engine",
         options: "EngineOptions",
-        recipe: ClassificationRecipe,
+        run: RunDirectory,
     ) -> None:
         pipeline = serving_pipeline(
-            recipe.preprocessing,
+            run.recipe(self.recipe_class).preprocessing,
             batch_size=sidecar.signature.batch.maximum,
             num_threads=usable_cores(),
             device_id=0 if repository.device == "gpu" else None,
@@ -192,7 +192,8 @@ class ClassificationChallenge(Challenge[ClassificationRecipe, PhotographData]):
         answers, milliseconds = send_files(client, self.model, files)
         expected = [validation.classes[predictions["predicted"][row]] for row in rows]
         return {
-            "files": len(files),
+            "unit": "files",
+            "sent": len(files),
             "same": sum(answer == wanted for answer, wanted in zip(answers, expected, strict=True)),
             "correct": sum(
                 answer == validation.classes[validation.labels[row]] for answer, row in zip(answers, rows, strict=True)

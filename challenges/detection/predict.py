@@ -15,6 +15,7 @@ from challenges.detection.detections import DetectionTable
 from challenges.detection.drawing import draw_detections, read_picture
 from challenges.detection.scenes import Scenes
 from challenges.detection.video_files import EXTENSIONS as VIDEO_EXTENSIONS
+from common.challenge import Question
 from common.errors import DataError
 from common.files import atomic_writer, write_csv, write_json
 from common.images import EXTENSIONS, ImageFacts, ImageProblem, probe_all
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 SHOWN, SHOWN_IMAGES = 8, 20  # detections of an image and images that the table has
 SMALL_SIDE = 480  # pixels of the longer side below which an annotated copy is enlarged, for its labels to be read
+SHOWN_FROM = 0.3  # score, unless the user gives one
 PROBE_ALONE = 16  # images up to which starting processes takes longer than looking at them here
 CSV_COLUMNS = ("file", "class", "score", "left", "top", "right", "bottom")
 
@@ -47,20 +49,19 @@ class Input:
 def predict(
     challenge: "DetectionChallenge",
     run: RunDirectory,
-    inputs: Sequence[Path],
+    question: Question,
     output: Path,
     device: torch.device,
     console: Console,
-    threshold: float = 0.3,
 ) -> None:
     """Find objects in images, in videos and in folders of both; what cannot be read is named and left out.
 
     Writes copies with the boxes drawn, detections.json (COCO's format, with the scores) and detections.csv for the
     images, and for each video the frames' boxes as .jsonl.
-    threshold: score from which a detection is shown and written.
     Raises DataError when there is nothing that can be read.
     """
-    recipe = run.recipe(challenge.recipe_class)
+    recipe, inputs = run.recipe(challenge.recipe_class), question.inputs
+    threshold = SHOWN_FROM if question.threshold is None else question.threshold
     found = gather(inputs, output)
     images, facts = _readable([one for one in found if not one.is_video], console)
     videos = [one for one in found if one.is_video]

@@ -48,10 +48,10 @@ def _parity(record: Mapping[str, Any]) -> Section:
 
 def _served(record: Mapping[str, Any]) -> Section:
     """`drawn`: the examples' files are pictures with the answer drawn on them, to be shown large."""
-    same = record["same"] / max(1, record["files"])
+    same = record["same"] / max(1, record["sent"])
     pairs: list[tuple[str, object]] = [
         ("Engine", f"{record['engine']} in {record['precision']}"),
-        ("Files sent", record["files"]),
+        (f"{record['unit'].capitalize()} sent", record["sent"]),
         ("Same answer as the evaluation", f"{record['same']} ({same:.1%})"),
         *([("Right answer", record["correct"])] if "correct" in record else []),
         ("Median milliseconds of a request", f"{record['p50_ms']:.1f}"),

@@ -16,6 +16,7 @@ from challenges.detection.data import SceneData
 from challenges.detection.detections import Detections
 from challenges.detection.predict import Targets, gather, predict
 from challenges.detection.recipes import RECIPES, DetectionRecipe
+from common.challenge import Question
 from common.errors import DataError
 from common.run_directory import RunDirectory
 from tests.common.picture_files import oriented
@@ -75,7 +76,7 @@ def ask(tmp_path: Path):
         run.create(RECIPES["demo"], {"model": "ssd300", "recipe": "demo"})
         console = Console(record=True, width=160, file=SimpleNamespace(write=len, flush=lambda: None))
         output = tmp_path / "run" / "predictions"
-        predict(RedChallenge(tmp_path), run, inputs, output, CPU, console, **options)
+        predict(RedChallenge(tmp_path), run, Question(tuple(inputs), **options), output, CPU, console)
         return console.export_text(), output
 
     return call

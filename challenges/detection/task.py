@@ -1,0 +1,123 @@
+"""Object detection as a task: matching, loss, parameter groups, metrics, and what is exported."""
+
+from collections.abc import Iterable
+
+import torch
+import torch.distributed
+from torch import Tensor, nn
+
+from challenges.detection.boxes import SSD300, match
+from challenges.detection.detections import Detections, DetectionTable
+from challenges.detection.evaluation import evaluate
+from challenges.detection.losses import multibox_loss
+from challenges.detection.model import SSD
+from challenges.detection.nms import PostProcessing, detect
+from challenges.detection.recipes import DetectionRecipe
+from challenges.detection.scenes import Scenes
+from common.export.signature import BatchRange, Signature, TensorSpec
+from common.optimizers import build_optimizer, parameter_groups
+from common.schedules import build_schedule
+from common.task import Batch, Evaluation, ScheduledOptimizer, Task
+
+METRICS = ("ap", "ap50")  # those with an interval
+
+
+class DetectionTask(Task):
+    """An SSD that finds `num_classes` kinds of objects, judged on the scenes held out.
+
+    validation: the images whose rows validation batches name in `index`.
+    """
+
+    anchors: Tensor
+
+    def __init__(self, recipe: DetectionRecipe, num_classes: int, validation: Scenes) -> None:
+        super().__init__()
+        self.recipe, self.num_classes, self._validation = recipe, num_classes, validation
+        self.model = SSD(
+            depth=recipe.model.depth,
+            num_classes=num_classes,
+            zero_init_last_norm=recipe.model.zero_init_last_norm,
+            gradient_checkpointing=recipe.training.gradient_checkpointing,
+        )
+        self.register_buffer("anchors", SSD300.boxes(), persistent=False)
+
+    def optimizers(self, total_steps: int, steps_per_epoch: float) -> list[ScheduledOptimizer]:
+        config = self.recipe.optimizer
+        groups = parameter_groups(
+            self.model, weight_decay=config.weight_decay, decay_norm_and_bias=config.decay_norm_and_bias
+        )
+        device = next(self.model.parameters()).device
+        schedule = build_schedule(config, total_steps, steps_per_epoch)
+        return [ScheduledOptimizer(build_optimizer(config, groups, device), schedule)]
+
+    def prepare_batch(self, batch: Batch, step: int) -> Batch:
+        """Replace the images' boxes, of any number, by what every default box is to answer."""
+        offsets, labels = match(batch["boxes"], batch["labels"], self.anchors)
+        rest = {name: tensor for name, tensor in batch.items() if name not in ("boxes", "labels")}
+        return {**rest, "target_offsets": offsets, "target_labels": labels}
+
+    def loss(self, batch: Batch) -> dict[str, Tensor]:
+        offsets, logits = self.model(batch["images"])
+        return multibox_loss(offsets.float(), logits.float(), batch["target_offsets"], batch["target_labels"])
+
+    def detect(self, images: Tensor) -> Detections:
+        """Everything found in preprocessed images, (batch, 3, 300, 300)."""
+        offsets, logits = self.model(images)
+        return detect(offsets.float(), logits.float(), self.anchors, self.recipe.nms)
+
+    def evaluate(self, batches: Iterable[Batch]) -> Evaluation:
+        """COCO's and VOC's average precision, with every detection in the split's order."""
+        parts = []
+        for batch in batches:
+            found = [part.cpu().numpy() for part in self.detect(batch["images"])]
+            rows = batch["index"].cpu().numpy()
+            parts.append(
+                DetectionTable.from_batch(rows, self._validation.widths[rows], self._validation.heights[rows], found)
+            )
+        table = _gathered(DetectionTable.join(parts))
+        scores = evaluate(self._validation, table)
+        return Evaluation(
+            scores.metrics,
+            {name: scores.intervals[name] for name in METRICS if name in scores.intervals},
+            "bootstrap over validation images",
+            table.columns(),
+        )
+
+    def inference_module(self) -> nn.Module:
+        return Detector(self.model, PostProcessing(self.anchors, self.recipe.nms))
+
+    def signature(self) -> Signature:
+        side, count = self.recipe.preprocessing.crop, self.recipe.nms.per_image
+        return Signature(
+            inputs=(TensorSpec("images", "float32", (3, side, side)),),
+            outputs=(
+                TensorSpec("boxes", "float32", (count, 4)),
+                TensorSpec("scores", "float32", (count,)),
+                TensorSpec("labels", "int64", (count,)),
+            ),
+            batch=BatchRange(1, 4, 16),
+        )
+
+
+class Detector(nn.Module):
+    """What is exported: normalised images to detections after suppression, as `Detections` describes them.
+
+    images: (batch, 3, 300, 300)
+    """
+
+    def __init__(self, model: SSD, post_processing: PostProcessing) -> None:
+        super().__init__()
+        self.model, self.post_processing = model, post_processing
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        offsets, logits = self.model(images)
+        return self.post_processing(offsets.float(), logits.float())
+
+
+def _gathered(table: DetectionTable) -> DetectionTable:
+    """The tables of all ranks together, on every rank."""
+    if not torch.distributed.is_initialized():
+        return table
+    parts: list[DetectionTable] = [table] * torch.distributed.get_world_size()
+    torch.distributed.all_gather_object(parts, table)
+    return DetectionTable.join(parts)
