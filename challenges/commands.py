@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from challenges.registry import MODELS, find_model, find_recipe
+from challenges.registry import MODELS, Entry, find_model, find_recipe
 from common.errors import DataError, KitError
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def challenge(options: argparse.Namespace) -> None:
 
 def check(options: argparse.Namespace) -> None:
     entry = find_model(options.model)
-    _require_folder(options.data)
+    _require_data(entry, options.data)
     from common.workflow import Request
     from common.workflow import check as check_data
 
@@ -213,7 +213,7 @@ def _request(options: argparse.Namespace, identifier: str, overrides: tuple[str,
         return None
     recipe = apply_overrides(recipe, overrides, program)
     if options.data is not None:
-        _require_folder(options.data)
+        _require_data(entry, options.data)
     from common.workflow import Request
 
     return Request(
@@ -227,11 +227,12 @@ def _request(options: argparse.Namespace, identifier: str, overrides: tuple[str,
     )
 
 
-def _require_folder(given: str) -> None:
+def _require_data(entry: Entry, given: str) -> None:
     path = Path(given)
-    if not path.is_dir():
+    if not path.is_dir() and not (entry.takes_files and path.is_file()):
         kind = "a file" if path.is_file() else "missing"
-        raise DataError(f"{path} is {kind}.", "Data is a folder.", "Check the path.")
+        allowed = "Data is a folder or a file." if entry.takes_files else "Data is a folder."
+        raise DataError(f"{path} is {kind}.", allowed, "Check the path.")
 
 
 def _require_answerable(challenge: "Challenge[Any, Any]", question: "Question") -> None:

@@ -15,13 +15,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Entry:
-    """One model: its challenge's number, its package, and the recipes that data or weights of one's own call for."""
+    """One model: its challenge's number, its package, and the recipes that data or weights of one's own call for.
+
+    takes_files: whether the data may be a single file.
+    """
 
     challenge: int
     package: str
     summary: str
     recipe_for_data: str
     recipe_for_weights: str
+    takes_files: bool = False
 
     def recipes(self) -> Mapping[str, Recipe]:
         return importlib.import_module(f"{self.package}.recipes").RECIPES
@@ -33,9 +37,9 @@ class Entry:
 MODELS: Mapping[str, Entry] = {
     "resnet50": Entry(1, "challenges.classification", "ResNet-50 v1.5 image classification", "photos", "finetune"),
     "ssd300": Entry(2, "challenges.detection", "SSD300 object detection", "small", "finetune"),
-    "ncf": Entry(3, "challenges.recommendation.ncf", "NeuMF, users and items by embedding", "own", "own"),
-    "vae_cf": Entry(3, "challenges.recommendation.vae_cf", "Mult-VAE, whole histories at once", "own", "own"),
-    "bert4rec": Entry(3, "challenges.recommendation.bert4rec", "BERT4Rec, histories in their order", "own", "own"),
+    "ncf": Entry(3, "challenges.recommendation.ncf", "NeuMF, users and items by embedding", "own", "own", True),
+    "vae_cf": Entry(3, "challenges.recommendation.vae_cf", "Mult-VAE, whole histories at once", "own", "own", True),
+    "bert4rec": Entry(3, "challenges.recommendation.bert4rec", "BERT4Rec, histories in their order", "own", "own", True),
 }
 
 
