@@ -39,7 +39,7 @@ MODELS: Mapping[str, Entry] = {
     "ssd300": Entry(2, "challenges.detection", "SSD300 object detection", "small", "finetune"),
     "ncf": Entry(3, "challenges.recommendation.ncf", "NeuMF, users and items by embedding", "own", "own", True),
     "vae_cf": Entry(3, "challenges.recommendation.vae_cf", "Mult-VAE, whole histories at once", "own", "own", True),
-    "bert4rec": Entry(3, "challenges.recommendation.bert4rec", "BERT4Rec, histories in their order", "own", "own", True),
+    "bert4rec": Entry(3, "challenges.recommendation.bert4rec", "BERT4Rec, ordered histories", "own", "own", True),
 }
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from challenges.detection.annotation_table import CONSEQUENCES, Annotations, Finding
+from challenges.detection.annotations.table import CONSEQUENCES, Annotations, Finding
 from challenges.detection.scenes import Scenes
 from common.errors import DataError
 from common.image_folders import (

@@ -14,12 +14,12 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from challenges.detection import annotations as annotation_files
 from challenges.detection import audit
-from challenges.detection.annotation_table import CONSEQUENCES, Finding
-from challenges.detection.cleaning import CleanScenes, clean
+from challenges.detection.annotations import reading as annotation_files
+from challenges.detection.annotations.cleaning import CleanScenes, clean
+from challenges.detection.annotations.splitting import draw_validation
+from challenges.detection.annotations.table import CONSEQUENCES, Finding
 from challenges.detection.scenes import Scenes
-from challenges.detection.splitting import draw_validation
 from common.errors import DataError
 from common.files import sha256
 from common.image_folders import hash_order, probe_listed, store_check, stored_check, units_of

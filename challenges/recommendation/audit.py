@@ -4,8 +4,8 @@ from typing import Any
 
 import numpy as np
 
+from challenges.recommendation.files.readers import Interactions
 from challenges.recommendation.histories import HistorySplit
-from challenges.recommendation.readers import Interactions
 
 TOP_SHARE = 0.01  # of the items, for the concentration
 MANY_TIES = 0.05  # share of judged users from which on ties are warned of

@@ -10,8 +10,8 @@ from rich.console import Console
 
 from challenges.recommendation import demo_taste
 from challenges.recommendation.demo_taste import GENRES, NUM_ITEMS, NUM_USERS, PARTS, SERIES_PER_GENRE, Taste, Watched
+from challenges.recommendation.files.readers import read
 from challenges.recommendation.histories import HistorySplit
-from challenges.recommendation.readers import read
 from challenges.recommendation.recipes import HistoryConfig, Protocol
 from challenges.recommendation.splits import draw_held_out, split
 from common.errors import DataError

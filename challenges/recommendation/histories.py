@@ -75,6 +75,7 @@ class HistorySplit:
     targets:    the held-out items of every judged user, one in leave-one-out.
     negatives:  (judged user, 99) int64: the data's own lists to rank the target among, or None.
     facts:      counts, filters and the rule for equal times, for the run's record.
+    root:       folder or file that the data was read from; the current folder where it was read from none.
     """
 
     protocol: str
@@ -89,6 +90,7 @@ class HistorySplit:
     negatives: np.ndarray | None
     facts: dict[str, object]
     fingerprint: str
+    root: Path = Path()
 
     @property
     def num_users(self) -> int:
@@ -140,9 +142,10 @@ class HistorySplit:
                     titles=arrays["titles"],
                     user_ids=arrays["user_ids"],
                     users=arrays["users"],
-                    negatives=arrays["negatives"] if "negatives" in arrays else None,
+                    negatives=arrays.get("negatives"),
                     facts=check["facts"],
                     fingerprint=check["fingerprint"],
+                    root=Path(check["root"]),
                     **parts,
                 )
         except (OSError, KeyError, ValueError) as error:

@@ -13,10 +13,10 @@ from rich.markup import escape
 from rich.table import Table
 
 from challenges.recommendation import audit
+from challenges.recommendation.files.readers import read
+from challenges.recommendation.files.sources import Source, find
 from challenges.recommendation.histories import HistorySplit
-from challenges.recommendation.readers import read
 from challenges.recommendation.recipes import HistoryConfig
-from challenges.recommendation.sources import Source, find
 from challenges.recommendation.splits import split
 from common.errors import DataError
 from common.files import read_json, write_json

@@ -4,10 +4,10 @@ from typing import Any
 
 import numpy as np
 
-from challenges.recommendation.columns import UNKNOWN_TIME
+from challenges.recommendation.files.columns import UNKNOWN_TIME
+from challenges.recommendation.files.readers import Interactions
 from challenges.recommendation.filters import Filtered, filter_interactions, where
 from challenges.recommendation.histories import Histories, HistorySplit
-from challenges.recommendation.readers import Interactions
 from challenges.recommendation.recipes import HistoryConfig
 from common.errors import DataError
 

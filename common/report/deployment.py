@@ -47,7 +47,10 @@ def _parity(record: Mapping[str, Any]) -> Section:
 
 
 def _served(record: Mapping[str, Any]) -> Section:
-    """`drawn`: the examples' files are pictures with the answer drawn on them, to be shown large."""
+    """`drawn`: the examples' files are pictures with the answer drawn on them, to be shown large.
+
+    Examples without a file are told in words: what was asked and answered.
+    """
     same = record["same"] / max(1, record["sent"])
     pairs: list[tuple[str, object]] = [
         ("Engine", f"{record['engine']} in {record['precision']}"),
@@ -61,10 +64,12 @@ def _served(record: Mapping[str, Any]) -> Section:
     cards = [
         (picture(image, example["answer"]), _caption(example))
         for example in record["examples"]
-        if (image := thumbnail(Path(example["path"]), LARGE if drawn else SIZE)) is not None
+        if "path" in example and (image := thumbnail(Path(example["path"]), LARGE if drawn else SIZE)) is not None
     ]
-    intro = paragraph("A real Triton was started on this model and sent the validation files as they are on the disk.")
-    return Section("Served by Triton", intro + facts(pairs) + (gallery(cards, large=drawn) if cards else Markup("")))
+    told = [(example["asked"], example["answer"]) for example in record["examples"] if "asked" in example]
+    intro = paragraph(f"A real Triton was started on this model and sent the validation {record['unit']} as they are.")
+    shown = gallery(cards, large=drawn) if cards else table(("asked with", "answered"), told) if told else Markup("")
+    return Section("Served by Triton", intro + facts(pairs) + shown)
 
 
 def _caption(example: Mapping[str, Any]) -> str:

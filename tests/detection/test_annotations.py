@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from challenges.detection import annotations as annotation_files
-from challenges.detection.annotation_table import CONSEQUENCES, Annotations
-from challenges.detection.coco import split_named
-from challenges.detection.voc import parse
+from challenges.detection.annotations.coco import split_named
+from challenges.detection.annotations import reading as annotation_files
+from challenges.detection.annotations.table import CONSEQUENCES, Annotations
+from challenges.detection.annotations.voc import parse
 from common.errors import DataError
 from tests.detection.annotated_folders import (
     Box,

@@ -168,7 +168,7 @@ def test_boxes_drawn_on_the_stored_picture_are_turned_with_it(tmp_path, orientat
 
 
 def test_turning_agrees_with_turned_pictures_of_every_orientation():
-    from challenges.detection.cleaning import turn
+    from challenges.detection.annotations.cleaning import turn
 
     for orientation, undo in UNDO.items():
         stored = marked([CAT]).transpose(undo)

@@ -2,7 +2,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from challenges.detection.splitting import draw_validation
+from challenges.detection.annotations.splitting import draw_validation
 from common.image_folders import hash_order
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from challenges.recommendation import demo, demo_taste
 from challenges.recommendation.demo_taste import NUM_ITEMS, PART_OF
-from challenges.recommendation.readers import read
+from challenges.recommendation.files.readers import read
 from challenges.recommendation.recipes import HistoryConfig
 from challenges.recommendation.splits import split
 from common.errors import DataError

@@ -10,9 +10,9 @@ from dataclasses import replace
 
 import pytest
 
-from challenges.recommendation import download as downloads
-from challenges.recommendation.download import DATASETS, download
-from challenges.recommendation.readers import read
+from challenges.recommendation.files import download as downloads
+from challenges.recommendation.files.download import DATASETS, download
+from challenges.recommendation.files.readers import read
 from common.errors import DataError
 
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from challenges.recommendation.columns import IdNumbers, read_columns
-from challenges.recommendation.sources import Layout, Source, find, text_lines
-from challenges.recommendation.text_rows import id_problem
+from challenges.recommendation.files.columns import IdNumbers, read_columns
+from challenges.recommendation.files.sources import Layout, Source, find, text_lines
+from challenges.recommendation.files.text_rows import id_problem
 from common.errors import DataError
 
 _TITLE_NAMES = ("title", "movietitle", "name", "itemname", "itemtitle", "productname")

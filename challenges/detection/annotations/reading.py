@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from challenges.detection import coco, voc, yolo
-from challenges.detection.annotation_table import Annotations
+from challenges.detection.annotations import coco, voc, yolo
+from challenges.detection.annotations.table import Annotations
 from common.errors import DataError
 from common.image_folders import Listing, list_images, refuse_without_images
 

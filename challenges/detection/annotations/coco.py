@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from challenges.detection.annotation_table import (
+from challenges.detection.annotations.table import (
     AnnotatedImage,
     Annotations,
     BoxColumns,

@@ -10,7 +10,8 @@ from pathlib import Path
 from xml.etree import ElementTree
 from xml.parsers import expat
 
-from challenges.detection.annotation_table import (
+from challenges.detection.annotations.coco import split_named
+from challenges.detection.annotations.table import (
     AnnotatedImage,
     Annotations,
     BoxColumns,
@@ -22,7 +23,6 @@ from challenges.detection.annotation_table import (
     stem,
     unmentioned,
 )
-from challenges.detection.coco import split_named
 from common.errors import DataError
 from common.image_folders import Listing, displayed
 

@@ -5,7 +5,8 @@ import re
 from collections import Counter
 from pathlib import Path
 
-from challenges.detection.annotation_table import (
+from challenges.detection.annotations.coco import split_named
+from challenges.detection.annotations.table import (
     AnnotatedImage,
     Annotations,
     BoxColumns,
@@ -15,7 +16,6 @@ from challenges.detection.annotation_table import (
     plain,
     stem,
 )
-from challenges.detection.coco import split_named
 from common.errors import DataError
 from common.image_folders import Listing, displayed
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from challenges.detection.annotation_table import AnnotatedImage, Annotations, Finding, plain
+from challenges.detection.annotations.table import AnnotatedImage, Annotations, Finding, plain
 from common.image_folders import displayed
 from common.images import ImageFacts
 

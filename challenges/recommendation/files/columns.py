@@ -12,8 +12,8 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 
-from challenges.recommendation.sources import FORMATS, Layout, damaged
-from challenges.recommendation.text_rows import first_problem, id_problem, time_type
+from challenges.recommendation.files.sources import FORMATS, Layout, damaged
+from challenges.recommendation.files.text_rows import first_problem, id_problem, time_type
 from common.errors import DataError
 
 BLOCK_BYTES = 16 << 20

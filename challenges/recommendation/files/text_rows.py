@@ -8,7 +8,7 @@ from datetime import datetime
 
 import pyarrow as pa
 
-from challenges.recommendation.sources import Layout, text_lines
+from challenges.recommendation.files.sources import Layout, text_lines
 
 _WHOLE = re.compile(r"\d+")
 _NEGATIVE = re.compile(r"-\d+")

@@ -1,0 +1,1 @@
+"""Annotation files of other tools, read and mended: COCO, Pascal VOC, YOLO."""

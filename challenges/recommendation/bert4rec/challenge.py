@@ -1,0 +1,57 @@
+"""BERT4Rec as a challenge: ordered histories in, the next items out."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from challenges.recommendation.bert4rec.recipes import COUNTS, METRIC, RECIPES, Bert4RecRecipe
+from challenges.recommendation.bert4rec.task import SequenceTask
+from challenges.recommendation.challenge import RecommendationChallenge, padded_histories
+from challenges.recommendation.data import HistoryData, SequenceData
+from challenges.recommendation.histories import HistorySplit
+from challenges.recommendation.predict import positions_of
+from common.challenge import Question
+from common.distributed import World
+
+if TYPE_CHECKING:
+    from common.export.runner import Arrays
+
+
+class Bert4RecChallenge(RecommendationChallenge[Bert4RecRecipe]):
+    model = "bert4rec"
+    recipe_class = Bert4RecRecipe
+    recipes = RECIPES
+    metric = METRIC
+    counts = COUNTS
+
+    def open_data(
+        self,
+        recipe: Bert4RecRecipe,
+        checked: Path,
+        device: torch.device,
+        world: World = World(),  # noqa: B008
+    ) -> SequenceData:
+        return SequenceData(
+            HistorySplit.read(checked),
+            length=recipe.window,
+            validation_length=recipe.told,
+            stride=recipe.stride,
+            device=device,
+            world=world,
+            seed=recipe.training.seed,
+        )
+
+    def build_task(self, recipe: Bert4RecRecipe, data: HistoryData) -> SequenceTask:
+        return SequenceTask(recipe, data.split)
+
+    def inputs_of(self, split: HistorySplit, rows: np.ndarray) -> "Arrays":
+        return {"history": padded_histories(split.seen, rows)}
+
+    def asked(self, split: HistorySplit, question: Question) -> "Arrays":
+        return {"history": positions_of(split, question.history)}
+
+
+CHALLENGE = Bert4RecChallenge()
+"""The value that the registry names."""

@@ -1,0 +1,116 @@
+"""Sequential recommendation as a task: hidden or next items as labels, the loss, rankings, and what is exported."""
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+
+from challenges.recommendation.bert4rec.losses import catalogue_cross_entropy, sampled_cross_entropy
+from challenges.recommendation.bert4rec.masking import hide_items
+from challenges.recommendation.bert4rec.model import SequenceTransformer
+from challenges.recommendation.bert4rec.recipes import Bert4RecRecipe
+from challenges.recommendation.draws import random_below, random_numbers
+from challenges.recommendation.histories import HistorySplit
+from challenges.recommendation.ranking import Rankings
+from challenges.recommendation.top_items import best_unseen, history_signature
+from common.export.signature import Signature
+from common.optimizers import build_optimizer, parameter_groups
+from common.schedules import build_schedule
+from common.task import Batch, Evaluation, ScheduledOptimizer, Task
+
+MASKS, CANDIDATES = 0, 1  # streams of random numbers
+
+
+class SequenceTask(Task):
+    """BERT4Rec or SASRec, as the recipe says.
+
+    Training batches: items (batch, recipe.window) int64, right-aligned, -1 where empty, and row (batch,).
+    Validation batches: index (batch,) and items (batch, at least recipe.told).
+    """
+
+    def __init__(self, recipe: Bert4RecRecipe, split: HistorySplit) -> None:
+        super().__init__()
+        model = recipe.model
+        self.recipe, self.split = recipe, split
+        self.model = SequenceTransformer(
+            num_items=split.num_items,
+            length=model.length,
+            width=model.width,
+            num_layers=model.num_layers,
+            num_heads=model.num_heads,
+            feedforward=model.feedforward,
+            dropout=model.dropout,
+            causal=model.attention == "causal",
+        )
+
+    def prepare_batch(self, batch: Batch, step: int) -> Batch:
+        """Add what is to be guessed: labels (batch, prediction), and where, unless it is everywhere."""
+        items, config, seed = batch["items"], self.recipe.sequence, self.recipe.training.seed
+        if self.model.causal:
+            inputs, labels = items[:, :-1], items[:, 1:].masked_fill(items[:, :-1] < 0, -1)
+            prepared = {"items": inputs, "labels": labels}
+        else:
+            numbers = random_numbers(seed, step, batch["row"], items.shape[1] + 1, stream=MASKS)
+            inputs, positions, labels = hide_items(
+                items, numbers, share=config.mask_share, last_item_share=config.last_item_share,
+                mask_item=self.model.mask_item,
+            )  # fmt: skip
+            prepared = {"items": inputs, "labels": labels, "positions": positions}
+        if config.sampled_items is not None:
+            row = torch.zeros(1, dtype=torch.int64, device=items.device)  # one list for the step, equal on all ranks
+            prepared["candidates"] = random_below(
+                self.split.num_items, seed, step, row, config.sampled_items, stream=CANDIDATES
+            )[0]
+        return prepared
+
+    def loss(self, batch: Batch) -> dict[str, Tensor]:
+        states = self.model(batch["items"])
+        if "positions" in batch:
+            states = states.gather(1, batch["positions"][..., None].expand(-1, -1, states.shape[-1]))
+        states, labels = self.model.head(states.flatten(0, 1)), batch["labels"].flatten()
+        weights, bias = self.model.item_weights, self.model.bias
+        if "candidates" in batch:
+            return {"loss": sampled_cross_entropy(states, weights, bias, labels, batch["candidates"])}
+        return {"loss": catalogue_cross_entropy(states, weights, bias, labels)}
+
+    def optimizers(self, total_steps: int, steps_per_epoch: float) -> list[ScheduledOptimizer]:
+        config = self.recipe.optimizer
+        groups = parameter_groups(
+            self.model, weight_decay=config.weight_decay, decay_norm_and_bias=config.decay_norm_and_bias
+        )
+        schedule = build_schedule(config, total_steps, steps_per_epoch)
+        return [ScheduledOptimizer(build_optimizer(config, groups, self.model.bias.device), schedule)]
+
+    def evaluate(self, batches: Iterable[Batch]) -> Evaluation:
+        """All protocols of ranking.py. Scores are float32 in any precision: half precisions would tie many items."""
+        device = self.model.bias.device
+        rankings = Rankings(self.split, self.recipe.evaluation, device)
+        with torch.autocast(device.type, enabled=False):
+            for batch in batches:
+                rankings.update(batch["index"], self.model.next_item_logits(batch["items"]))
+        return rankings.compute()
+
+    def inference_module(self) -> nn.Module:
+        return NextItems(self.model, self._count)
+
+    def signature(self) -> Signature:
+        return history_signature(self._count)
+
+    @property
+    def _count(self) -> int:
+        return min(self.recipe.evaluation.top_k, self.split.num_items)
+
+
+class NextItems(nn.Module):
+    """What is exported: a history to the items most likely to come next, none of which is in it.
+
+    history: (batch, history) int64, oldest first; -1 fills up shorter ones, anywhere. Unknown items are left out.
+    returns: items (batch, count) int64 and their logits (batch, count) float32, best first.
+    """
+
+    def __init__(self, model: SequenceTransformer, count: int) -> None:
+        super().__init__()
+        self.model, self.count = model, count
+
+    def forward(self, history: Tensor) -> tuple[Tensor, Tensor]:
+        return best_unseen(self.model.next_item_logits(history), history, self.count)

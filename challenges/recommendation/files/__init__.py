@@ -1,0 +1,1 @@
+"""Interactions as people keep them: found, downloaded and read."""

@@ -1,0 +1,38 @@
+"""The answer every exported recommender gives: the best items that the user has not seen."""
+
+import torch
+from torch import Tensor
+
+from common.export.signature import Signature, TensorSpec
+
+SEEN = -1e4
+"""The score of a seen item: below any other, and still a float16 number."""
+
+
+def marked(history: Tensor, num_items: int) -> Tensor:
+    """(batch, item) float32: 1 at every item of `history`, 0 elsewhere.
+
+    history: (batch, any width) int64; negative and too large numbers fill up and do not count, nor do repetitions.
+    """
+    known = torch.where((history >= 0) & (history < num_items), history, num_items)
+    marks = torch.zeros(history.shape[0], num_items + 1, device=history.device)
+    return marks.scatter(1, known, 1.0)[:, :num_items]
+
+
+def best_unseen(scores: Tensor, seen: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """Items (batch, count) int64 and their scores (batch, count) float32, best first.
+
+    scores: (batch, item)
+    seen:   (batch, any width) int64, padded with -1: items whose score becomes SEEN.
+    """
+    is_seen = marked(seen, scores.shape[1]) > 0
+    best, items = torch.where(is_seen, SEEN, scores.float()).topk(count, dim=1)
+    return items, best
+
+
+def history_signature(count: int) -> Signature:
+    """Of a module that takes histories, padded with -1, and answers as `best_unseen` does."""
+    return Signature(
+        inputs=(TensorSpec("history", "int64", ("history",)),),
+        outputs=(TensorSpec("items", "int64", (count,)), TensorSpec("scores", "float32", (count,))),
+    )

@@ -1,0 +1,111 @@
+"""Autoencoders of histories as a task: likelihood and KL divergence, rankings, and what is exported."""
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+
+from challenges.recommendation.histories import HistorySplit
+from challenges.recommendation.ranking import Rankings
+from challenges.recommendation.top_items import best_unseen, history_signature, marked
+from challenges.recommendation.vae_cf.model import Autoencoder
+from challenges.recommendation.vae_cf.recipes import VaeCfRecipe
+from common.export.signature import Signature
+from common.optimizers import build_optimizer, parameter_groups
+from common.schedules import build_schedule
+from common.task import Batch, Evaluation, ScheduledOptimizer, Task
+
+
+class VaeCfTask(Task):
+    """Mult-VAE or Mult-DAE, as the recipe says.
+
+    Batches: entry_row and entry_item (entry,) int64, the histories, with row (batch,) in training and index (batch,) in
+    validation.
+    """
+
+    def __init__(self, recipe: VaeCfRecipe, split: HistorySplit) -> None:
+        super().__init__()
+        model = recipe.model
+        self.recipe, self.split = recipe, split
+        self.model = Autoencoder(
+            num_items=split.num_items,
+            kind=model.kind,
+            hidden=model.hidden,
+            latent=model.latent,
+            dropout=model.dropout,
+        )
+
+    def prepare_batch(self, batch: Batch, step: int) -> Batch:
+        """Add this step's weight of the KL divergence: a function of the step alone, so that a resumed run agrees."""
+        return {**batch, "beta": torch.full((), self.recipe.annealing.beta(step), device=batch["row"].device)}
+
+    def loss(self, batch: Batch) -> dict[str, Tensor]:
+        row, item, users = batch["entry_row"], batch["entry_item"], len(batch["row"])
+        logits, mean, log_variance = self.model(row, item, users)
+        fit = -log_likelihood(logits, row, item).mean()
+        if self.model.kind == "dae":
+            return {"loss": fit}
+        kl = kl_divergence(mean, log_variance).mean()
+        return {"loss": fit + batch["beta"] * kl, "likelihood": -fit, "kl": kl, "beta": batch["beta"]}
+
+    def optimizers(self, total_steps: int, steps_per_epoch: float) -> list[ScheduledOptimizer]:
+        config = self.recipe.optimizer
+        groups = parameter_groups(
+            self.model, weight_decay=config.weight_decay, decay_norm_and_bias=config.decay_norm_and_bias
+        )
+        schedule = build_schedule(config, total_steps, steps_per_epoch)
+        return [ScheduledOptimizer(build_optimizer(config, groups, self.model.input.bias.device), schedule)]
+
+    def evaluate(self, batches: Iterable[Batch]) -> Evaluation:
+        """All protocols of ranking.py. Scores are float32 in any precision: half precisions would tie many items."""
+        device = self.model.input.bias.device
+        rankings = Rankings(self.split, self.recipe.evaluation, device)
+        with torch.autocast(device.type, enabled=False):
+            for batch in batches:
+                index = batch["index"]
+                rankings.update(index, self.model(batch["entry_row"], batch["entry_item"], len(index))[0])
+        return rankings.compute()
+
+    def inference_module(self) -> nn.Module:
+        return LikelyItems(self.model, self._count)
+
+    def signature(self) -> Signature:
+        return history_signature(self._count)
+
+    @property
+    def _count(self) -> int:
+        return min(self.recipe.evaluation.top_k, self.split.num_items)
+
+
+class LikelyItems(nn.Module):
+    """What is exported: a history to the items it makes likeliest, none of which is in it.
+
+    history: (batch, history) int64 in any order; -1 fills up shorter ones, anywhere. Repeated and unknown items do not
+             count.
+    returns: items (batch, count) int64 and their logits (batch, count) float32, best first.
+    """
+
+    def __init__(self, model: Autoencoder, count: int) -> None:
+        super().__init__()
+        self.model, self.count = model, count
+
+    def forward(self, history: Tensor) -> tuple[Tensor, Tensor]:
+        marks = marked(history, self.model.num_items)
+        mean, _ = self.model.code(self.model.input.of_marks(marks))
+        return best_unseen(self.model.decode(mean), history, self.count)
+
+
+def log_likelihood(logits: Tensor, row: Tensor, item: Tensor) -> Tensor:
+    """Of every history under a multinomial distribution, without the constant: (row,) float32.
+
+    logits:    (row, item)
+    row, item: (entry,) int64, the histories.
+    """
+    logits = logits.float()
+    normaliser = logits.logsumexp(1)
+    return torch.zeros_like(normaliser).index_add(0, row, logits[row, item] - normaliser[row])
+
+
+def kl_divergence(mean: Tensor, log_variance: Tensor) -> Tensor:
+    """Of normal distributions (row, latent) from the standard one: (row,)."""
+    return 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).sum(1)
