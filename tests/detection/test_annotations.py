@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from challenges.detection.annotations.coco import split_named
 from challenges.detection.annotations import reading as annotation_files
+from challenges.detection.annotations.coco import split_named
 from challenges.detection.annotations.table import CONSEQUENCES, Annotations
 from challenges.detection.annotations.voc import parse
 from common.errors import DataError
