@@ -99,7 +99,7 @@ RECIPES: Mapping[str, DetectionRecipe] = {
         summary="from scratch on hundreds of your own images with boxes",
         model=ModelConfig(depth=18),
         optimizer=_FROM_SCRATCH,
-        training=TrainingConfig(epochs=14, batch_size=8, evaluate_every=7, checkpoint_every=50, ema_decay=0.99),
+        training=TrainingConfig(epochs=50, batch_size=8, evaluate_every=10, checkpoint_every=50, ema_decay=0.99),
     ),
     "finetune": DetectionRecipe(
         summary="start from --weights FILE (a detector) or --backbone RUN|FILE (a classifier)",

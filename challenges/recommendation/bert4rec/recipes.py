@@ -99,7 +99,7 @@ _ML_1M_50 = Bert4RecRecipe(
     history=HistoryConfig(protocol="leave-one-out"),
     optimizer=_ADAM,
     training=TrainingConfig(
-        epochs=200, batch_size=128, channels_last=False, evaluate_every=20, checkpoint_every=500, log_every=50
+        epochs=60, batch_size=128, channels_last=False, evaluate_every=20, checkpoint_every=500, log_every=50
     ),
 )
 

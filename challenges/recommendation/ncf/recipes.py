@@ -92,6 +92,12 @@ class NcfRecipe(RecommendationRecipe):
 
 METRIC = "hr@10/ncf-99"
 NCF_FILES = "MovieLens 1M in the files of He et al.: last item held out, ranked among their own 99 items"
+ML_20M = "MovieLens 20M, last item held out, ranked among 100 unseen items drawn evenly"
+COUNTS: Mapping[str, tuple[int, int, int]] = {
+    NCF_FILES: (6040, 3706, 6040),
+    ML_20M: (138_493, 26_744, 138_493),
+}
+"""Protocol -> training users, items and judged users of the data it is about."""
 PAPER = "He et al. 2017, arXiv:1708.05031, table 2"
 
 # A batch of 4,096 positives is 20,480 pairs, eighty of the paper's batches: at its 256 pairs two processor cores mostly
@@ -125,6 +131,13 @@ RECIPES: Mapping[str, NcfRecipe] = {
             log_every=20,
         ),
     ),
+    "own": replace(
+        _ML_1M,
+        summary="your own interactions: any file with users and items, the last item of every user held out",
+        target=None,
+        history=HistoryConfig(protocol="leave-one-out", minimum_per_user=3),
+        training=replace(_ML_1M.training, batch_size=1024),
+    ),
     "ml-1m-8": _ML_1M,
     "ml-1m-64": replace(
         _ML_1M,
@@ -141,7 +154,7 @@ RECIPES: Mapping[str, NcfRecipe] = {
             metric="hr@10/uniform-100",
             value=0.9589,
             source="NVIDIA DeepLearningExamples, NCF (PyTorch): .9589 on one A100, 94 s (AMP) to 141 s (TF32)",
-            protocol="MovieLens 20M, last item held out, ranked among 100 unseen items drawn evenly",
+            protocol=ML_20M,
         ),
         model=ModelConfig(factors=64, layers=(256, 256, 128, 64), dropout=0.5),
         negatives=NegativesConfig(unseen_only=False),

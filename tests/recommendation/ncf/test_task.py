@@ -1,0 +1,241 @@
+"""NeuMF's training step, its stages, and what is exported."""
+
+from copy import deepcopy
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional
+
+from challenges.recommendation.data import InteractionData
+from challenges.recommendation.ncf.recipes import (
+    RECIPES,
+    ModelConfig,
+    NcfRecipe,
+    NegativesConfig,
+    PretrainingConfig,
+)
+from challenges.recommendation.ncf.task import NcfTask
+from challenges.recommendation.recipes import EvaluationConfig, HistoryConfig
+from common.errors import DataError, RecipeError
+from common.optimizers import build_ema
+from common.precision import Precision
+from common.recipe import OptimizerConfig, TrainingConfig, from_json, to_json
+from common.step import TrainStep
+from tests.recommendation.worlds import build_split, held_out_split, random_split
+
+CPU = torch.device("cpu")
+SPLIT = random_split()
+PLAIN = NcfRecipe(
+    summary="test",
+    model=ModelConfig(factors=4, layers=(8, 6, 4)),
+    evaluation=EvaluationConfig(cutoffs=(5,), uniform_negatives=10, popular_negatives=0),
+    optimizer=OptimizerConfig(name="adamw", peak_lr=0.05, weight_decay=0.0, schedule="cosine"),
+    training=TrainingConfig(epochs=6, batch_size=48),
+)
+PRETRAINED = replace(PLAIN, pretraining=PretrainingConfig(gmf_epochs=2, mlp_epochs=2, joint_lr_scale=0.5))
+
+
+class Run:
+    """A bare training whose state can be taken and given, as the trainer does it."""
+
+    def __init__(self, recipe: NcfRecipe) -> None:
+        torch.manual_seed(recipe.training.seed)
+        self.task, self.data = NcfTask(recipe, SPLIT), InteractionData(SPLIT, device=CPU)
+        self.per_epoch = self.data.num_train / recipe.training.batch_size
+        self.total = round(recipe.training.epochs * self.per_epoch)
+        self.optimizers = self.task.optimizers(self.total, self.per_epoch)
+        self.task.set_trainable(0)
+        self.step = TrainStep(self.task, self.optimizers, Precision("fp32", None), CPU)
+        self.losses: list[float] = []
+
+    def go(self, first: int, end: int) -> "Run":
+        batches = self.data.train_batches(first, self.task.recipe.training.batch_size, 1)
+        for step in range(first, end):
+            if self.task.set_trainable(step):
+                self.step.rebuild()
+            self.losses.append(float(self.step([next(batches)], step)["loss"]))
+        return self
+
+    def resumed(self, done: int) -> "Run":
+        other = Run(self.task.recipe)
+        other.task.load_state_dict(self.task.state_dict())
+        other.optimizers[0].optimizer.load_state_dict(deepcopy(self.optimizers[0].optimizer.state_dict()))
+        other.task.set_trainable(done)
+        other.step.rebuild()
+        return other
+
+
+def test_negatives_depend_on_step_seed_and_row_alone():
+    task = NcfTask(PLAIN, SPLIT)
+    batch = next(InteractionData(SPLIT, device=CPU).train_batches(0, 40, 1))
+    items = task.prepare_batch(batch, 3)["items"]
+    assert items.shape == (40, 5)
+    torch.testing.assert_close(items[:, 0], batch["item"])
+    for user, row in zip(batch["user"].tolist(), items.tolist(), strict=True):
+        assert not set(row[1:]) & set(SPLIT.train.of(user).tolist())
+    part = {name: tensor[10:20] for name, tensor in batch.items()}
+    torch.testing.assert_close(NcfTask(PLAIN, SPLIT).prepare_batch(part, 3)["items"], items[10:20])
+    assert not torch.equal(task.prepare_batch(batch, 4)["items"], items)
+
+
+def test_negatives_may_come_from_all_items():
+    recipe = replace(PLAIN, negatives=NegativesConfig(per_positive=200, unseen_only=False))
+    batch = next(InteractionData(SPLIT, device=CPU).train_batches(0, 40, 1))
+    drawn = NcfTask(recipe, SPLIT).prepare_batch(batch, 0)["items"][:, 1:]
+    counts = torch.bincount(drawn.flatten(), minlength=60)
+    assert abs(counts / counts.sum() - 1 / 60).max() < 0.006
+
+
+def test_the_loss_is_the_binary_cross_entropy():
+    task = NcfTask(PLAIN, SPLIT)
+    batch = task.prepare_batch(next(InteractionData(SPLIT, device=CPU).train_batches(0, 40, 1)), 0)
+    logits = task.model(batch["user"], batch["items"])
+    label = torch.zeros_like(logits)
+    label[:, 0] = 1
+    torch.testing.assert_close(task.loss(batch)["loss"], functional.binary_cross_entropy_with_logits(logits, label))
+
+
+@pytest.mark.parametrize("recipe", [PLAIN, PRETRAINED], ids=["plain", "pretrained"])
+def test_training_learns_and_ranks(recipe):
+    run = Run(replace(recipe, training=replace(recipe.training, epochs=24)))
+    run.go(0, run.total)
+    assert np.mean(run.losses[-10:]) < 0.75 * np.mean(run.losses[:2])
+    task = run.task.eval()
+    with torch.no_grad():
+        evaluation = task.evaluate(run.data.validation_batches())
+    assert set(evaluation.metrics) == {
+        "hr@5/full", "ndcg@5/full", "mrr/full", "hr@5/uniform-10", "ndcg@5/uniform-10", "mrr/uniform-10"
+    }  # fmt: skip
+
+
+def test_pretraining_passes_through_its_stages():
+    run, edges = Run(PRETRAINED), (0, 2, 4, 6)
+    steps = [round(edge * run.per_epoch) for edge in edges]
+    start = {name: value.clone() for name, value in run.task.state_dict().items()}
+    for tower, begin, end in zip(("gmf", "mlp", "neumf"), steps, steps[1:], strict=False):
+        run.go(begin, end)
+        assert run.task.model.tower == tower
+        moved = {
+            name.split(".")[1] for name, value in run.task.state_dict().items()
+            if name != "stage" and not torch.equal(value, start[name])
+        }  # fmt: skip
+        assert moved == ({"gmf"} if tower == "gmf" else {"gmf", "mlp"})
+    schedule = run.optimizers[0].schedule
+    assert [schedule(step) for step in steps[:3]] == pytest.approx([0.05, 0.05, 0.025])
+    assert all(schedule(step - 1) < 0.002 for step in steps[1:])
+
+
+@pytest.mark.parametrize("shift", [-2, 0, 1], ids=["before", "at", "after"])
+@pytest.mark.parametrize("edge", [2, 4])
+def test_a_resumed_run_joins_the_towers_exactly_once(edge, shift):
+    run = Run(PRETRAINED)
+    stop = round(edge * run.per_epoch) + shift
+    run.go(0, stop)
+    again = run.resumed(stop)
+    run.go(stop, run.total)
+    again.go(stop, run.total)
+    assert again.losses == run.losses[stop:]
+    for name, value in run.task.state_dict().items():
+        assert torch.equal(value, again.task.state_dict()[name]), name
+
+
+def test_a_moving_average_follows_the_stages():
+    run = Run(PRETRAINED)
+    average = build_ema(run.task, 0.8)
+    towers = []
+    for step in range(run.total):
+        run.go(step, step + 1)
+        average.update_parameters(run.task)
+        with torch.no_grad():
+            average.module.evaluate(run.data.validation_batches())
+        towers.append(average.module.model.tower)
+    edges = [towers.index(tower) for tower in ("gmf", "mlp", "neumf")]
+    assert edges == [0, round(2 * run.per_epoch) + 3, round(4 * run.per_epoch) + 3]  # 0.8 ** 4 is below a half
+    fresh = NcfTask(PRETRAINED, SPLIT)
+    fresh.load_state_dict(average.module.state_dict())
+    assert torch.equal(fresh.stage, average.module.stage)
+
+
+def test_a_finished_model_answers_with_both_towers():
+    run = Run(PRETRAINED)
+    run.go(0, run.total)
+    fresh = NcfTask(PRETRAINED, SPLIT)
+    fresh.model.load_state_dict(run.task.model.state_dict())
+    user = torch.arange(5)
+    torch.testing.assert_close(fresh.model.score_all(user), run.task.model.score_all(user))
+
+
+def test_users_that_were_not_trained_on_are_refused():
+    with pytest.raises(DataError, match="15 of 15"):
+        NcfTask(PLAIN, held_out_split())
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"history": HistoryConfig(protocol="held-out-users", held_out_users=5)},
+        {"pretraining": PretrainingConfig(gmf_epochs=3, mlp_epochs=3)},
+    ],
+)
+def test_recipes_that_contradict_themselves_are_refused(change):
+    with pytest.raises(RecipeError):
+        replace(PLAIN, **change)
+
+
+@pytest.mark.parametrize(
+    ("part", "values"),
+    [
+        (ModelConfig, {"layers": (7, 3)}),
+        (ModelConfig, {"dropout": 1.0}),
+        (NegativesConfig, {"per_positive": 0}),
+        (PretrainingConfig, {"gmf_epochs": 2}),
+        (PretrainingConfig, {"alpha": 1.0}),
+    ],
+)
+def test_values_out_of_range_are_refused(part, values):
+    with pytest.raises(RecipeError):
+        part(**values)
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_recipe_builds_and_survives_json(name):
+    recipe = RECIPES[name]
+    assert from_json(NcfRecipe, to_json(recipe)) == recipe
+    assert recipe.optimizer.name != "sgd"
+    task = NcfTask(recipe, SPLIT)
+    task.optimizers(1000, 100.0)
+    batch = task.prepare_batch(next(InteractionData(SPLIT, device=CPU).train_batches(0, 8, 1)), 0)
+    assert task.loss(batch)["loss"].isfinite()
+
+
+def test_exported_answers_equal_the_tasks(tmp_path):
+    """ONNX Runtime and OpenVINO name the same ten items as the ranking of the scores."""
+    pytest.importorskip("openvino")
+    from common.export.onnx import export_onnx
+    from common.export.runner import OnnxRunner, OpenVinoRunner
+
+    task = NcfTask(PLAIN, SPLIT).eval()
+    torch.manual_seed(0)
+    for parameter in task.parameters():
+        torch.nn.init.normal_(parameter, std=0.5)
+    user = torch.arange(6)[:, None]
+    seen = torch.as_tensor(SPLIT.seen.select(user[:, 0].numpy()).padded(30))
+    path = export_onnx(task.inference_module(), task.signature(), tmp_path / "ncf.onnx",
+                       example={"user": user, "seen": seen})  # fmt: skip
+    scores = task.model.score_all(user[:, 0]).detach()
+    for row in range(6):
+        scores[row, SPLIT.seen.of(row)] = -torch.inf
+    expected = scores.topk(10)
+    for runner in (OnnxRunner(path, threads=1), OpenVinoRunner(path)):
+        for width in (30, 41):
+            padded = np.pad(seen.numpy(), ((0, 0), (0, width - 30)), constant_values=-1)
+            answers = runner({"user": user.numpy(), "seen": padded})
+            np.testing.assert_array_equal(answers["items"], expected.indices)
+            np.testing.assert_allclose(answers["scores"], expected.values, atol=1e-4)
+
+
+def test_the_served_batch_shrinks_with_the_catalogue():
+    task = NcfTask(PLAIN, build_split([[0]], [[1]], num_items=400_000))
+    assert task.signature().batch.maximum == 27
