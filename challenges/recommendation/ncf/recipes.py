@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from challenges.recommendation.recipes import EvaluationConfig, RecommendationRecipe
+from challenges.recommendation.recipes import EvaluationConfig, HistoryConfig, RecommendationRecipe
 from common.errors import RecipeError
 from common.recipe import OptimizerConfig, Target, TrainingConfig
 
