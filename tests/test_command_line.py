@@ -14,6 +14,8 @@ import torch
 from PIL import Image
 
 from challenges.__main__ import main
+from challenges.detection.demo import generate as generate_scenes
+from challenges.recommendation.demo import generate as generate_interactions
 from challenges.registry import MODELS
 from common.resnet import ResNet
 from tests.common.picture_files import broken_files, sound_files
@@ -195,3 +197,45 @@ def test_weights_of_another_depth_are_told_before_training(photographs, tmp_path
     torch.save(ResNet(depth=34, num_classes=2, zero_init_last_norm=True).state_dict(), weights)
     arguments = ["train", "resnet50/photos", "--data", str(photographs), "--weights", str(weights), *TINY]
     assert "ResNet-34" in refused(capsys, *arguments)
+
+
+@pytest.fixture
+def scenes(tmp_path):
+    """A few generated scenes with boxes, as COCO JSON."""
+    return generate_scenes(tmp_path / "scenes", images=(8, 4), workers=0)
+
+
+@pytest.mark.slow
+def test_the_whole_line_on_scenes_with_boxes(scenes, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    line = [
+        "challenge", "ssd300", "--data", str(scenes), "--run", "run", "--device", "cpu",
+        "--training.epochs", "30", "--training.evaluate-every", "30", "--training.ema-decay", "None",
+    ]  # fmt: skip
+    assert main(line) == 0
+    shown = capsys.readouterr().out
+    assert "recipe: ssd300/small (--data was given)" in shown
+    assert shown.strip().splitlines()[-1].startswith("RESULT ssd300/small ap=")
+    assert "doughnut" in (tmp_path / "run" / "report" / "index.html").read_text()
+
+    images = sorted((scenes / "images" / "val").glob("*.jpg"))
+    assert main(["predict", "run", str(images[0]), "--threshold", "0.01", "--device", "cpu"]) == 0
+    assert (tmp_path / "run" / "predictions" / "detections.json").is_file()
+    assert "--threshold SCORE" in refused(capsys, "predict", "run", "--history", "3")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("model", "asked"), [("ncf", ["--user", "7"]), ("vae_cf", ["--history", "1", "5"])])
+def test_the_whole_line_on_interactions(model, asked, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    ratings = generate_interactions(tmp_path / "interactions") / "ratings.csv"
+    line = ["challenge", model, "--data", str(ratings), "--run", "run", "--device", "cpu", "--training.epochs", "1"]
+    assert main(line) == 0
+    shown = capsys.readouterr().out
+    assert shown.strip().splitlines()[-1].startswith(f"RESULT {model}/own ")
+    page = (tmp_path / "run" / "report" / "index.html").read_text()
+    assert "popularity" in page
+    assert "Among all items the user has not seen" in page
+    assert main(["predict", "run", *asked, "--device", "cpu"]) == 0
+    assert "score" in capsys.readouterr().out
+    refused(capsys, "predict", "run", "x.jpg")

@@ -214,9 +214,9 @@ class DetectionChallenge(Challenge[DetectionRecipe, SceneData]):
         with np.load(run.predictions_file) as columns:
             evaluated = DetectionTable.from_columns(columns)
         served = DetectionTable.join([_table(row, found) for row, found in zip(rows, answers, strict=True)])
-        evaluated = evaluated.select(np.isin(evaluated.images, rows) & (evaluated.scores > SHOWN))
+        evaluated = evaluated.select(np.isin(evaluated.images, rows))
         same = agreement(evaluated, served, SERVED_AS)
-        differing = set(evaluated.images[~same].tolist())
+        differing = set(evaluated.images[evaluated.scores > SHOWN][~same].tolist())
         truth = np.searchsorted(rows, served.images)
         scores = evaluate(
             validation.select(rows), DetectionTable(truth, served.labels, served.scores, served.boxes), resamples=0

@@ -1,5 +1,6 @@
 """Object detection as a task: matching, loss, parameter groups, metrics, and what is exported."""
 
+import math
 from collections.abc import Iterable
 
 import torch
@@ -66,7 +67,10 @@ class DetectionTask(Task):
         return detect(offsets.float(), logits.float(), self.anchors, self.recipe.nms)
 
     def evaluate(self, batches: Iterable[Batch]) -> Evaluation:
-        """COCO's and VOC's average precision, with every detection in the split's order."""
+        """COCO's and VOC's average precision, with every detection in the split's order.
+
+        Metrics that no box defines, such as the AP of small objects where there are none, are left out.
+        """
         parts = []
         for batch in batches:
             found = [part.cpu().numpy() for part in self.detect(batch["images"])]
@@ -77,7 +81,7 @@ class DetectionTask(Task):
         table = _gathered(DetectionTable.join(parts))
         scores = evaluate(self._validation, table)
         return Evaluation(
-            scores.metrics,
+            {name: value for name, value in scores.metrics.items() if not math.isnan(value)},
             {name: scores.intervals[name] for name in METRICS if name in scores.intervals},
             "bootstrap over validation images",
             table.columns(),

@@ -41,7 +41,7 @@ def test_every_difference_is_counted(boxes, labels, same):
     assert DetectionComparison().same_answers(EXPECTED, other, "fp32").tolist() == same
 
 
-def test_reduced_precisions_look_at_what_is_shown_and_less_closely():
+def test_weak_detections_do_not_count_and_reduced_precisions_look_less_closely():
     weak = answers([FIRST, SECOND, NOTHING], [0.9, 0.2, 0], [1, 2, 0])
     other = answers([[0.1, 0.1, 0.4, 0.51], NOTHING, NOTHING], [0.9, 0, 0], [1, 0, 0])
     assert DetectionComparison().same_answers(weak, other, "bf16").tolist() == [True]
