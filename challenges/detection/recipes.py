@@ -93,7 +93,7 @@ RECIPES: Mapping[str, DetectionRecipe] = {
         summary="generated scenes, minutes on a CPU: what `make challenge2` runs without DATA",
         model=ModelConfig(depth=18),
         optimizer=_FROM_SCRATCH,
-        training=TrainingConfig(epochs=6, batch_size=8, evaluate_every=3, checkpoint_every=50, ema_decay=0.99),
+        training=TrainingConfig(epochs=16, batch_size=8, evaluate_every=8, checkpoint_every=50, ema_decay=0.99),
     ),
     "small": DetectionRecipe(
         summary="from scratch on hundreds of your own images with boxes",
