@@ -97,6 +97,9 @@ SSD512 = DefaultBoxes(
 )
 """24,564 boxes, with the paper's scales for COCO"""
 
+BY_IMAGE_SIZE = {boxes.image_size: boxes for boxes in (SSD300, SSD512)}
+"""The input's side in pixels -> the default boxes made for it."""
+
 
 def encode(boxes: Tensor, anchors: Tensor) -> Tensor:
     """What a detector answers for its anchors when it finds these boxes; they must have an area.

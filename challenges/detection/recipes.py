@@ -82,7 +82,20 @@ class DetectionRecipe(Recipe):
     )
     nms: NmsConfig = field(default_factory=NmsConfig)
 
+    def __post_init__(self) -> None:
+        if self.preprocessing.crop not in SIZES or self.preprocessing.mode != "squash":
+            raise RecipeError(
+                f"preprocessing is {self.preprocessing.mode} to {self.preprocessing.crop} pixels.",
+                f"Default boxes exist for images squashed to {' or '.join(map(str, SIZES))} pixels.",
+            )
+        if self.training.batch_size < 2 or self.training.micro_batch == 1:
+            raise RecipeError(
+                "training.batch-size or training.micro-batch is 1.",
+                "Batch normalisation of the smallest map, a single cell, takes two images or more.",
+            )
 
+
+SIZES = (300, 512)
 COCO = "COCO val2017, 5,000 images, 80 classes, images squashed to 300 x 300, score > 0.05, NMS at 0.5"
 DEMO = "the demo scenes' own validation images"
 
@@ -98,6 +111,13 @@ RECIPES: Mapping[str, DetectionRecipe] = {
     "small": DetectionRecipe(
         summary="from scratch on hundreds of your own images with boxes",
         model=ModelConfig(depth=18),
+        optimizer=_FROM_SCRATCH,
+        training=TrainingConfig(epochs=50, batch_size=8, evaluate_every=10, checkpoint_every=50, ema_decay=0.99),
+    ),
+    "small-512": DetectionRecipe(
+        summary="from scratch at 512 pixels: for objects too small for 300, at three times the work",
+        model=ModelConfig(depth=18),
+        preprocessing=ImagePreprocessing(resize=512, crop=512, mode="squash"),
         optimizer=_FROM_SCRATCH,
         training=TrainingConfig(epochs=50, batch_size=8, evaluate_every=10, checkpoint_every=50, ema_decay=0.99),
     ),

@@ -7,7 +7,7 @@ import torch
 import torch.distributed
 from torch import Tensor, nn
 
-from challenges.detection.boxes import SSD300, match
+from challenges.detection.boxes import BY_IMAGE_SIZE, match
 from challenges.detection.detections import Detections, DetectionTable
 from challenges.detection.evaluation import evaluate
 from challenges.detection.losses import multibox_loss
@@ -34,13 +34,15 @@ class DetectionTask(Task):
     def __init__(self, recipe: DetectionRecipe, num_classes: int, validation: Scenes) -> None:
         super().__init__()
         self.recipe, self.num_classes, self._validation = recipe, num_classes, validation
+        default_boxes = BY_IMAGE_SIZE[recipe.preprocessing.crop]
         self.model = SSD(
             depth=recipe.model.depth,
             num_classes=num_classes,
             zero_init_last_norm=recipe.model.zero_init_last_norm,
             gradient_checkpointing=recipe.training.gradient_checkpointing,
+            default_boxes=default_boxes,
         )
-        self.register_buffer("anchors", SSD300.boxes(), persistent=False)
+        self.register_buffer("anchors", default_boxes.boxes(), persistent=False)
 
     def optimizers(self, total_steps: int, steps_per_epoch: float) -> list[ScheduledOptimizer]:
         config = self.recipe.optimizer

@@ -9,6 +9,7 @@ import torch
 from challenges.detection.boxes import centres, corners
 from challenges.detection.recipes import RECIPES
 from challenges.detection.task import DetectionTask
+from common.errors import RecipeError
 from common.optimizers import parameter_groups
 from tests.detection.builders import scenes_of
 
@@ -95,6 +96,24 @@ def test_the_exported_module_answers_as_the_task_does():
         torch.testing.assert_close(ours, theirs)
         assert tuple(theirs.shape[1:]) == spec.shape
         assert str(theirs.dtype) == f"torch.{spec.dtype}"
+
+
+def test_larger_images_have_default_boxes_of_their_own():
+    task = DetectionTask(RECIPES["small-512"], 2, truth(pictures(1))).eval()
+    with torch.no_grad():
+        offsets, _ = task.model(torch.zeros(1, 3, 512, 512))
+    assert offsets.shape[1] == len(task.anchors) == 24_564
+
+
+@pytest.mark.parametrize("crop", [299, 320])
+def test_sizes_without_default_boxes_are_refused(crop):
+    with pytest.raises(RecipeError, match="300 or 512"):
+        replace(RECIPE, preprocessing=replace(RECIPE.preprocessing, crop=crop, resize=crop))
+
+
+def test_a_single_image_is_no_batch():
+    with pytest.raises(RecipeError, match="two images"):
+        replace(RECIPE, training=replace(RECIPE.training, batch_size=1))
 
 
 def test_biases_and_norms_are_not_decayed():
