@@ -72,16 +72,16 @@ def prove_served(
     }
     write_json(run.serving_file, record)
     console.print(
-        f"serve: {served['same']} of {served['sent']} {served['unit']} got the evaluation's answer over HTTP, "
-        f"median {served['p50_ms']:.0f} ms",
+        f"serve: {served['same']} of {served['compared']} {served['unit']} are the evaluation's, "
+        f"{served['sent']} {served['sent_unit']} over HTTP, median {served['p50_ms']:.0f} ms",
         soft_wrap=True,
     )
     table.require()
-    different = served["sent"] - served["same"]
-    allowed = int(np.ceil(record["allowed_disagreement"] * served["sent"]))
+    different = served["compared"] - served["same"]
+    allowed = int(np.ceil(record["allowed_disagreement"] * served["compared"]))
     if different > allowed:
         raise ParityError(
-            f"Triton answered {different} of {served['sent']} {served['unit']} differently from the evaluation.",
+            f"Of Triton's answers {different} of {served['compared']} {served['unit']} differ from the evaluation's.",
             f"In {choice.precision} at most {allowed} may differ.",
             f"Serve a higher precision: kit serve {run.path} --precision fp32",
         )

@@ -192,8 +192,10 @@ class ClassificationChallenge(Challenge[ClassificationRecipe, PhotographData]):
         answers, milliseconds = send_files(client, self.model, files)
         expected = [validation.classes[predictions["predicted"][row]] for row in rows]
         return {
-            "unit": "files",
             "sent": len(files),
+            "sent_unit": "files",
+            "compared": len(files),
+            "unit": "answers",
             "same": sum(answer == wanted for answer, wanted in zip(answers, expected, strict=True)),
             "correct": sum(
                 answer == validation.classes[validation.labels[row]] for answer, row in zip(answers, rows, strict=True)

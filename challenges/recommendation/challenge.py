@@ -183,8 +183,10 @@ class RecommendationChallenge(Challenge[RecipeType, HistoryData], Generic[Recipe
         overlap = (expected[rows][:, :, None] == served[:, None]).any(2).mean(1)
         targets = [set(split.targets.of(int(user)).tolist()) for user in index[rows]]
         return {
-            "unit": "histories",
             "sent": len(rows),
+            "sent_unit": "histories",
+            "compared": len(rows),
+            "unit": "answers",
             "same": int((overlap >= SERVED_SAME).sum()),
             "identical": int((overlap == 1).sum()),
             "correct": sum(bool(held & set(items)) for held, items in zip(targets, served.tolist(), strict=True)),

@@ -51,11 +51,11 @@ def _served(record: Mapping[str, Any]) -> Section:
 
     Examples without a file are told in words: what was asked and answered.
     """
-    same = record["same"] / max(1, record["sent"])
+    same = record["same"] / max(1, record["compared"])
     pairs: list[tuple[str, object]] = [
         ("Engine", f"{record['engine']} in {record['precision']}"),
-        (f"{record['unit'].capitalize()} sent", record["sent"]),
-        ("Same answer as the evaluation", f"{record['same']} ({same:.1%})"),
+        (f"{record['sent_unit'].capitalize()} sent", record["sent"]),
+        ("As in the evaluation", f"{record['same']} of {record['compared']} {record['unit']} ({same:.1%})"),
         *([("Right answer", record["correct"])] if "correct" in record else []),
         ("Median milliseconds of a request", f"{record['p50_ms']:.1f}"),
         ("Seconds until the server answered", f"{record['start_seconds']:.1f}"),
@@ -67,7 +67,9 @@ def _served(record: Mapping[str, Any]) -> Section:
         if "path" in example and (image := thumbnail(Path(example["path"]), LARGE if drawn else SIZE)) is not None
     ]
     told = [(example["asked"], example["answer"]) for example in record["examples"] if "asked" in example]
-    intro = paragraph(f"A real Triton was started on this model and sent the validation {record['unit']} as they are.")
+    intro = paragraph(
+        f"A real Triton was started on this model and sent the validation {record['sent_unit']} as they are."
+    )
     shown = gallery(cards, large=drawn) if cards else table(("asked with", "answered"), told) if told else Markup("")
     return Section("Served by Triton", intro + facts(pairs) + shown)
 
