@@ -157,6 +157,6 @@ class Challenge(ABC, Generic[RecipeType, Data]):
     def compare_served(self, client: "Client", run: RunDirectory, limit: int) -> dict[str, Any]:
         """Send raw inputs to the server and hold its answers against the evaluation's.
 
-        returns: at least sent and sent_unit (files, histories), compared, same and unit (answers, detections), p50_ms, and
-                 examples for the report.
+        returns: at least sent and sent_unit (files, histories), compared, same and unit (answers, detections), p50_ms,
+                 and examples for the report.
         """

@@ -63,14 +63,15 @@ def test_a_run_without_proof_is_not_served(run):
 def test_the_page_tells_what_passed_and_what_is_served(run):
     run.serving_file.write_text(
         json.dumps(
-            {"engine": "openvino", "precision": "fp32", "sent": 10, "sent_unit": "files", "compared": 10, "unit": "answers", "same": 10, "correct": 8,
+            {"engine": "openvino", "precision": "fp32", "sent": 10, "sent_unit": "files", "compared": 10,
+             "unit": "answers", "same": 10, "correct": 8,
              "p50_ms": 3.0, "start_seconds": 2.0, "examples": []}
         )
     )  # fmt: skip
     parity, served = deployment_sections(run)
     assert "3 answers differ" in parity.html
     assert "openvino in fp32" in parity.html
-    assert "10 (100.0%)" in served.html
+    assert "10 of 10 answers (100.0%)" in served.html
 
 
 def test_a_run_without_export_has_no_such_sections(tmp_path):
