@@ -31,7 +31,7 @@ from common.device import DeviceChoice, select_device
 from common.errors import KitError
 
 PROTOCOL_NAME, PROTOCOL_VERSION = "interleaved", 1
-AGREEMENT = 0.995  # share of detections that must be the same: the peers limit no class, and round overlaps otherwise
+AGREEMENT = 0.995  # share of detections that must be the same: the peers round overlaps otherwise
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +69,7 @@ def compare(
 
     Raises KitError where a peer does not find the same.
     """
-    config = NmsConfig()
+    config = NmsConfig(per_class=SSD300.count)  # no limit: batched_nms knows none
     inputs = (offsets.to(device), logits.to(device), SSD300.boxes().to(device), config)
     ours = detect(*inputs)
     details = {"candidates_per_image": float((logits.softmax(2)[..., 1:] > config.score_threshold).sum()) / len(logits)}
