@@ -104,6 +104,12 @@ _FROM_SCRATCH = OptimizerConfig(name="adamw", peak_lr=1e-3, schedule="one-cycle"
 RECIPES: Mapping[str, DetectionRecipe] = {
     "demo": DetectionRecipe(
         summary="generated scenes, minutes on a CPU: what `make challenge2` runs without DATA",
+        target=Target(
+            metric="ap",
+            value=0.55,
+            source="sixteen epochs from scratch give 0.65 with a ResNet-18; every object can be found",
+            protocol=DEMO,
+        ),
         model=ModelConfig(depth=18),
         optimizer=_FROM_SCRATCH,
         training=TrainingConfig(epochs=16, batch_size=8, evaluate_every=8, checkpoint_every=50, ema_decay=0.99),

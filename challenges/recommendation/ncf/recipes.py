@@ -98,6 +98,7 @@ COUNTS: Mapping[str, tuple[int, int, int]] = {
     ML_20M: (138_493, 26_744, 138_493),
 }
 """Protocol -> training users, items and judged users of the data it is about."""
+DEMO = "the demo interactions, the last item of every user, ranked among all unseen items"
 PAPER = "He et al. 2017, arXiv:1708.05031, table 2"
 
 # A batch of 4,096 positives is 20,480 pairs, eighty of the paper's batches: at its 256 pairs two processor cores mostly
@@ -125,6 +126,12 @@ _ML_1M = NcfRecipe(
 RECIPES: Mapping[str, NcfRecipe] = {
     "demo": NcfRecipe(
         summary="generated histories, seconds on a CPU: what `make challenge3` runs without DATA",
+        target=Target(
+            metric="hr@10/full",
+            value=0.14,
+            source="forty epochs give .16; the planted taste with its order reaches .496, EASE .21, popularity .085",
+            protocol=DEMO,
+        ),
         model=ModelConfig(factors=16, layers=(64, 32, 16)),
         optimizer=OptimizerConfig(name="adamw", peak_lr=1e-2, weight_decay=0.5, schedule="constant"),
         training=TrainingConfig(
