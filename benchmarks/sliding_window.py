@@ -1,18 +1,20 @@
 """The way before SSD: a classifier slid over the image, beside a detector on the same images.
 
     python -m benchmarks.sliding_window crops DETECTOR_RUN FOLDER        what to train the classifier on
-    kit challenge resnet50 --data FOLDER --model.depth 18                the classifier, with a class `background`
+    kit train resnet50/photos --data FOLDER --model.depth 18 --preprocessing.mode squash
+                                                                         the classifier, with a class `background`
     python -m benchmarks.sliding_window measure DETECTOR_RUN CLASSIFIER_RUN
 
 A baseline, and labelled as such: windows of a few sizes and shapes, judged one by one, then the detector's own
 suppression. The record says how much slower and how much worse it is.
 """
 
+import itertools
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
@@ -22,21 +24,23 @@ from rich.console import Console
 from torch import Tensor
 
 from benchmarks.compare import group, show
-from benchmarks.measure import interleave
-from benchmarks.record import ProtocolUsed, Record, Workload, environment_of, new_record, write
+from benchmarks.detection_stages import PIXELS_INPUT, resizing
+from benchmarks.measure import Step, interleave
+from benchmarks.record import DataKind, ProtocolUsed, Record, Workload, environment_of, new_record, write
 from benchmarks.validity import judge
 from challenges.classification.challenge import CHALLENGE as CLASSIFICATION
 from challenges.classification.task import ClassificationTask
 from challenges.detection.boxes import iou
 from challenges.detection.challenge import CHALLENGE as DETECTION
-from challenges.detection.detections import DetectionTable
+from challenges.detection.demo import is_demo
+from challenges.detection.detections import Detections, DetectionTable
 from challenges.detection.drawing import read_picture
 from challenges.detection.evaluation import evaluate
 from challenges.detection.scenes import Scenes
 from challenges.detection.task import DetectionTask
 from common.deployment import Trained
 from common.errors import KitError
-from common.precision import select_precision
+from common.precision import Precision, select_precision
 from common.preprocessing import ImagePreprocessing
 from common.run_directory import RunDirectory
 from common.suppression import keep_best
@@ -117,7 +121,8 @@ class SlidingWindow:
         score, best = scores.max(1)
         label = self.labels[best]
         kept = torch.nonzero((label > 0) & (score > SEEN_SCORE))[:, 0]
-        order = kept[torch.argsort(label[kept] - score[kept].clamp(max=0.9999))]  # by label, best first
+        order = kept[score[kept].argsort(descending=True, stable=True)]
+        order = order[label[order].argsort(stable=True)]  # by label, best first
         counts = torch.bincount(label[order], minlength=int(self.labels.max()) + 1)
         keep = keep_best(torch.from_numpy(boxes)[order], counts.cumsum(0) - counts, counts, 0.5)
         found = order[keep]
@@ -151,41 +156,29 @@ def write_crops(scenes: Scenes, folder: Path, *, seed: int = 0) -> int:
 
 
 def compare(detector: Trained, classifier: Trained, settings: Settings) -> Record:
-    """Both on the same validation images: average precision, and images per second from pixels to boxes."""
+    """Both on the same validation images: average precision, and images per second, one at a time, from decoded pixels
+    to boxes, each in the precision in which it is timed.
+    """
     task, slider = detector.task, _slider(classifier, detector.data.scenes.classes)
     assert isinstance(task, DetectionTask)
     scenes = detector.data.validation.select(np.arange(min(settings.images, len(detector.data.validation))))
-    pictures = [
-        torch.from_numpy(np.array(read_picture(scenes.root / path))).permute(2, 0, 1).float() for path in scenes.paths
-    ]
-    inputs = torch.cat([batch["images"] for batch in detector.data.batches_of(scenes, np.arange(len(scenes)))])
-    found = [slider(picture) for picture in pictures]
-    slid = DetectionTable.join([_table(image, *answer) for image, answer in enumerate(found)])
-    with torch.inference_mode():
-        ours = DetectionTable.from_batch(
-            np.arange(len(scenes)), scenes.widths, scenes.heights, [part.numpy() for part in task.detect(inputs)]
-        )
+    pixels = [np.array(read_picture(scenes.root / path)) for path in scenes.paths]
+    pictures = [torch.from_numpy(picture).permute(2, 0, 1).float() for picture in pixels]
     precision = select_precision("auto", torch.device("cpu"))
-    turns = {"ssd": 0, "slid": 0}
-
-    def ssd() -> int:
-        with torch.inference_mode(), precision.context(torch.device("cpu")):
-            task.detect(inputs[turns["ssd"] % len(inputs)][None])
-        turns["ssd"] += 1
-        return 1
-
-    def slide() -> int:
-        slider(pictures[turns["slid"] % len(pictures)])
-        turns["slid"] += 1
-        return 1
-
+    look = _detector(task.place(torch.device("cpu")).eval(), detector.recipe.preprocessing, precision)
+    slid = DetectionTable.join([_table(image, *slider(picture)) for image, picture in enumerate(pictures)])
+    ours = DetectionTable.join([_of_image(image, picture.shape, look(picture)) for image, picture in enumerate(pixels)])
     measured = interleave(
-        {"ssd": ssd, "sliding window": slide}, warmup_seconds=2.0, rounds=settings.rounds, block_seconds=3.0
+        {"ssd": _in_turn(look, pixels), "sliding window": _in_turn(slider, pictures)},
+        warmup_seconds=2.0,
+        rounds=settings.rounds,
+        block_seconds=3.0,
     )
     details = {"images": float(len(scenes)), "windows_of_an_image": float(len(windows(*pictures[0].shape[:0:-1])))}
     for name, table in (("ssd", ours), ("sliding_window", slid)):
         scores = evaluate(scenes, table, resamples=0).metrics
         details |= {f"{name}_ap": scores["ap"], f"{name}_ap50": scores["ap50"]}
+    data: DataKind = "demo" if is_demo(detector.data.scenes.root) else "real"
     environment = environment_of(device="cpu", precision=precision.name)
     ratios = {"ssd/sliding window": measured.ratio("ssd", "sliding window")}
     return new_record(
@@ -196,11 +189,12 @@ def compare(detector: Trained, classifier: Trained, settings: Settings) -> Recor
             model=f"{DETECTION.model}/{detector.run.description()['recipe']}",
             engine="torch",
             batch=1,
-            input_shape=tuple(inputs.shape[1:]),
+            input_shape=(3, detector.recipe.preprocessing.crop, detector.recipe.preprocessing.crop),
             precision=precision.name,  # type: ignore[arg-type]  # one of precision.py's names
             sample_unit="image",
-            data="real",
-            dataset=Path(detector.run.description()["data"]["root"]).name,
+            data=data,
+            dataset=detector.data.scenes.root.name,
+            memory_format="channels_last",
         ),
         protocol=ProtocolUsed(
             name="interleaved", version=1, warmup_seconds=2.0, windows=settings.rounds, window_seconds=3.0
@@ -208,10 +202,36 @@ def compare(detector: Trained, classifier: Trained, settings: Settings) -> Recor
         measurements=measured.sides,
         ratios=ratios,
         details=details,
-        validity=judge(measured.sides, environment=environment, data="real", ratios=ratios),
+        validity=judge(measured.sides, environment=environment, data=data, ratios=ratios),
         command=("python", "-m", "benchmarks.sliding_window", *sys.argv[1:]),
         environment=environment,
     )
+
+
+def _detector(
+    task: DetectionTask, preprocessing: ImagePreprocessing, precision: Precision
+) -> Callable[[np.ndarray], Detections]:
+    """What an SSD does with one picture's pixels, (height, width, 3) bytes."""
+    pipeline = resizing(preprocessing, 1)
+
+    def look(pixels: np.ndarray) -> Detections:
+        pipeline.feed_input(PIXELS_INPUT, [pixels])
+        images = torch.from_dlpack(pipeline.run()[0].as_tensor())
+        with torch.inference_mode(), precision.context(torch.device("cpu")):
+            return task.detect(images.contiguous(memory_format=torch.channels_last))
+
+    return look
+
+
+def _in_turn(look: Callable[[Any], object], pictures: Sequence[Any]) -> Step:
+    """A step that looks at the next picture, round and round."""
+    turns = itertools.cycle(pictures)
+
+    def step() -> int:
+        look(next(turns))
+        return 1
+
+    return step
 
 
 def _slider(classifier: Trained, classes: Sequence[str]) -> SlidingWindow:
@@ -225,7 +245,13 @@ def _slider(classifier: Trained, classes: Sequence[str]) -> SlidingWindow:
         )
     labels = [0 if name == BACKGROUND else classes.index(name) + 1 for name in known]
     assert isinstance(classifier.task, ClassificationTask)
-    return SlidingWindow(classifier.task, classifier.recipe.preprocessing, labels)
+    return SlidingWindow(classifier.task.place(torch.device("cpu")).eval(), classifier.recipe.preprocessing, labels)
+
+
+def _of_image(image: int, shape: tuple[int, ...], found: Detections) -> DetectionTable:
+    """The detections of one picture of a shape (height, width, 3)."""
+    height, width = (np.array([side]) for side in shape[:2])
+    return DetectionTable.from_batch(np.array([image]), width, height, [part.numpy() for part in found])
 
 
 def _table(image: int, boxes: Tensor, scores: Tensor, labels: Tensor) -> DetectionTable:
