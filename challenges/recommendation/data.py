@@ -18,8 +18,8 @@ from common.distributed import World
 from common.sampling import Share, shuffled_shares
 from common.task import Batch, DataModule
 
-SCORES_PER_BATCH = {"cpu": 2**22, "cuda": 2**27}
-"""Users x items of one validation batch: 16 MiB of scores on a CPU, where they stay near its caches, 512 on a GPU."""
+SCORES_PER_BATCH = {"cpu": 2**20, "cuda": 2**27}
+"""Users x items of one validation batch: 4 MiB of scores on a CPU, which stay in its caches, 512 on a GPU."""
 LARGEST_VALIDATION_BATCH = 8192
 
 

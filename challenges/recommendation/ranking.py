@@ -11,6 +11,7 @@ Equal scores rank before the held-out item, and so does NaN: a model that answer
 evaluator of He et al. does the same, because it appends the held-out item last and sorts stably.
 """
 
+from collections.abc import Iterator
 from functools import lru_cache
 
 import numpy as np
@@ -26,6 +27,7 @@ from common.errors import DataError
 from common.task import Evaluation
 
 RESAMPLES, RESAMPLED_CELLS = 1000, 2**22
+KEPT_CELLS = 2**24  # of resamples that are kept from one evaluation to the next: 64 MiB
 
 
 class Rankings:
@@ -174,13 +176,23 @@ def bootstrap(values: np.ndarray, *, seed: int = 0) -> tuple[np.ndarray, np.ndar
     values: (user, metric); all metrics are resampled together
     """
     users = len(values)
+    kept = _kept_resamples if RESAMPLES * users <= KEPT_CELLS else _resamples
+    means = np.concatenate([counts @ values.astype(np.float32) / users for counts in kept(users, seed)])
+    low, high = np.quantile(means.astype(np.float64), [0.025, 0.975], axis=0)
+    return low, high
+
+
+def _resamples(users: int, seed: int) -> Iterator[np.ndarray]:
+    """How often each of 1,000 resamples draws each user: tables (resample, user) float32, a few rows each."""
     random = np.random.default_rng(seed)
     at_once = max(1, RESAMPLED_CELLS // users)
-    means = []
     for begin in range(0, RESAMPLES, at_once):
         rows = min(at_once, RESAMPLES - begin)
         drawn = random.integers(users, size=(rows, users)) + np.arange(rows)[:, None] * users
-        counts = np.bincount(drawn.ravel(), minlength=rows * users).reshape(rows, users)
-        means.append(counts.astype(np.float64) @ values / users)
-    low, high = np.quantile(np.concatenate(means), [0.025, 0.975], axis=0)
-    return low, high
+        yield np.bincount(drawn.ravel(), minlength=rows * users).reshape(rows, users).astype(np.float32)
+
+
+@lru_cache(maxsize=1)
+def _kept_resamples(users: int, seed: int) -> tuple[np.ndarray, ...]:
+    """The same for all evaluations of a run: to draw them took a fifth of an autoencoder's."""
+    return tuple(_resamples(users, seed))

@@ -221,6 +221,12 @@ def test_attention_equals_a_written_out_one(attention):
 
 
 @pytest.mark.parametrize("attention", ATTENTIONS)
+def test_the_last_positions_alone_are_answered_as_among_all(attention):
+    model, items = small_model(attention), torch.tensor([[-1, 5, 9, 2], [3, 5, 9, 8]])
+    torch.testing.assert_close(model(items, last=2), model(items)[:, -2:])
+
+
+@pytest.mark.parametrize("attention", ATTENTIONS)
 def test_only_the_newest_items_are_read(attention):
     model = small_model(attention)
     long = torch.arange(25)[None]

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from challenges.recommendation import ranking
 from challenges.recommendation.histories import HistorySplit
 from challenges.recommendation.negatives import sample_negatives
 from challenges.recommendation.ranking import Rankings, bootstrap
@@ -194,3 +195,10 @@ def test_bootstrap_covers_the_mean_as_the_normal_law_says():
     mean, deviation = values.mean(0), values.std(0) / 4000**0.5
     np.testing.assert_allclose(low, mean - 1.96 * deviation, atol=0.2 * deviation.max())
     np.testing.assert_allclose(high, mean + 1.96 * deviation, atol=0.2 * deviation.max())
+
+
+def test_resamples_are_the_same_whether_they_are_kept_or_not(monkeypatch):
+    values = np.random.default_rng(0).random((500, 3))
+    kept = bootstrap(values), bootstrap(values)
+    monkeypatch.setattr(ranking, "KEPT_CELLS", 0)
+    np.testing.assert_array_equal(kept, [bootstrap(values)] * 2)

@@ -55,11 +55,11 @@ class SequenceTransformer(nn.Module):
         """(item, width): the embeddings, which are the output layer's weights too."""
         return self.item.weight[: self.num_items]
 
-    def forward(self, items: Tensor) -> Tensor:
-        """States at every position.
+    def forward(self, items: Tensor, last: int | None = None) -> Tensor:
+        """States at every position, or at so many of the last ones.
 
         items:   (batch, position) int64, right-aligned: the last column is the latest; at most `length` columns.
-        returns: (batch, position, width)
+        returns: (batch, position or last, width)
         """
         filled = items >= 0
         states = self.item(torch.where(filled, items, self._empty)) + self.position[self.length - items.shape[1] :]
@@ -69,9 +69,10 @@ class SequenceTransformer(nn.Module):
             before = torch.ones(items.shape[1], items.shape[1], dtype=torch.bool, device=items.device).tril()
             itself = torch.eye(items.shape[1], dtype=torch.bool, device=items.device)
             visible = (visible & before) | itself
-        for block in self.blocks:
+        *earlier, final = self.blocks
+        for block in earlier:
             states = block(states, visible)
-        return states
+        return final(states, visible, last)
 
     def logits(self, states: Tensor) -> Tensor:
         """(..., width) states -> (..., item) unnormalised log-probabilities."""
@@ -83,7 +84,7 @@ class SequenceTransformer(nn.Module):
         items = right_aligned(history, known, self.num_items)
         if not self.causal:
             items = functional.pad(items, (0, 1), value=self.mask_item)
-        return self.logits(self(items)[:, -1])
+        return self.logits(self(items, last=1)[:, 0])
 
 
 class Block(nn.Module):
@@ -91,6 +92,7 @@ class Block(nn.Module):
 
     states:  (batch, position, width)
     visible: bool, broadcastable to (batch, head, query, key)
+    last:    answer at so many of the last positions only
     """
 
     def __init__(self, width: int, num_heads: int, feedforward: int, dropout: float) -> None:
@@ -104,12 +106,14 @@ class Block(nn.Module):
         self.output_norm = nn.LayerNorm(width)
         self.dropout = Dropout(dropout)
 
-    def forward(self, states: Tensor, visible: Tensor) -> Tensor:
+    def forward(self, states: Tensor, visible: Tensor, last: int | None = None) -> Tensor:
         heads = self.project(states).unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
         if heads.device.type == "cpu":
             heads = heads.float()  # the CPU's backward pass in bfloat16 takes five times as long (26 and 5 ms)
         with torch.autocast(heads.device.type, enabled=False):
             query, key, value = heads.unbind()
+            if last is not None:
+                query, states, visible = query[..., -last:, :], states[:, -last:], visible[..., -last:, :]
             attended = functional.scaled_dot_product_attention(query, key, value, attn_mask=visible)
         attended = self.merge(attended.transpose(1, 2).flatten(2))
         states = self.attention_norm(states + self.dropout(attended))

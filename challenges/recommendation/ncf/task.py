@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from challenges.recommendation.draws import random_below
 from challenges.recommendation.histories import HistorySplit
-from challenges.recommendation.ncf.model import PAIR_CELLS, NeuMF, Tower
+from challenges.recommendation.ncf.model import NeuMF, Tower
 from challenges.recommendation.ncf.recipes import NcfRecipe
 from challenges.recommendation.negatives import UnseenItems
 from challenges.recommendation.ranking import Rankings
@@ -23,6 +23,7 @@ from common.task import Batch, Evaluation, ScheduledOptimizer, Task
 
 STAGES: tuple[Tower, ...] = ("gmf", "mlp", "neumf")
 JOINED = len(STAGES) - 1
+SERVED_CELLS = 2**26  # numbers of one perceptron layer in a batch of the exported graph: 256 MiB in float32
 
 
 class NcfTask(Task):
@@ -125,7 +126,7 @@ class NcfTask(Task):
 
     def signature(self) -> Signature:
         count = min(self.recipe.evaluation.top_k, self.split.num_items)
-        largest = max(1, min(32, 4 * PAIR_CELLS // (self.split.num_items * self.recipe.model.layers[1])))
+        largest = max(1, min(32, SERVED_CELLS // (self.split.num_items * self.recipe.model.layers[1])))
         return Signature(
             inputs=(TensorSpec("user", "int64", (1,)), TensorSpec("seen", "int64", ("seen",))),
             outputs=(TensorSpec("items", "int64", (count,)), TensorSpec("scores", "float32", (count,))),
