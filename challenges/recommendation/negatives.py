@@ -12,6 +12,7 @@ from challenges.recommendation.histories import Histories, HistorySplit
 By = Literal["uniform", "popularity"]
 ROUNDS = 3  # of drawing twice as many as needed; users who still lack some are served from a draw over all items
 CELLS = 2**22  # numbers drawn at a time: 32 MiB
+LISTED = 2**25  # unseen items of all users that are held as a list: 128 MiB
 
 
 def sample_negatives(split: HistorySplit, count: int, *, by: By, seed: int) -> np.ndarray:
@@ -40,18 +41,28 @@ def sample_negatives(split: HistorySplit, count: int, *, by: By, seed: int) -> n
 class UnseenItems:
     """Draws uniformly among the items that a training user's history lacks, exactly and without trying again.
 
-    With a history p_0 < p_1 < ..., the item of rank r among the others is r plus the number of p_j with p_j - j <= r;
-    these differences, laid end to end over the users, are sorted, so that one binary search answers for a whole batch.
+    A number is drawn below how many these are, and the item of that rank among them is looked up: in the list of them
+    all, or where that is longer than `LISTED`, by one binary search for a whole batch. With a history p_0 < p_1 < ...,
+    the item of rank r among the others is r plus the number of p_j with p_j - j <= r; these differences, laid end to
+    end over the users, are sorted.
     """
 
     def __init__(self, histories: Histories, num_items: int, device: torch.device) -> None:
         pairs = _Pairs(histories, num_items)
-        starts = torch.searchsorted(pairs.keys, torch.arange(len(histories) + 1) * num_items)
-        user = torch.repeat_interleave(starts.diff())
-        rank = pairs.keys - user * num_items - (torch.arange(len(user)) - starts[user])
+        users = torch.arange(len(histories) + 1)
+        starts = torch.searchsorted(pairs.keys, users * num_items)
         self._num_items = num_items
         self._starts = starts.to(device)
-        self._keys = (user * (num_items + 1) + rank).to(device)
+        self._list = self._keys = torch.empty(0, dtype=torch.int64)
+        if 0 < len(histories) * num_items - len(pairs.keys) <= LISTED:
+            is_unseen = torch.ones(len(histories) * num_items, dtype=torch.bool)
+            is_unseen[pairs.keys] = False
+            self._list = is_unseen.nonzero()[:, 0].remainder_(num_items).int().to(device)
+            self._list_starts = (users * num_items - starts).to(device)
+        else:
+            user = torch.repeat_interleave(starts.diff())
+            rank = pairs.keys - user * num_items - (torch.arange(len(user)) - starts[user])
+            self._keys = (user * (num_items + 1) + rank).to(device)
 
     def draw(self, user: Tensor, count: int, *, seed: int, step: int, row: Tensor) -> Tensor:
         """(batch, count) int64, with repetition; a user who has met every item gets the last one.
@@ -61,6 +72,9 @@ class UnseenItems:
         start = self._starts[user][:, None]
         free = self._num_items - (self._starts[user + 1][:, None] - start)
         rank = random_below(free, seed, step, row, count)
+        if len(self._list):
+            place = (self._list_starts[user][:, None] + rank).clamp_(max=len(self._list) - 1)
+            return torch.where(free > 0, self._list[place], self._num_items - 1).long()
         before = torch.searchsorted(self._keys, user[:, None] * (self._num_items + 1) + rank, right=True) - start
         return (rank + before).clamp_(max=self._num_items - 1)
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from challenges.recommendation import negatives
 from challenges.recommendation.histories import Histories
 from challenges.recommendation.negatives import UnseenItems, first_distinct, sample_negatives
 from tests.recommendation.worlds import build_split, held_out_split, random_split
@@ -63,7 +64,9 @@ def test_repetitions_are_moved_out(row):
     assert first_distinct(torch.tensor([row])).tolist() == [distinct + [-1] * (len(row) - len(distinct))]
 
 
-def test_training_negatives_are_uniform_among_unseen_items():
+@pytest.mark.parametrize("listed", [negatives.LISTED, 0])
+def test_training_negatives_are_uniform_among_unseen_items(listed, monkeypatch):
+    monkeypatch.setattr(negatives, "LISTED", listed)
     histories = Histories.from_lists([[7, 0, 3, 3], [], [1, 2, 3, 4, 5, 6, 7, 8], list(range(10))])
     unseen = UnseenItems(histories, 10, CPU)
     user = torch.arange(4).repeat(2000)
@@ -75,11 +78,12 @@ def test_training_negatives_are_uniform_among_unseen_items():
         assert (abs(counts[free] - expected) <= 5 * expected**0.5).all()
 
 
-def test_training_negatives_equal_the_complement_by_rank():
+def test_training_negatives_are_the_same_from_a_list_and_by_search(monkeypatch):
     split = random_split(30, 50)
-    unseen = UnseenItems(split.train, 50, CPU)
     user = torch.arange(30)
-    drawn = unseen.draw(user, 40, seed=1, step=0, row=user)
+    drawn = UnseenItems(split.train, 50, CPU).draw(user, 40, seed=1, step=0, row=user)
+    monkeypatch.setattr(negatives, "LISTED", 0)
+    assert torch.equal(drawn, UnseenItems(split.train, 50, CPU).draw(user, 40, seed=1, step=0, row=user))
     for number in range(30):
         assert not set(drawn[number].tolist()) & set(split.train.of(number).tolist())
         assert drawn[number].min() >= 0

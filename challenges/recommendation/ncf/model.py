@@ -19,7 +19,7 @@ from torch.nn import functional
 
 Tower = Literal["neumf", "gmf", "mlp"]
 PAIR_CELLS = {"cpu": 2**20, "cuda": 2**24}
-"""Numbers of one perceptron layer while whole rows are scored: 4 MiB on a CPU, which stay in its caches, 64 on a GPU."""
+"""Numbers of one perceptron layer while whole rows are scored: 4 MiB on a CPU, to stay in its caches, 64 on a GPU."""
 
 
 class NeuMF(nn.Module):
