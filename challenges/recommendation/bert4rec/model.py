@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from challenges.recommendation.lookup import rows_of
+
 EMBEDDING_DEVIATION = 0.02  # BERT's
 
 
@@ -62,7 +64,10 @@ class SequenceTransformer(nn.Module):
         returns: (batch, position or last, width)
         """
         filled = items >= 0
-        states = self.item(torch.where(filled, items, self._empty)) + self.position[self.length - items.shape[1] :]
+        states = (
+            rows_of(self.item.weight, torch.where(filled, items, self._empty))
+            + self.position[self.length - items.shape[1] :]
+        )
         states = self.dropout(self.norm(states))
         visible = filled[:, None, None, :]  # (batch, head, query, key)
         if self.causal:

@@ -17,6 +17,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from challenges.recommendation.lookup import rows_of
+
 Tower = Literal["neumf", "gmf", "mlp"]
 PAIR_CELLS = {"cpu": 2**20, "cuda": 2**24}
 """Numbers of one perceptron layer while whole rows are scored: 4 MiB on a CPU, to stay in its caches, 64 on a GPU."""
@@ -87,7 +89,7 @@ class Factorisation(nn.Module):
 
     def forward(self, user: Tensor, item: Tensor) -> Tensor:
         """Score pairs. user: (batch,); item: (batch, n); returns (batch, n) logits."""
-        return self.predict(self.user(user)[:, None] * self.item(item)).squeeze(-1)
+        return self.predict(rows_of(self.user.weight, user)[:, None] * rows_of(self.item.weight, item)).squeeze(-1)
 
     def score_all(self, user: Tensor) -> Tensor:
         """(batch, item) logits by one matrix product."""
@@ -141,8 +143,8 @@ class Perceptron(nn.Module):
 def _half(layer: nn.Linear, table: nn.Embedding, index: Tensor) -> Tensor:
     """`layer` of the table's rows that `index` names; of the whole table first where that is less work."""
     if table.num_embeddings > index.numel():
-        return layer(table(index))
-    return functional.embedding(index, layer(table.weight).float())  # its gradient adds up hundreds of pairs
+        return layer(rows_of(table.weight, index))
+    return rows_of(layer(table.weight).float(), index)  # its gradient adds up hundreds of pairs
 
 
 def _embedding(rows: int, width: int) -> nn.Embedding:
