@@ -1,7 +1,8 @@
 """Fill the tables of Markdown files from committed records and recipes, or say that they are stale.
 
 A table stands between `<!-- results:CHALLENGE/NAME -->` and `<!-- /results -->`, both on lines of their own; the table
-of all recipes and their targets between `<!-- recipes -->` and `<!-- /recipes -->`.
+of all recipes and their targets between `<!-- recipes -->` and `<!-- /recipes -->`, that of what runs reached between
+`<!-- outcomes -->` and `<!-- /outcomes -->`.
 
     python -m benchmarks.readme            rewrite
     python -m benchmarks.readme --check    exit with 1 where a table does not agree with the records
@@ -15,6 +16,7 @@ from typing import Annotated
 
 import tyro
 
+from benchmarks import outcomes
 from benchmarks.compare import Group, figures, group, markdown_table
 from benchmarks.record import RESULTS, Record, read_all
 from challenges.registry import MODELS
@@ -25,6 +27,7 @@ from common.files import write_text
 BLOCK = re.compile(r"^(<!-- results:(?P<name>\S+) -->\n)(?P<text>.*?)(^<!-- /results -->$)", re.MULTILINE | re.DOTALL)
 OPENING = re.compile(r"^<!-- results:\S+ -->$", re.MULTILINE)
 PROMISES = re.compile(r"^(<!-- recipes -->\n).*?(^<!-- /recipes -->$)", re.MULTILINE | re.DOTALL)
+REACHED = re.compile(r"^(<!-- outcomes -->\n).*?(^<!-- /outcomes -->$)", re.MULTILINE | re.DOTALL)
 HEADER = ("hardware", "precision", "batch", "result", "95 % interval", "measured")
 STALE_EXIT_CODE = 1
 
@@ -45,7 +48,7 @@ def table(records: Sequence[Record]) -> str:
     return "\n".join(markdown_table(HEADER, [line for record in chosen.values() for line in _lines(record)])) + "\n"
 
 
-def filled(text: str, records: Sequence[Record], where: str) -> str:
+def filled(text: str, records: Sequence[Record], where: str, reached: Sequence[outcomes.Outcome] = ()) -> str:
     """`text` with every table made anew.
 
     Raises KitError for a table that no record belongs to, and for one without its closing mark.
@@ -66,7 +69,8 @@ def filled(text: str, records: Sequence[Record], where: str) -> str:
 
     if len(OPENING.findall(text)) != len(BLOCK.findall(text)):
         raise KitError(f"{where} has a results mark without its end.", "A table ends with <!-- /results -->.")
-    return PROMISES.sub(lambda match: f"{match[1]}\n{promises()}\n{match[2]}", BLOCK.sub(replace, text))
+    text = PROMISES.sub(lambda match: f"{match[1]}\n{promises()}\n{match[2]}", BLOCK.sub(replace, text))
+    return REACHED.sub(lambda match: f"{match[1]}\n{outcomes.table(reached)}\n{match[2]}", text)
 
 
 def promises() -> str:
@@ -79,9 +83,9 @@ def promises() -> str:
     return "\n".join(markdown_table(("recipe", "what", "target", "source of the target"), rows)) + "\n"
 
 
-def stale(files: Sequence[Path], records: Sequence[Record]) -> list[Path]:
+def stale(files: Sequence[Path], records: Sequence[Record], reached: Sequence[outcomes.Outcome] = ()) -> list[Path]:
     """Files whose tables differ from what the records say."""
-    return [file for file in files if (text := file.read_text()) != filled(text, records, file.name)]
+    return [file for file in files if (text := file.read_text()) != filled(text, records, file.name, reached)]
 
 
 def main(
@@ -95,12 +99,13 @@ def main(
         check: Change nothing; exit with 1 where a table is stale.
     """
     records = read_all([results]) if results.exists() else []
-    outdated = stale(files or markdown_files(), records)
+    reached = outcomes.read_all()
+    outdated = stale(files or markdown_files(), records, reached)
     for file in outdated:
         if check:
             print(f"STALE {file}: run python -m benchmarks.readme", file=sys.stderr)
         else:
-            write_text(file, filled(file.read_text(), records, file.name))
+            write_text(file, filled(file.read_text(), records, file.name, reached))
     return STALE_EXIT_CODE if check and outdated else 0
 
 

@@ -192,18 +192,26 @@ def write(record: Record, folder: Path | None = None) -> Path:
     value = _rounded(dataclasses.asdict(record))
     _validate(value, "the new record")
     path = folder / file_name(record)
-    folder.mkdir(parents=True, exist_ok=True)
-    descriptor, temporary = tempfile.mkstemp(dir=folder, prefix=".", suffix=".part")
+    add_file(path, json.dumps(value, indent=2) + "\n")
+    return path
+
+
+def add_file(path: Path, text: str) -> None:
+    """Write a new file at once, whole or not at all.
+
+    Raises RecordError where there is one.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".part")
     try:
         with os.fdopen(descriptor, "w") as stream:
-            stream.write(json.dumps(value, indent=2) + "\n")
+            stream.write(text)
         os.chmod(temporary, 0o644)
         os.link(temporary, path)  # unlike a rename, this fails where the name is taken
     except FileExistsError:
         raise RecordError(f"{path} exists.", "A record is never overwritten.") from None
     finally:
         os.unlink(temporary)
-    return path
 
 
 def read(path: Path) -> Record:
