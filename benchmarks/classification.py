@@ -19,6 +19,8 @@ import torch
 import tyro
 from rich.console import Console
 
+from benchmarks.command import run_command
+from benchmarks.compare import publish
 from benchmarks.measure import Interleaved
 from benchmarks.peers import PillowLoader, plain_training_step
 from benchmarks.record import Record, Workload, new_record
@@ -28,7 +30,6 @@ from benchmarks.training import (
     TrainingWork,
     loading,
     measure_training,
-    publish,
     require_batch,
 )
 from benchmarks.validity import judge
@@ -37,7 +38,6 @@ from challenges.classification.data import PhotographData
 from challenges.classification.recipes import RECIPES, ClassificationRecipe
 from challenges.classification.task import ClassificationTask
 from common.device import select_device
-from common.errors import KitError
 from common.precision import select_precision
 from common.resnet import Depth
 
@@ -213,8 +213,4 @@ def _comparison(
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(tyro.cli(main, config=(tyro.conf.OmitArgPrefixes,)))
-    except KitError as error:
-        print(error, file=sys.stderr)
-        sys.exit(error.exit_code)
+    run_command(main)

@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import Annotated
 
 import tyro
+from rich.console import Console
 
-from benchmarks.record import RESULTS, Record, read_all
+from benchmarks.command import run_command
+from benchmarks.record import RESULTS, Record, read_all, write
 from common.errors import KitError
 from common.files import write_text
 
@@ -158,7 +160,6 @@ def html(groups: Iterable[Group]) -> str:
 
 
 def show(groups: Iterable[Group]) -> None:
-    from rich.console import Console
     from rich.table import Table
 
     console = Console()
@@ -170,6 +171,19 @@ def show(groups: Iterable[Group]) -> None:
             for row in rows(record):
                 table.add_row(*row, style=None if record.validity.valid else "dim")
         console.print(table)
+
+
+def publish(record: Record, folder: Path | None, console: Console) -> Path:
+    """Write the record and print its figures, what speaks against them, and what limits them."""
+    path = write(record, folder)
+    show(group([record]))
+    for finding in (*record.validity.reasons, *record.validity.warnings):
+        console.print(f"{finding.code}: {finding.text}", soft_wrap=True)
+    if record.split:
+        overlap = record.split.overlap_efficiency.median
+        console.print(f"bottleneck: {record.split.bottleneck}; end-to-end is {overlap:.0%} of the slower part")
+    console.print(f"RECORD valid={str(record.validity.valid).lower()} {path}", soft_wrap=True)
+    return path
 
 
 def percentage(text: str) -> float:
@@ -241,8 +255,4 @@ def _remark(record: Record) -> str:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(tyro.cli(main))
-    except KitError as error:
-        print(error, file=sys.stderr)
-        sys.exit(error.exit_code)
+    run_command(main)

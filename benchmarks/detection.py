@@ -22,10 +22,11 @@ import torch
 import tyro
 from rich.console import Console
 
+from benchmarks.command import run_command
+from benchmarks.compare import publish
 from benchmarks.detection_stages import Stages
 from benchmarks.measure import Interleaved, Step, interleave
 from benchmarks.record import DataKind, ProtocolUsed, Record, Validity, Workload, environment_of, new_record
-from benchmarks.training import publish
 from benchmarks.validity import judge
 from challenges.detection.challenge import CHALLENGE
 from challenges.detection.demo import is_demo
@@ -267,8 +268,4 @@ def main(run: Annotated[Path, tyro.conf.Positional], settings: Settings) -> int:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(tyro.cli(main, config=(tyro.conf.OmitArgPrefixes,)))
-    except KitError as error:
-        print(error, file=sys.stderr)
-        sys.exit(error.exit_code)
+    run_command(main)

@@ -13,18 +13,18 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-import tyro
 from rich.console import Console
 
+from benchmarks.command import run_command
+from benchmarks.compare import publish
 from benchmarks.record import Workload
-from benchmarks.training import TrainingBench, TrainingSettings, measure_training, publish, require_batch
+from benchmarks.training import TrainingBench, TrainingSettings, measure_training, require_batch
 from challenges.detection.challenge import DetectionChallenge
 from challenges.detection.data import SceneData
 from challenges.detection.demo import is_demo
 from challenges.detection.recipes import RECIPES, DetectionRecipe
 from challenges.detection.task import DetectionTask
 from common.device import select_device
-from common.errors import KitError
 from common.precision import select_precision
 
 
@@ -128,8 +128,4 @@ def main(settings: Settings) -> int:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(tyro.cli(main, config=(tyro.conf.OmitArgPrefixes,)))
-    except KitError as error:
-        print(error, file=sys.stderr)
-        sys.exit(error.exit_code)
+    run_command(main)

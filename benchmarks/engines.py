@@ -15,13 +15,13 @@ from typing import Annotated
 import tyro
 from rich.console import Console
 
-from benchmarks.compare import group, show
+from benchmarks.command import run_command
+from benchmarks.compare import publish
 from benchmarks.measure import Interleaved, Step, interleave
-from benchmarks.record import ProtocolUsed, Record, Workload, environment_of, new_record, write
+from benchmarks.record import ProtocolUsed, Record, Workload, environment_of, new_record
 from benchmarks.validity import judge
 from challenges.registry import find_model
 from common.deployment import Trained, artefact, engines
-from common.errors import KitError
 from common.export.artefact import read_sidecar
 from common.export.runner import Runner
 from common.processes import usable_cores
@@ -108,15 +108,9 @@ def main(run: Annotated[Path, tyro.conf.Positional], settings: Settings) -> int:
     directory = RunDirectory.open(run)
     trained = Trained.load(find_model(directory.description()["model"]).load(), directory)
     record = record_of(trained, settings, compare_engines(trained, settings))
-    path = write(record, settings.output)
-    show(group([record]))
-    Console().print(f"RECORD valid={str(record.validity.valid).lower()} {path}", soft_wrap=True)
+    publish(record, settings.output, Console())
     return 0
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(tyro.cli(main, config=(tyro.conf.OmitArgPrefixes,)))
-    except KitError as error:
-        print(error, file=sys.stderr)
-        sys.exit(error.exit_code)
+    run_command(main)

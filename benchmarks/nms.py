@@ -13,15 +13,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-import tyro
 from rich.console import Console
 from torch import Tensor
 
-from benchmarks.compare import group, show
+from benchmarks.command import run_command
+from benchmarks.compare import publish
 from benchmarks.heads import saved_heads, synthetic_heads
 from benchmarks.measure import CudaClock, HostClock, Step, interleave
 from benchmarks.nms_peers import PEERS, Found, torchvision_boxes
-from benchmarks.record import ProtocolUsed, Record, Workload, environment_of, new_record, write
+from benchmarks.record import ProtocolUsed, Record, Workload, environment_of, new_record
 from benchmarks.validity import judge
 from challenges.detection.boxes import SSD300
 from challenges.detection.detections import Detections
@@ -137,17 +137,9 @@ def main(settings: Settings) -> int:
     else:
         offsets, logits = (tensor[: settings.batch] for tensor in saved_heads(settings.heads))
     record = compare(offsets, logits, settings, device, ("python", "-m", "benchmarks.nms", *sys.argv[1:]))
-    path = write(record, settings.output)
-    show(group([record]))
-    for finding in (*record.validity.reasons, *record.validity.warnings):
-        console.print(f"{finding.code}: {finding.text}", soft_wrap=True)
-    console.print(f"RECORD valid={str(record.validity.valid).lower()} {path}", soft_wrap=True)
+    publish(record, settings.output, console)
     return 0
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(tyro.cli(main, config=(tyro.conf.OmitArgPrefixes,)))
-    except KitError as error:
-        print(error, file=sys.stderr)
-        sys.exit(error.exit_code)
+    run_command(main)

@@ -6,7 +6,6 @@ python -m benchmarks.outcomes RUN [RUN ...]     one file each under benchmarks/o
 import dataclasses
 import hashlib
 import json
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
+from benchmarks.command import run_command
 from benchmarks.compare import markdown_table
 from benchmarks.record import RecordError, add_file, device_slug, slug, without_paths
 from common.errors import KitError
@@ -184,8 +184,4 @@ def main(runs: Annotated[tuple[Path, ...], tyro.conf.Positional], output: Path |
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(tyro.cli(main))
-    except KitError as error:
-        print(error, file=sys.stderr)
-        sys.exit(error.exit_code)
+    run_command(main)

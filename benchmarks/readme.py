@@ -17,6 +17,7 @@ from typing import Annotated
 import tyro
 
 from benchmarks import outcomes
+from benchmarks.command import run_command
 from benchmarks.compare import Group, figures, group, markdown_table
 from benchmarks.record import RESULTS, Record, read_all
 from challenges.registry import MODELS
@@ -130,8 +131,4 @@ def _lines(record: Record) -> list[tuple[str, ...]]:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(tyro.cli(main))
-    except KitError as error:
-        print(error, file=sys.stderr)
-        sys.exit(error.exit_code)
+    run_command(main)

@@ -22,7 +22,8 @@ import torch
 import tyro
 from rich.console import Console
 
-from benchmarks.compare import group, show
+from benchmarks.command import run_command
+from benchmarks.compare import publish
 from benchmarks.measure import Interleaved, interleave
 from benchmarks.peer_process import TOP_ITEMS_FILE, Job, PeerError, PeerHistories, PeerProcess, Work
 from benchmarks.recommendation_sides import (
@@ -36,7 +37,7 @@ from benchmarks.recommendation_sides import (
     metrics_of,
     pair_of,
 )
-from benchmarks.record import ProtocolUsed, Record, Workload, environment_of, new_record, slug, write
+from benchmarks.record import ProtocolUsed, Record, Workload, environment_of, new_record, slug
 from benchmarks.validity import judge
 from challenges.recommendation.data import HistoryData
 from challenges.recommendation.recipes import HistoryConfig
@@ -225,20 +226,12 @@ def main(model: Annotated[Model, tyro.conf.Positional], settings: Settings) -> i
         bench = open_bench(model, settings, Path(folder), command, console)
         details = compare_metrics(bench) if settings.epochs else {}
         records = [compare_training(bench, details), compare_evaluation(bench, details)]
-    paths = [write(record, settings.output) for record in records]
-    show(group(records))
     for name, value in details.items():
         console.print(f"{name}: {value:.4f}", soft_wrap=True)
-    for record, path in zip(records, paths, strict=True):
-        for finding in (*record.validity.reasons, *record.validity.warnings):
-            console.print(f"{finding.code}: {finding.text}", soft_wrap=True)
-        console.print(f"RECORD valid={str(record.validity.valid).lower()} {path}", soft_wrap=True)
+    for record in records:
+        publish(record, settings.output, console)
     return 0
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(tyro.cli(main, config=(tyro.conf.OmitArgPrefixes,)))
-    except KitError as error:
-        print(error, file=sys.stderr)
-        sys.exit(error.exit_code)
+    run_command(main)

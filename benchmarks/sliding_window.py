@@ -23,10 +23,11 @@ import tyro
 from rich.console import Console
 from torch import Tensor
 
-from benchmarks.compare import group, show
+from benchmarks.command import run_command
+from benchmarks.compare import publish
 from benchmarks.detection_stages import PIXELS_INPUT, resizing
 from benchmarks.measure import Step, interleave
-from benchmarks.record import DataKind, ProtocolUsed, Record, Workload, environment_of, new_record, write
+from benchmarks.record import DataKind, ProtocolUsed, Record, Workload, environment_of, new_record
 from benchmarks.validity import judge
 from challenges.classification.challenge import CHALLENGE as CLASSIFICATION
 from challenges.classification.task import ClassificationTask
@@ -279,16 +280,10 @@ def main(
         console.print(f"{write_crops(trained.data.train, other)} crops: {other}", soft_wrap=True)
         return 0
     record = compare(trained, Trained.load(CLASSIFICATION, RunDirectory.open(other)), settings)
-    path = write(record, settings.output)
-    show(group([record]))
     console.print(", ".join(f"{name} {value:.3f}" for name, value in record.details.items()), soft_wrap=True)
-    console.print(f"RECORD valid={str(record.validity.valid).lower()} {path}", soft_wrap=True)
+    publish(record, settings.output, console)
     return 0
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(tyro.cli(main, config=(tyro.conf.OmitArgPrefixes,)))
-    except KitError as error:
-        print(error, file=sys.stderr)
-        sys.exit(error.exit_code)
+    run_command(main)

@@ -8,11 +8,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from rich.console import Console
 
-from benchmarks.compare import group, show
 from benchmarks.measure import Clock, CudaClock, HostClock, Interleaved, Step, interleave
-from benchmarks.record import DataKind, ProtocolUsed, Record, Workload, environment_of, new_record, split_of, write
+from benchmarks.record import DataKind, ProtocolUsed, Record, Workload, environment_of, new_record, split_of
 from benchmarks.validity import judge
 from common.device import DeviceChoice
 from common.errors import KitError
@@ -189,16 +187,3 @@ def require_batch(data: DataModule, batch_size: int, root: Path) -> None:
             f"A batch of {batch_size} was asked for, and {root} has {data.num_train} training images.",
             remedy="Give a smaller --batch or more images.",
         )
-
-
-def publish(record: Record, folder: Path | None, console: Console) -> Path:
-    """Write the record and print its figures, what speaks against them, and what limits them."""
-    path = write(record, folder)
-    show(group([record]))
-    for finding in (*record.validity.reasons, *record.validity.warnings):
-        console.print(f"{finding.code}: {finding.text}", soft_wrap=True)
-    if record.split:
-        overlap = record.split.overlap_efficiency.median
-        console.print(f"bottleneck: {record.split.bottleneck}; end-to-end is {overlap:.0%} of the slower part")
-    console.print(f"RECORD valid={str(record.validity.valid).lower()} {path}", soft_wrap=True)
-    return path
