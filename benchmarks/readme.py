@@ -111,23 +111,36 @@ def main(
 
 
 def _lines(record: Record) -> list[tuple[str, ...]]:
+    """One row per figure, then one per metric that both sides were judged by."""
     gpus = record.system["gpus"]
     cpu = record.system["cpu"]
     on_gpu = gpus and str(record.system["device"]).startswith("cuda")
     hardware = gpus[0]["name"] if on_gpu else f"{cpu['model']}, {cpu['cores']} cores"
     commit = (record.kit["commit"] or "no commit")[:8]
     reason = "" if record.validity.valid else f" (invalid: {record.validity.reasons[0].code})"
-    return [
-        (
-            f"{hardware}, torch {record.system['packages'].get('torch', '–')}",
-            record.workload.precision,
-            str(record.workload.batch),
-            f"{figure.name}: {figure.text()}{reason}",
-            f"{figure.low:.4g} – {figure.high:.4g}",
-            f"{record.created[:10]}, {commit}",
-        )
+    where = (
+        f"{hardware}, torch {record.system['packages'].get('torch', '–')}",
+        record.workload.precision,
+        str(record.workload.batch),
+    )
+    told = [
+        (f"{figure.name}: {figure.text()}{reason}", f"{figure.low:.4g} – {figure.high:.4g}")
         for figure in figures(record)
     ]
+    told += [(text, "") for text in _judged(record)]
+    return [(*where, *columns, f"{record.created[:10]}, {commit}") for columns in told]
+
+
+def _judged(record: Record) -> list[str]:
+    """Metrics among the details, which stand there as `side metric`: one text for all sides of each."""
+    metrics: dict[str, list[str]] = {}
+    for name, value in record.details.items():
+        side, _, metric = name.partition(" ")
+        if metric:
+            metrics.setdefault(metric, []).append(f"{side} {value:.4f}")
+    epochs = record.details.get("epochs")
+    when = f" after {epochs:g} epochs" if epochs else ""
+    return [f"{metric}{when}: {', '.join(sides)}" for metric, sides in metrics.items()]
 
 
 if __name__ == "__main__":

@@ -178,7 +178,7 @@ def compare(detector: Trained, classifier: Trained, settings: Settings) -> Recor
     details = {"images": float(len(scenes)), "windows_of_an_image": float(len(windows(*pictures[0].shape[:0:-1])))}
     for name, table in (("ssd", ours), ("sliding_window", slid)):
         scores = evaluate(scenes, table, resamples=0).metrics
-        details |= {f"{name}_ap": scores["ap"], f"{name}_ap50": scores["ap50"]}
+        details |= {f"{name} ap": scores["ap"], f"{name} ap50": scores["ap50"]}
     data: DataKind = "demo" if is_demo(detector.data.scenes.root) else "real"
     environment = environment_of(device="cpu", precision=precision.name)
     ratios = {"ssd/sliding window": measured.ratio("ssd", "sliding window")}

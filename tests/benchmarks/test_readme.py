@@ -1,5 +1,7 @@
 """Tables in Markdown files: made from records, and stale ones are found, in the tests of this checkout too."""
 
+import dataclasses
+
 import pytest
 
 from benchmarks import outcomes
@@ -30,6 +32,14 @@ def test_a_table_names_hardware_commit_and_date():
     text = table([record()])
     for part in ("AMD EPYC 9B45, 2 cores", "torch 2.13.0", "01234567", "2026-11-20", "bf16"):
         assert part in text
+
+
+def test_metrics_of_both_sides_follow_their_figures():
+    judged = {"epochs": 20.0, "ours ndcg@10/full": 0.125, "peer ndcg@10/full": 0.12, "users": 6040.0}
+    lines = table([dataclasses.replace(record(kind="comparison", ratio=2.0), details=judged)]).splitlines()[2:]
+    assert len(lines) == 2
+    assert "ours/peer: 2.00 ×" in lines[0]
+    assert "ndcg@10/full after 20 epochs: ours 0.1250, peer 0.1200" in lines[1]
 
 
 def test_the_newest_valid_record_is_shown():
