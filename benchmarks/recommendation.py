@@ -154,7 +154,7 @@ def compare_evaluation(bench: Bench, details: Mapping[str, float]) -> Record:
 
 
 def compare_metrics(bench: Bench) -> dict[str, float]:
-    """Both sides' metrics after as many epochs, each with its own optimizer and schedule, by our evaluator."""
+    """Both sides' metrics after as many epochs, each as it optimizes (see `pair_of`), by our evaluator."""
     epochs = bench.settings.epochs
     ours = bench.ours(epochs)
     for _ in range(ours.steps):

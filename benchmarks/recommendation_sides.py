@@ -53,7 +53,7 @@ def pair_of(model: Model) -> Pair:
     """Our recipe for MovieLens 1M, and what of it the peer does otherwise taken from the peer.
 
     RecTools takes no sliding windows, and its SASRec has a feed-forward part as wide as the states. RecBole does not
-    know held-out users.
+    know held-out users, for which our autoencoder's decay and schedule were chosen: here it learns as RecBole's does.
     """
     if model in ("bert4rec", "sasrec"):
         recipe = BERT4REC_RECIPES["ml-1m-50" if model == "bert4rec" else "sasrec-ml-1m-50"]
@@ -77,6 +77,7 @@ def pair_of(model: Model) -> Pair:
         }  # fmt: skip
         return Pair(NCF, ncf, "recbole", sizes)
     vae = VAE_CF_RECIPES["ml-1m"]
+    vae = replace(vae, optimizer=replace(vae.optimizer, schedule="constant", weight_decay=0.0))
     sizes = {
         "mlp_hidden_size": list(vae.model.hidden), "latent_dimension": 2 * vae.model.latent,
         "dropout_prob": vae.model.dropout, "anneal_cap": vae.annealing.cap,
