@@ -30,6 +30,7 @@ from benchmarks.recommendation_sides import (
     CPU,
     FULL_RANKING,
     METRICS,
+    PEER_LEARNING_RATE,
     TOP_K,
     Model,
     OurSide,
@@ -45,7 +46,6 @@ from common.errors import KitError
 from common.processes import usable_cores
 
 PROTOCOL_NAME, PROTOCOL_VERSION = "interleaved", 1
-PEER_LEARNING_RATE = 1e-3  # the default of both peers
 
 
 @dataclass(frozen=True, kw_only=True)
