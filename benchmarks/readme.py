@@ -132,7 +132,12 @@ def _lines(record: Record) -> list[tuple[str, ...]]:
 
 
 def _judged(record: Record) -> list[str]:
-    """Metrics among the details, which stand there as `side metric`: one text for all sides of each."""
+    """Metrics among the details, which stand there as `side metric`: one text for all sides of each.
+
+    They belong to the training that reached them, and are not told again beside the speed of an evaluation.
+    """
+    if record.name.endswith("-evaluation"):
+        return []
     metrics: dict[str, list[str]] = {}
     for name, value in record.details.items():
         side, _, metric = name.partition(" ")

@@ -144,13 +144,13 @@ def compare_training(bench: Bench, details: Mapping[str, float]) -> Record:
     return _record(bench, "train", found, name, bench.data.sample_unit, details, ours.losses_were_finite)
 
 
-def compare_evaluation(bench: Bench, details: Mapping[str, float]) -> Record:
+def compare_evaluation(bench: Bench) -> Record:
     """All items scored for all judged users, seen ones masked, the best ten found; ours with metrics and intervals."""
     ours = bench.ours()
     with bench.theirs("evaluate") as theirs:
         name = f"{bench.pair.peer}-{theirs.version}"
         found = _interleave(bench, {"ours": ours.evaluate, name: theirs})
-    return _record(bench, "evaluation", found, name, "user", details)
+    return _record(bench, "evaluation", found, name, "user", {})
 
 
 def compare_metrics(bench: Bench) -> dict[str, float]:
@@ -225,7 +225,7 @@ def main(model: Annotated[Model, tyro.conf.Positional], settings: Settings) -> i
         command = ("python", "-m", "benchmarks.recommendation", *sys.argv[1:])
         bench = open_bench(model, settings, Path(folder), command, console)
         details = compare_metrics(bench) if settings.epochs else {}
-        records = [compare_training(bench, details), compare_evaluation(bench, details)]
+        records = [compare_training(bench, details), compare_evaluation(bench)]
     for name, value in details.items():
         console.print(f"{name}: {value:.4f}", soft_wrap=True)
     for record in records:

@@ -151,7 +151,7 @@ def test_what_a_record_says(bench_of, stand_in):
     assert record.ratios["ours/recbole-1.2"].median < 1
     assert record.details["threads"] == 1
     assert record.details["epochs"] == 1
-    assert compare_evaluation(bench, {}).measurements["ours"].windows[0].samples % 150 == 0
+    assert compare_evaluation(bench).measurements["ours"].windows[0].samples % 150 == 0
 
 
 def test_a_peer_that_does_not_run_is_named(bench_of):
