@@ -28,6 +28,10 @@ class Ragged:
         first = start - (lengths.cumsum(0) - lengths)
         return row, self.items[first[row] + torch.arange(len(row), device=row.device)]
 
+    def singles(self, users: Tensor) -> tuple[Tensor, Tensor]:
+        """The same for users who have one item each."""
+        return torch.arange(len(users), device=users.device), self.items[self.offsets[users]]
+
     def windows(self, start: Tensor, end: Tensor, width: int) -> Tensor:
         """Stretches of `items`, each right-aligned: the newest item in the last column, -1 before the first.
 
