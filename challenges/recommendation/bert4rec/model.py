@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from challenges.recommendation.lookup import rows_of
+from common.linear import Linear, linear
 
 EMBEDDING_DEVIATION = 0.02  # BERT's
 
@@ -47,7 +48,7 @@ class SequenceTransformer(nn.Module):
         self.norm = nn.LayerNorm(width)
         self.dropout = Dropout(dropout)
         self.blocks = nn.ModuleList(Block(width, num_heads, feedforward, dropout) for _ in range(num_layers))
-        self.head = nn.Identity() if causal else nn.Sequential(nn.Linear(width, width), nn.GELU(), nn.LayerNorm(width))
+        self.head = nn.Identity() if causal else nn.Sequential(Linear(width, width), nn.GELU(), nn.LayerNorm(width))
         self.bias = nn.Parameter(torch.zeros(num_items))
         _draw(self.position, EMBEDDING_DEVIATION)
         self.apply(_initialise)
@@ -81,7 +82,7 @@ class SequenceTransformer(nn.Module):
 
     def logits(self, states: Tensor) -> Tensor:
         """(..., width) states -> (..., item) unnormalised log-probabilities."""
-        return functional.linear(self.head(states), self.item_weights, self.bias)
+        return linear(self.head(states), self.item_weights, self.bias)
 
     def next_item_logits(self, history: Tensor) -> Tensor:
         """What comes after histories: (batch, any width) int64, negative where empty -> (batch, item)."""
@@ -103,11 +104,11 @@ class Block(nn.Module):
     def __init__(self, width: int, num_heads: int, feedforward: int, dropout: float) -> None:
         super().__init__()
         self.num_heads = num_heads
-        self.project = nn.Linear(width, 3 * width)  # queries, keys, values
-        self.merge = nn.Linear(width, width)
+        self.project = Linear(width, 3 * width)  # queries, keys, values
+        self.merge = Linear(width, width)
         self.attention_norm = nn.LayerNorm(width)
-        self.expand = nn.Linear(width, feedforward)
-        self.contract = nn.Linear(feedforward, width)
+        self.expand = Linear(width, feedforward)
+        self.contract = Linear(feedforward, width)
         self.output_norm = nn.LayerNorm(width)
         self.dropout = Dropout(dropout)
 

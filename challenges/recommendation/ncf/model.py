@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from challenges.recommendation.lookup import rows_of
+from common.linear import Linear
 
 Tower = Literal["neumf", "gmf", "mlp"]
 PAIR_CELLS = {"cpu": 2**20, "cuda": 2**24}
@@ -106,14 +107,14 @@ class Perceptron(nn.Module):
         half = layers[0] // 2
         self.dropout = dropout
         self.user, self.item = _embedding(num_users, half), _embedding(num_items, half)
-        self.first_user, self.first_item = nn.Linear(half, layers[1]), nn.Linear(half, layers[1], bias=False)
+        self.first_user, self.first_item = Linear(half, layers[1]), Linear(half, layers[1], bias=False)
         bound = math.sqrt(6 / (layers[0] + layers[1]))  # Glorot's, of both halves together
         nn.init.uniform_(self.first_user.weight, -bound, bound)
         nn.init.uniform_(self.first_item.weight, -bound, bound)
         nn.init.zeros_(self.first_user.bias)
         self.hidden = nn.Sequential()
         for wide, narrow in pairwise(layers[1:]):
-            layer = nn.Linear(wide, narrow)
+            layer = Linear(wide, narrow)
             nn.init.xavier_uniform_(layer.weight)
             nn.init.zeros_(layer.bias)
             self.hidden.append(layer)

@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from common.linear import Linear
+
 
 class HistoryEncoder(nn.Module):
     """The first layer: a weighted sum of the vectors of a history's items, plus a bias.
@@ -38,6 +40,10 @@ class HistoryEncoder(nn.Module):
         if row.device.type == "cuda":  # tensor cores are quicker on the dense row than gradients of a gather
             dense = values.new_zeros(num_rows, len(self.weight)).index_put_((row, item), values)
             return dense @ self.weight + self.bias
+        if self.training:  # what was dropped costs nothing
+            kept = values.nonzero().squeeze(1)
+            item, values = item[kept], values[kept]
+            lengths = row[kept].bincount(minlength=num_rows)
         first = (lengths.cumsum(0) - lengths).long()
         total = functional.embedding_bag(item, self.weight, first, mode="sum", per_sample_weights=values)
         return total + self.bias
@@ -68,8 +74,8 @@ class Autoencoder(nn.Module):
         code = 2 * latent if kind == "vae" else latent
         first, *others = (*hidden, code)
         self.input = HistoryEncoder(num_items, first, dropout)
-        self.encoder = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise((first, *others)))
-        self.decoder = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise((latent, *reversed(hidden), num_items)))
+        self.encoder = nn.ModuleList(Linear(a, b) for a, b in pairwise((first, *others)))
+        self.decoder = nn.ModuleList(Linear(a, b) for a, b in pairwise((latent, *reversed(hidden), num_items)))
         for layer in (self.input, *self.encoder, *self.decoder):
             nn.init.xavier_uniform_(layer.weight)
             nn.init.trunc_normal_(layer.bias, std=0.001, a=-0.002, b=0.002)
