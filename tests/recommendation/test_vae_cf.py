@@ -98,9 +98,10 @@ def test_the_kl_divergence_equals_torchs():
     assert kl_divergence(torch.zeros(1, 3), torch.zeros(1, 3)).item() == 0
 
 
-def test_the_codes_are_drawn_in_training_only_and_have_the_stated_spread():
+@pytest.mark.parametrize("noise", [1.0, 0.1])
+def test_the_codes_are_drawn_in_training_only_and_have_the_stated_spread(noise):
     torch.manual_seed(0)
-    model = Autoencoder(num_items=30, hidden=(), latent=1, dropout=0.0)
+    model = Autoencoder(num_items=30, hidden=(), latent=1, dropout=0.0, noise=noise)
     row, item = torch.arange(4000), torch.full((4000,), 3)
     with torch.no_grad():
         model.decoder[0].weight.fill_(1.0)
@@ -108,7 +109,7 @@ def test_the_codes_are_drawn_in_training_only_and_have_the_stated_spread():
         logits, mean, log_variance = model(row, item, 4000)
         drawn = logits[:, 0]
         assert abs(drawn.mean() - mean[0]) < 0.1
-        assert abs(drawn.std() / (0.5 * log_variance[0]).exp() - 1) < 0.05
+        assert abs(drawn.std() / (0.5 * log_variance[0]).exp() / noise - 1) < 0.05
         torch.testing.assert_close(model.eval()(row, item, 4000)[0][:, :1], mean)
 
 
@@ -187,7 +188,7 @@ def test_recipes_survive_their_record(name):
 
 
 def test_senseless_sizes_are_refused():
-    for wrong in ({"latent": 0}, {"hidden": (600, 0)}, {"dropout": 1.0}):
+    for wrong in ({"latent": 0}, {"hidden": (600, 0)}, {"dropout": 1.0}, {"noise": -1.0}):
         with pytest.raises(RecipeError):
             ModelConfig(**wrong)
     with pytest.raises(RecipeError):

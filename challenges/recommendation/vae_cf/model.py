@@ -58,6 +58,7 @@ class Autoencoder(nn.Module):
 
     hidden: widths between the items and the code, in the encoder's order; the decoder mirrors them.
     latent: width of the code: a normal distribution's mean and log-variance ("vae"), or the values of a layer ("dae").
+    noise:  factor on the distribution's deviation when a code is drawn; 1 in the paper.
     """
 
     def __init__(
@@ -68,9 +69,10 @@ class Autoencoder(nn.Module):
         hidden: tuple[int, ...] = (600,),
         latent: int = 200,
         dropout: float = 0.5,
+        noise: float = 1.0,
     ) -> None:
         super().__init__()
-        self.num_items, self.kind, self.latent = num_items, kind, latent
+        self.num_items, self.kind, self.latent, self.noise = num_items, kind, latent, noise
         code = 2 * latent if kind == "vae" else latent
         first, *others = (*hidden, code)
         self.input = HistoryEncoder(num_items, first, dropout)
@@ -88,7 +90,7 @@ class Autoencoder(nn.Module):
         mean, log_variance = self.code(self.input(row, item, num_rows))
         code = mean
         if self.kind == "vae" and self.training:
-            code = mean + torch.randn_like(mean) * (0.5 * log_variance).exp()
+            code = mean + self.noise * torch.randn_like(mean) * (0.5 * log_variance).exp()
         return self.decode(code), mean, log_variance
 
     def code(self, values: Tensor) -> tuple[Tensor, Tensor]:

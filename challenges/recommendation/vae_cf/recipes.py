@@ -1,5 +1,6 @@
 """Mult-VAE's and Mult-DAE's recipes: strong generalisation on MovieLens, with held-out users."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal
@@ -19,12 +20,16 @@ class ModelConfig:
     latent: int = 200
     dropout: float = 0.5
     """Share of a history's items that a training step does not show."""
+    noise: float = 1.0
+    """Factor on the code's deviation when a VAE draws it in training: 1 in the paper, 0.01 in RecBole."""
 
     def __post_init__(self) -> None:
         if min((*self.hidden, self.latent)) < 1:
             raise RecipeError("model.hidden and model.latent are widths, from 1 on.")
         if not 0 <= self.dropout < 1:
             raise RecipeError(f"model.dropout is {self.dropout}.", "It lies in [0, 1).")
+        if not 0 <= self.noise < math.inf:
+            raise RecipeError(f"model.noise is {self.noise}.", "It is 0 or more.")
 
 
 @dataclass(frozen=True, kw_only=True)

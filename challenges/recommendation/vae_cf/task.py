@@ -33,6 +33,7 @@ class VaeCfTask(Task):
             hidden=model.hidden,
             latent=model.latent,
             dropout=model.dropout,
+            noise=model.noise,
         )
 
     def prepare_batch(self, batch: Batch, step: int) -> Batch:
