@@ -1,8 +1,9 @@
 """Fill the tables of Markdown files from committed records and recipes, or say that they are stale.
 
-A table stands between `<!-- results:CHALLENGE/NAME -->` and `<!-- /results -->`, both on lines of their own; the table
-of all recipes and their targets between `<!-- recipes -->` and `<!-- /recipes -->`, that of what runs reached between
-`<!-- outcomes -->` and `<!-- /outcomes -->`.
+A table stands between `<!-- results:CHALLENGE/NAME -->` and `<!-- /results -->`, both on lines of their own; with
+several names, separated by commas, one table holds them all. The table of all recipes and their targets stands between
+`<!-- recipes -->` and `<!-- /recipes -->`, that of what runs reached between `<!-- outcomes -->` and
+`<!-- /outcomes -->`.
 
     python -m benchmarks.readme            rewrite
     python -m benchmarks.readme --check    exit with 1 where a table does not agree with the records
@@ -10,7 +11,7 @@ of all recipes and their targets between `<!-- recipes -->` and `<!-- /recipes -
 
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -25,7 +26,7 @@ from common.environment import ROOT
 from common.errors import KitError
 from common.files import write_text
 
-BLOCK = re.compile(r"^(<!-- results:(?P<name>\S+) -->\n)(?P<text>.*?)(^<!-- /results -->$)", re.MULTILINE | re.DOTALL)
+BLOCK = re.compile(r"^(<!-- results:(?P<names>\S+) -->\n)(?P<text>.*?)(^<!-- /results -->$)", re.MULTILINE | re.DOTALL)
 OPENING = re.compile(r"^<!-- results:\S+ -->$", re.MULTILINE)
 PROMISES = re.compile(r"^(<!-- recipes -->\n).*?(^<!-- /recipes -->$)", re.MULTILINE | re.DOTALL)
 REACHED = re.compile(r"^(<!-- outcomes -->\n).*?(^<!-- /outcomes -->$)", re.MULTILINE | re.DOTALL)
@@ -40,13 +41,20 @@ def markdown_files() -> list[Path]:
 
 
 def table(records: Sequence[Record]) -> str:
-    """The newest record of every device, precision and batch; an invalid one only where there is no valid one."""
-    chosen: dict[tuple[object, ...], Record] = {}
-    for record in records:
-        key = (record.device, record.workload.precision, record.workload.batch)
-        if record.validity.valid or key not in chosen or not chosen[key].validity.valid:
-            chosen[key] = record
-    return "\n".join(markdown_table(HEADER, [line for record in chosen.values() for line in _lines(record)])) + "\n"
+    """A row for every figure of the records that `_shown` chooses."""
+    return "\n".join(markdown_table(HEADER, [line for record in _shown(records) for line in _lines(record)])) + "\n"
+
+
+def joined(groups: Sequence[Group], where: str) -> str:
+    """One table of several works, named in its first column.
+
+    Raises KitError where they were not measured on the same data by the same protocol.
+    """
+    titles = {_common_title(record) for one in groups for record in one.records}
+    if len(titles) > 1:
+        raise KitError(f"{where} asks for one table of what cannot be compared:", "; ".join(sorted(titles)))
+    rows = [(record.name, *line) for one in groups for record in _shown(one.records) for line in _lines(record)]
+    return f"{titles.pop()}\n\n" + "\n".join(markdown_table(("work", *HEADER), rows)) + "\n"
 
 
 def filled(text: str, records: Sequence[Record], where: str, reached: Sequence[outcomes.Outcome] = ()) -> str:
@@ -59,13 +67,18 @@ def filled(text: str, records: Sequence[Record], where: str, reached: Sequence[o
         by_name.setdefault(f"{one.records[0].workload.challenge}/{one.records[0].name}", []).append(one)
 
     def replace(match: re.Match[str]) -> str:
-        name = match["name"]
-        if name not in by_name:
-            raise KitError(
-                f"{where} asks for results:{name}, and no record is of that name.",
-                f"Known: {', '.join(sorted(by_name)) or 'none'}.",
-            )
-        tables = [f"{one.title}\n\n{table(one.records)}" for one in by_name[name]]
+        names = match["names"].split(",")
+        for name in names:
+            if name not in by_name:
+                raise KitError(
+                    f"{where} asks for results:{name}, and no record is of that name.",
+                    f"Known: {', '.join(sorted(by_name)) or 'none'}.",
+                )
+        groups = [one for name in names for one in by_name[name]]
+        if len(names) > 1:
+            tables = [joined(groups, where)]
+        else:
+            tables = [f"{one.title}\n\n{table(one.records)}" for one in groups]
         return f"{match[1]}\n" + "\n".join(tables) + f"\n{match[4]}"
 
     if len(OPENING.findall(text)) != len(BLOCK.findall(text)):
@@ -108,6 +121,23 @@ def main(
         else:
             write_text(file, filled(file.read_text(), records, file.name, reached))
     return STALE_EXIT_CODE if check and outdated else 0
+
+
+def _common_title(record: Record) -> str:
+    workload, protocol = record.workload, record.protocol
+    return (
+        f"{workload.challenge}: {workload.data} data ({workload.dataset}), protocol {protocol.name}/{protocol.version}"
+    )
+
+
+def _shown(records: Sequence[Record]) -> Iterable[Record]:
+    """The newest of every device, precision and batch; an invalid one only where there is no valid one."""
+    chosen: dict[tuple[object, ...], Record] = {}
+    for record in records:
+        key = (record.device, record.workload.precision, record.workload.batch)
+        if record.validity.valid or key not in chosen or not chosen[key].validity.valid:
+            chosen[key] = record
+    return chosen.values()
 
 
 def _lines(record: Record) -> list[tuple[str, ...]]:

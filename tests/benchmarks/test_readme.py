@@ -61,6 +61,21 @@ def test_a_table_for_no_record_is_refused_and_the_known_ones_listed():
         filled(text, [record()], "README.md")
 
 
+def test_several_works_share_a_table_that_names_them():
+    text = TEXT.replace("classification/train", "classification/train,classification/step")
+    once = filled(text, [record(123.0), dataclasses.replace(record(45.0), name="step")], "README.md")
+    lines = [line for line in once.splitlines() if "images/s" in line]
+    assert [line.split(" | ")[0] for line in lines] == ["| train", "| step"]
+
+
+def test_works_on_other_data_share_no_table():
+    other = record(45.0)
+    other = dataclasses.replace(other, name="step", workload=dataclasses.replace(other.workload, dataset="other"))
+    text = TEXT.replace("classification/train", "classification/train,classification/step")
+    with pytest.raises(KitError, match="cannot be compared"):
+        filled(text, [record(123.0), other], "README.md")
+
+
 def test_an_unclosed_table_is_refused():
     with pytest.raises(KitError, match="without its end"):
         filled(TEXT.replace("<!-- /results -->", ""), [record()], "README.md")
