@@ -60,14 +60,14 @@ def _product(first: Tensor, second: Tensor, bias: Tensor | None = None) -> Tenso
 
 
 def _is_for_onednn(inputs: Tensor, weight: Tensor) -> bool:
+    if torch.compiler.is_compiling() or torch.jit.is_tracing():  # sizes may be symbols: no question about them
+        return False
     return (
         inputs.device.type == "cpu"
         and inputs.dtype == weight.dtype == torch.float32
         and inputs.ndim > 1
         and inputs.numel() * len(weight) >= SMALLEST
         and not torch.is_autocast_enabled("cpu")
-        and not torch.compiler.is_compiling()
-        and not torch.jit.is_tracing()
         and _mkl_is_half_as_wide()
     )
 
