@@ -225,7 +225,10 @@ def test_the_whole_line_on_scenes_with_boxes(scenes, tmp_path, capsys, monkeypat
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("model", "asked"), [("ncf", ["--user", "7"]), ("vae_cf", ["--history", "1", "5"])])
+@pytest.mark.parametrize(
+    ("model", "asked"),
+    [("ncf", ["--user", "7"]), ("vae_cf", ["--history", "1", "5"]), ("bert4rec", ["--history", "1", "5"])],
+)
 def test_the_whole_line_on_interactions(model, asked, tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "200")
     ratings = generate_interactions(tmp_path / "interactions") / "ratings.csv"

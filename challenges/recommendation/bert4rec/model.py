@@ -119,7 +119,10 @@ class Block(nn.Module):
         with torch.autocast(heads.device.type, enabled=False):
             query, key, value = heads.unbind()
             if last is not None:
-                query, states, visible = query[..., -last:, :], states[:, -last:], visible[..., -last:, :]
+                query, visible = query[..., -last:, :], visible[..., -last:, :]
+                # not by a slice: ONNX Runtime 1.31 cannot load one between quantised layers
+                positions = torch.arange(states.shape[1] - last, states.shape[1], device=states.device)
+                states = states.index_select(1, positions)
             attended = functional.scaled_dot_product_attention(query, key, value, attn_mask=visible)
         attended = self.merge(attended.transpose(1, 2).flatten(2))
         states = self.attention_norm(states + self.dropout(attended))
