@@ -44,7 +44,13 @@ class Figure:
     high: float
 
     def text(self) -> str:
-        return f"{self.value:.2f} ×" if self.unit == "×" else f"{self.value:,.4g} {self.unit}"
+        return f"{self._number(self.value)} {self.unit}"
+
+    def interval(self) -> str:
+        return f"{self._number(self.low)} – {self._number(self.high)}"
+
+    def _number(self, value: float) -> str:
+        return f"{value:.2f}" if self.unit == "×" else f"{value:,.4g}"
 
 
 @dataclass(frozen=True)
@@ -93,7 +99,7 @@ def rows(record: Record) -> list[tuple[str, ...]]:
                 record.workload.precision,
                 str(record.workload.batch),
                 f"{figure.name}: {figure.text()}",
-                f"{figure.low:.4g} – {figure.high:.4g}",
+                figure.interval(),
                 f"{windows.step_ms.p50:.4g}",
                 f"{windows.step_ms.p99:.4g}",
                 record.created[:10],

@@ -12,6 +12,7 @@ several names, separated by commas, one table holds them all. The table of all r
 import re
 import sys
 from collections.abc import Iterable, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Annotated
 
@@ -30,7 +31,7 @@ BLOCK = re.compile(r"^(<!-- results:(?P<names>\S+) -->\n)(?P<text>.*?)(^<!-- /re
 OPENING = re.compile(r"^<!-- results:\S+ -->$", re.MULTILINE)
 PROMISES = re.compile(r"^(<!-- recipes -->\n).*?(^<!-- /recipes -->$)", re.MULTILINE | re.DOTALL)
 REACHED = re.compile(r"^(<!-- outcomes -->\n).*?(^<!-- /outcomes -->$)", re.MULTILINE | re.DOTALL)
-HEADER = ("hardware", "precision", "batch", "result", "95 % interval", "measured")
+HEADER = ("work", "hardware", "precision", "batch", "result", "95 % interval", "measured")
 STALE_EXIT_CODE = 1
 
 
@@ -41,20 +42,30 @@ def markdown_files() -> list[Path]:
 
 
 def table(records: Sequence[Record]) -> str:
-    """A row for every figure of the records that `_shown` chooses."""
-    return "\n".join(markdown_table(HEADER, [line for record in _shown(records) for line in _lines(record)])) + "\n"
+    """A column for every record that `_shown` chooses, a row for every figure."""
+    shown = list(_shown(records))
+    columns = [
+        {name: f"{value} ({interval})" if interval else value for name, value, interval in _told(record)}
+        for record in shown
+    ]
+    rows = [(name, *(column.get(name, "–") for column in columns)) for name in dict.fromkeys(chain(*columns))]
+    return "\n".join(markdown_table(("result", *map(_heading, shown)), rows)) + "\n"
 
 
 def joined(groups: Sequence[Group], where: str) -> str:
-    """One table of several works, named in its first column.
+    """One table of several works, a row for every figure.
 
     Raises KitError where they were not measured on the same data by the same protocol.
     """
     titles = {_common_title(record) for one in groups for record in one.records}
     if len(titles) > 1:
         raise KitError(f"{where} asks for one table of what cannot be compared:", "; ".join(sorted(titles)))
-    rows = [(record.name, *line) for one in groups for record in _shown(one.records) for line in _lines(record)]
-    return f"{titles.pop()}\n\n" + "\n".join(markdown_table(("work", *HEADER), rows)) + "\n"
+    rows = []
+    for record in (record for one in groups for record in _shown(one.records)):
+        hardware, precision, batch, measured = _origin(record)
+        for name, value, interval in _told(record):
+            rows.append((record.name, hardware, precision, batch, f"{name}: {value}", interval, measured))
+    return f"{titles.pop()}\n\n" + "\n".join(markdown_table(HEADER, rows)) + "\n"
 
 
 def filled(text: str, records: Sequence[Record], where: str, reached: Sequence[outcomes.Outcome] = ()) -> str:
@@ -140,28 +151,34 @@ def _shown(records: Sequence[Record]) -> Iterable[Record]:
     return chosen.values()
 
 
-def _lines(record: Record) -> list[tuple[str, ...]]:
-    """One row per figure, then one per metric that both sides were judged by."""
+def _origin(record: Record) -> tuple[str, str, str, str]:
+    """Hardware and its software, precision, batch, and when and of which commit it was measured."""
     gpus = record.system["gpus"]
     cpu = record.system["cpu"]
     on_gpu = gpus and str(record.system["device"]).startswith("cuda")
     hardware = gpus[0]["name"] if on_gpu else f"{cpu['model']}, {cpu['cores']} cores"
     commit = (record.kit["commit"] or "no commit")[:8]
-    reason = "" if record.validity.valid else f" (invalid: {record.validity.reasons[0].code})"
-    where = (
+    return (
         f"{hardware}, torch {record.system['packages'].get('torch', '–')}",
         record.workload.precision,
         str(record.workload.batch),
+        f"{record.created[:10]}, {commit}",
     )
-    told = [
-        (f"{figure.name}: {figure.text()}{reason}", f"{figure.low:.4g} – {figure.high:.4g}")
-        for figure in figures(record)
-    ]
-    told += [(text, "") for text in _judged(record)]
-    return [(*where, *columns, f"{record.created[:10]}, {commit}") for columns in told]
 
 
-def _judged(record: Record) -> list[str]:
+def _heading(record: Record) -> str:
+    hardware, precision, batch, measured = _origin(record)
+    return f"{hardware}<br>{precision}, batch {batch}<br>{measured}"
+
+
+def _told(record: Record) -> list[tuple[str, str, str]]:
+    """The name, value and interval of every figure, then of every metric that both sides were judged by."""
+    reason = "" if record.validity.valid else f" (invalid: {record.validity.reasons[0].code})"
+    told = [(figure.name, f"{figure.text()}{reason}", figure.interval()) for figure in figures(record)]
+    return told + [(name, text, "") for name, text in _judged(record)]
+
+
+def _judged(record: Record) -> list[tuple[str, str]]:
     """Metrics among the details, which stand there as `side metric`: one text for all sides of each.
 
     They belong to the training that reached them, and are not told again beside the speed of an evaluation.
@@ -175,7 +192,7 @@ def _judged(record: Record) -> list[str]:
             metrics.setdefault(metric, []).append(f"{side} {value:.4f}")
     epochs = record.details.get("epochs")
     when = f" after {epochs:g} epochs" if epochs else ""
-    return [f"{metric}{when}: {', '.join(sides)}" for metric, sides in metrics.items()]
+    return [(f"{metric}{when}", ", ".join(sides)) for metric, sides in metrics.items()]
 
 
 if __name__ == "__main__":

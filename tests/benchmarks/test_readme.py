@@ -38,8 +38,18 @@ def test_metrics_of_both_sides_follow_their_figures():
     judged = {"epochs": 20.0, "ours ndcg@10/full": 0.125, "peer ndcg@10/full": 0.12, "users": 6040.0}
     lines = table([dataclasses.replace(record(kind="comparison", ratio=2.0), details=judged)]).splitlines()[2:]
     assert len(lines) == 2
-    assert "ours/peer: 2.00 ×" in lines[0]
-    assert "ndcg@10/full after 20 epochs: ours 0.1250, peer 0.1200" in lines[1]
+    assert lines[0].startswith("| ours/peer | 2.00 × (")
+    assert lines[1] == "| ndcg@10/full after 20 epochs | ours 0.1250, peer 0.1200 |"
+
+
+def test_records_of_several_batches_stand_beside_each_other():
+    one, eight = (
+        dataclasses.replace(measured, workload=dataclasses.replace(measured.workload, batch=batch))
+        for measured, batch in ((record(kind="comparison", ratio=2.0), 1), (record(kind="comparison", ratio=3.0), 8))
+    )
+    header, _, line = table([one, eight]).splitlines()
+    assert header.index("batch 1<br>") < header.index("batch 8<br>")
+    assert line.index("2.00 ×") < line.index("3.00 ×")
 
 
 def test_the_newest_valid_record_is_shown():
