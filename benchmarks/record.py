@@ -127,11 +127,6 @@ class Record:
     schema: Literal["kit.bench/1"] = SCHEMA
 
     @property
-    def headline(self) -> Windows:
-        """The measurement that stands for the record: end-to-end where there is one, else the first."""
-        return self.measurements.get("end_to_end") or next(iter(self.measurements.values()))
-
-    @property
     def device(self) -> str:
         return device_slug(self.system)
 

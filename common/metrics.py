@@ -95,22 +95,6 @@ class Accuracy(Metric):
         return {f"top{k}": hits / count for k, hits in zip(self.topk, correct, strict=True)}
 
 
-class ConfusionMatrix(Metric):
-    """How often each class (row) was taken for each class (column)."""
-
-    def __init__(self, num_classes: int, device: torch.device | str = "cpu") -> None:
-        super().__init__((num_classes, num_classes), torch.int64, device)
-
-    def update(self, predicted: Tensor, label: Tensor) -> None:
-        """Count a batch: predicted and label are (batch,) int64 class numbers."""
-        one = torch.ones((), dtype=torch.int64, device=self.totals.device)
-        self.totals.index_put_((label, predicted), one, accumulate=True)
-
-    def compute(self) -> Tensor:
-        """Counts on the CPU, (label, predicted) int64."""
-        return self.totals.cpu()
-
-
 def _require_samples(count: float) -> None:
     if count == 0:
         raise ValueError("a metric was asked for before any sample was counted")

@@ -39,10 +39,6 @@ class ImagePreprocessing:
     def to_plain(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
 
-    @classmethod
-    def from_plain(cls, plain: dict[str, Any]) -> "ImagePreprocessing":
-        return cls(**{**plain, "mean": tuple(plain["mean"]), "std": tuple(plain["std"])})
-
     def pixels(self, images: "NDArray[np.float32]") -> "NDArray[np.uint8]":
         """Undo the normalisation: (batch, 3, height, width) float -> (batch, height, width, 3) bytes to look at."""
         import numpy as np

@@ -25,11 +25,6 @@ class Latency:
     samples_per_s: float
 
 
-def measure_latency(runner: Runner, inputs: Arrays, *, seconds: float = 2.0) -> Latency:
-    """Latency of one engine alone; compare engines by `measure_latencies` only."""
-    return measure_latencies([runner], inputs, seconds=seconds)[runner.label]
-
-
 def measure_latencies(runners: Sequence[Runner], inputs: Arrays, *, seconds: float = 2.0) -> dict[str, Latency]:
     """Latency of each engine by label on the same inputs: `seconds` of measured calls each, in turns.
 

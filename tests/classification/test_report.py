@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from sklearn.metrics import confusion_matrix
 
 from challenges.classification.report import (
     Predictions,
@@ -100,6 +101,12 @@ def test_before_the_first_evaluation_there_is_the_data(run, manifest):
     assert "3 classes, 140 training and 35 validation images." in shown["Data"]
     cells = re.findall(r"<td[^>]*>([^<]+)</td>", shown["Data"])
     assert cells == ["bird", "80", "20", "57.1 %", "apple &amp; pear", "40", "10", "28.6 %", "car", "20", "5", "14.3 %"]
+
+
+def test_confusion_equals_scikit_learns(run, manifest):
+    predictions = make_predictions(run, manifest, accuracy=0.6)
+    expected = confusion_matrix(predictions.label, predictions.predicted, labels=np.arange(4))
+    assert np.array_equal(predictions.confusion(4), expected)
 
 
 def test_every_section_joins_the_page(run, manifest):

@@ -7,9 +7,9 @@ import pytest
 import torch
 import torch.distributed
 import torch.multiprocessing
-from sklearn.metrics import confusion_matrix, top_k_accuracy_score
+from sklearn.metrics import top_k_accuracy_score
 
-from common.metrics import Accuracy, ConfusionMatrix, Mean, reduce_metrics
+from common.metrics import Accuracy, Mean, reduce_metrics
 
 CLASSES = 12
 
@@ -49,21 +49,6 @@ def test_top5_of_two_classes_is_one():
     accuracy = Accuracy()
     accuracy.update(torch.randn(6, 2), torch.tensor([0, 1, 0, 1, 1, 0]))
     assert accuracy.compute()["top5"] == 1.0
-
-
-def test_confusion_matrix_equals_scikit_learns():
-    logits, label = predictions()
-    predicted = logits.argmax(1)
-    matrix = ConfusionMatrix(CLASSES)
-    for part in torch.arange(len(label)).split(50):
-        matrix.update(predicted[part], label[part])
-    expected = confusion_matrix(label.numpy(), predicted.numpy(), labels=np.arange(CLASSES))
-    assert np.array_equal(matrix.compute().numpy(), expected)
-
-
-def test_confusion_matrix_refuses_classes_it_does_not_have():
-    with pytest.raises(IndexError):
-        ConfusionMatrix(3).update(torch.tensor([3]), torch.tensor([0]))
 
 
 def test_mean_weighs_by_samples():
@@ -118,15 +103,13 @@ def test_several_metrics_travel_in_one_message(monkeypatch):
 
     monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
     monkeypatch.setattr(torch.distributed, "all_reduce", double)
-    mean, accuracy, matrix = Mean(), Accuracy(), ConfusionMatrix(2)
+    mean, accuracy = Mean(), Accuracy()
     mean.update(3.0, 4)
     accuracy.update(torch.tensor([[0.0, 1.0]]), torch.tensor([1]))
-    matrix.update(torch.tensor([1]), torch.tensor([0]))
-    reduce_metrics(mean, accuracy, matrix)
-    assert messages == [2 + 3 + 4]
+    reduce_metrics(mean, accuracy)
+    assert messages == [2 + 3]
     assert mean.totals.tolist() == [24.0, 8.0]
     assert accuracy.totals.tolist() == [2, 2, 2]
-    assert matrix.compute().tolist() == [[0, 2], [0, 0]]
 
 
 def _evaluate_share(rank, store, results):
@@ -134,13 +117,12 @@ def _evaluate_share(rank, store, results):
     torch.set_num_threads(1)
     torch.distributed.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=2)
     logits, label = predictions(samples=71)
-    mean, accuracy, matrix = Mean(), Accuracy(), ConfusionMatrix(CLASSES)
+    mean, accuracy = Mean(), Accuracy()
     for part in torch.arange(len(label)).split(16)[rank::2]:
         mean.update(torch.nn.functional.cross_entropy(logits[part], label[part]), len(part))
         accuracy.update(logits[part], label[part])
-        matrix.update(logits[part].argmax(1), label[part])
-    reduce_metrics(mean, accuracy, matrix)
-    torch.save([mean.compute(), accuracy.compute(), matrix.compute()], f"{results}/{rank}.pt")
+    reduce_metrics(mean, accuracy)
+    torch.save([mean.compute(), accuracy.compute()], f"{results}/{rank}.pt")
     torch.distributed.destroy_process_group()
 
 
@@ -150,7 +132,6 @@ def test_two_ranks_give_the_metrics_of_one(tmp_path):
     logits, label = predictions(samples=71)
     loss = torch.nn.functional.cross_entropy(logits, label).item()
     for rank in range(2):
-        mean, accuracy, matrix = torch.load(tmp_path / f"{rank}.pt")
+        mean, accuracy = torch.load(tmp_path / f"{rank}.pt")
         assert mean == pytest.approx(loss, rel=1e-6)
         assert accuracy["top1"] == (logits.argmax(1) == label).double().mean().item()
-        assert matrix.sum() == 71

@@ -60,11 +60,6 @@ def test_pixels_undo_the_normalisation():
     assert np.array_equal(contract.pixels(normalised.astype(np.float32)), pixels)
 
 
-def test_the_contract_survives_json():
-    contract = ImagePreprocessing(resize=73, crop=64, mode="squash")
-    assert ImagePreprocessing.from_plain(contract.to_plain()) == contract
-
-
 def test_a_crop_larger_than_the_image_is_refused():
     with pytest.raises(RecipeError, match="crop"):
         ImagePreprocessing(resize=64, crop=96)

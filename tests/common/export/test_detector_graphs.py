@@ -12,7 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 from challenges.detection.comparison import _cover
 from common.export import onnx as export_module
 from common.export.artefact import write_sidecar
-from common.export.latency import measure_latency
+from common.export.latency import measure_latencies
 from common.export.layers import layers, multiplications, outermost, tail
 from common.export.lint import lint
 from common.export.onnx import OPSET, convert_precision, export_onnx, quantize_int8
@@ -199,7 +199,8 @@ def test_openvino_chooses_in_float32_under_bfloat16(detector: Any, graph: str) -
 
 
 def test_latency_of_several_outputs(detector: Any) -> None:
-    assert measure_latency(OnnxRunner(detector.fp32, threads=1), images_of(2), seconds=0.05).p50_ms > 0
+    runner = OnnxRunner(detector.fp32, threads=1)
+    assert measure_latencies([runner], images_of(2), seconds=0.05)[runner.label].p50_ms > 0
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)

@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from common.errors import ParityError
-from common.export.latency import Latency, fastest, measure_latencies, measure_latency
+from common.export.latency import fastest, measure_latencies
 from common.export.parity import Comparison, Judged, Tolerance, Tolerances, compare
 from common.export.runner import OnnxRunner, OpenVinoRunner, Runner, TorchRunner
 from tests.common.export.conftest import SIGNATURE, batch_of
@@ -200,10 +200,6 @@ def test_latencies_are_taken_in_turns_and_ordered():
     assert fastest(found, ["slow fp32", "quick fp32"]) == "quick fp32"
     assert fastest(found, ["slow fp32", "unmeasured"]) == "slow fp32"
     assert fastest(found, []) is None
-
-
-def test_one_engine_alone():
-    assert isinstance(measure_latency(Fake(), ONE[4], seconds=0.01), Latency)
 
 
 def test_engines_with_one_label_are_refused():
