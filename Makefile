@@ -48,10 +48,10 @@ check: $(VENV)/ready-dev ## format, lint, types and fast tests: minutes, no GPU
 	$(VENV)/bin/ruff format --check
 	$(VENV)/bin/ruff check
 	$(VENV)/bin/mypy
-	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n $(JOBS) -m "not slow and not serving and not gpu"
+	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n $(JOBS) --dist worksteal -m "not slow and not serving and not gpu"
 
 test: $(VENV)/ready-dev .triton/payload.json ## every test that runs on this machine
-	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n $(JOBS)
+	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n $(JOBS) --dist worksteal
 
 lock: $(VENV)/ready-dev ## write constraints.txt from what is installed
 	@$(PIP) freeze --exclude-editable --exclude challenge-kit | sed 's/+cpu$$//; s/+cu[0-9]*$$//' > constraints.txt

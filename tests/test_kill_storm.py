@@ -17,7 +17,7 @@ from common.run_directory import RunDirectory
 KILLS = int(os.environ.get("KIT_TEST_KILLS", "4"))
 FIELDS = [
     "--model.depth", "18", "--preprocessing.resize", "36", "--preprocessing.crop", "32",
-    "--training.batch-size", "8", "--training.epochs", "60", "--training.checkpoint-every", "3",
+    "--training.batch-size", "8", "--training.epochs", "24", "--training.checkpoint-every", "3",
     "--training.ema-decay", "0.9", "--mixup-alpha", "0.2",
 ]  # fmt: skip
 
