@@ -61,10 +61,11 @@ def joined(groups: Sequence[Group], where: str) -> str:
     if len(titles) > 1:
         raise KitError(f"{where} asks for one table of what cannot be compared:", "; ".join(sorted(titles)))
     rows = []
-    for record in (record for one in groups for record in _shown(one.records)):
-        hardware, precision, batch, measured = _origin(record)
-        for name, value, interval in _told(record):
-            rows.append((record.name, hardware, precision, batch, f"{name}: {value}", interval, measured))
+    for one in groups:
+        for record in _shown(one.records):
+            hardware, precision, batch, measured = _origin(record)
+            for name, value, interval in _told(record):
+                rows.append((record.name, hardware, precision, batch, f"{name}: {value}", interval, measured))
     return f"{titles.pop()}\n\n" + "\n".join(markdown_table(HEADER, rows)) + "\n"
 
 
