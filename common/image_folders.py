@@ -250,6 +250,14 @@ def named_classes(names: Sequence[str]) -> str:
     return f"{'Class' if len(names) == 1 else 'Classes'} {', '.join(names[:5])}{more}"
 
 
+def store_refusal(output: Path, quarantined: Iterable[tuple[str, str, str]]) -> Path:
+    """Keep why each file of a folder that is about to be refused was left out; returns the list's path."""
+    output.mkdir(parents=True, exist_ok=True)
+    (output / "check.json").unlink(missing_ok=True)
+    write_csv(output / "quarantine.csv", ("path", "code", "reason"), quarantined)
+    return output / "quarantine.csv"
+
+
 def store_check(
     output: Path, record: dict[str, Any], quarantined: Iterable[tuple[str, str, str]], write: Callable[[Path], None]
 ) -> None:

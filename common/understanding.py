@@ -1,0 +1,14 @@
+"""How a check took the data: every check says what it read as what, before anything is learnt from it."""
+
+from collections.abc import Mapping
+
+from rich.console import Console
+
+Understanding = Mapping[str, str]
+"""What was decided about the data, such as `format` or `splits` -> how it was taken, in words; kept in check.json."""
+
+
+def print_understanding(understanding: Understanding, console: Console) -> None:
+    """One line each: `understood format: …`."""
+    for name, taken in understanding.items():
+        console.print(f"understood {name}: {taken}", markup=False, highlight=False, soft_wrap=True)
