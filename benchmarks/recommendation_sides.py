@@ -18,7 +18,7 @@ from challenges.recommendation.ranking import Rankings
 from challenges.recommendation.recipes import EvaluationConfig
 from challenges.recommendation.vae_cf.challenge import CHALLENGE as VAE_CF
 from challenges.recommendation.vae_cf.recipes import RECIPES as VAE_CF_RECIPES
-from common.optimizers import build_ema
+from common.averages import MovingAverage
 from common.precision import select_precision
 from common.recipe import OptimizerConfig
 from common.step import TrainStep
@@ -114,7 +114,7 @@ class OurSide:
         optimizers = self._task.optimizers(self.steps, per_epoch)
         self._task.set_trainable(0)
         decay = recipe.training.ema_decay
-        self._ema = None if decay is None else build_ema(self._task, decay)
+        self._ema = None if decay is None else MovingAverage(self._task, decay)
         self._step = TrainStep(
             self._task, optimizers, select_precision(recipe.training.precision, CPU), CPU,
             clip_norm=recipe.optimizer.clip_norm, ema=self._ema,

@@ -1,4 +1,4 @@
-"""Optimizers and what they act on: parameter groups, LAMB, the choice of implementation, weight averages."""
+"""Optimizers and what they act on: parameter groups, LAMB, the choice of implementation."""
 
 import importlib
 import math
@@ -7,7 +7,6 @@ from typing import Any, overload
 
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from common.errors import DeviceError, RecipeError
 from common.recipe import OptimizerConfig
@@ -92,18 +91,6 @@ def build_optimizer(
     if config.name == "adamw":
         return torch.optim.AdamW(groups, lr=config.peak_lr, betas=config.betas, eps=ADAM_EPSILON, **kernel)
     return torch.optim.SGD(groups, lr=config.peak_lr, momentum=config.momentum, nesterov=config.nesterov, **kernel)
-
-
-def build_ema(module: nn.Module, decay: float) -> AveragedModel:
-    """A copy of `module` whose `.module` follows it: after each `update_parameters`, decay of the old and the rest new.
-
-    The first update copies. Buffers are averaged too, so normalisation statistics belong to the averaged weights.
-    Build it when the module is on its device; moving it later would make each update wait for the device.
-    """
-    if not 0 < decay < 1:
-        raise RecipeError(f"training.ema-decay is {decay}.", "It must be above 0 and below 1.")
-    average = AveragedModel(module, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)
-    return average.requires_grad_(False)
 
 
 class Lamb(torch.optim.Optimizer):

@@ -71,7 +71,8 @@ class TrainingConfig:
     gradient_checkpointing: bool = False
     sync_batchnorm: bool = False
     ema_decay: float | None = None
-    """Decay of the weights' moving average; evaluation and export use the average where there is one."""
+    """Largest decay of the weights' moving average, which short runs never reach (common/averages.py); the average is
+    what is evaluated, exported and served, and the weights of the last step are evaluated beside it."""
     evaluate_every: float = 1.0
     """Epochs between evaluations; the last step is always evaluated."""
     checkpoint_every: int = 100

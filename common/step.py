@@ -6,8 +6,8 @@ import nvtx
 import torch
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
-from torch.optim.swa_utils import AveragedModel
 
+from common.averages import MovingAverage
 from common.precision import Precision
 from common.task import Batch, ScheduledOptimizer, Task
 
@@ -29,7 +29,7 @@ class TrainStep:
         device: torch.device,
         *,
         clip_norm: float | None = None,
-        ema: AveragedModel | None = None,
+        ema: MovingAverage | None = None,
         world_size: int = 1,
         use_cuda_graphs: bool = False,
     ) -> None:
@@ -101,7 +101,7 @@ class TrainStep:
                 optimizer.zero_grad()
         self.scaler.update()
         if self._ema is not None:
-            self._ema.update_parameters(self._task)
+            self._ema.update(self._task)
         return report
 
 

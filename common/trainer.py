@@ -13,12 +13,12 @@ import nvtx
 import torch
 from torch import Tensor
 
+from common.averages import MovingAverage
 from common.checkpoint import CheckpointStore, random_state, restore_random_state
 from common.distributed import World, any_rank, broadcast_buffers, mean_over_ranks
 from common.errors import InterruptedRunError, RecipeError, TrainingError
 from common.files import atomic_writer
 from common.observers import Observer, Observers, RunFacts
-from common.optimizers import build_ema
 from common.precision import Precision
 from common.recipe import Recipe, TrainingConfig
 from common.run_directory import RunDirectory
@@ -28,10 +28,14 @@ from common.task import Batch, DataModule, Evaluation, Task
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a finished training went; seconds are added up over all resumes."""
+    """How a finished training went; seconds are added up over all resumes.
+
+    raw_metrics: of the last weights themselves, where `task` and `evaluation` are those of their moving average.
+    """
 
     task: Task
     evaluation: Evaluation
+    raw_metrics: dict[str, float] | None
     steps: int
     epochs: float
     seconds: float
@@ -93,7 +97,7 @@ class Trainer:
             torch.nn.SyncBatchNorm.convert_sync_batchnorm(self._task)
         self._optimizers = self._task.optimizers(self.cadence.total, self.cadence.per_epoch)
         self._task.set_trainable(0)
-        self._ema = build_ema(self._task, training.ema_decay) if training.ema_decay is not None else None
+        self._ema = MovingAverage(self._task, training.ema_decay) if training.ema_decay is not None else None
         if training.compile:
             self._task.compile()
         self._step = TrainStep(
@@ -120,9 +124,9 @@ class Trainer:
                 self._observers.on_end()
         steps = self.cadence.total
         samples = steps * self._training.batch_size
-        return Outcome(
-            self._evaluated_task(), evaluation, steps, self._epoch(), self._seconds, samples / max(self._seconds, 1e-9)
-        )
+        rate = samples / max(self._seconds, 1e-9)
+        raw = self._judged(self._task).metrics if self._ema is not None else None
+        return Outcome(self._evaluated_task(), evaluation, raw, steps, self._epoch(), self._seconds, rate)
 
     def _loop(self, stop: "_SignalFlag") -> Evaluation:
         window = _LogWindow()
@@ -191,12 +195,7 @@ class Trainer:
 
     def _evaluate(self) -> Evaluation:
         started = time.perf_counter()
-        task = self._evaluated_task()
-        broadcast_buffers(task)
-        task.eval()
-        with torch.no_grad(), self._precision.context(self._device):
-            evaluation = task.evaluate(self._data.validation_batches())
-        self._task.train()
+        evaluation = self._judged(self._evaluated_task())
         self._seconds += time.perf_counter() - started
         broken = [name for name, value in evaluation.metrics.items() if not math.isfinite(value)]
         if broken:
@@ -211,6 +210,15 @@ class Trainer:
             }
         )  # fmt: skip
         self._keep_best(evaluation)
+        return evaluation
+
+    def _judged(self, task: Task) -> Evaluation:
+        """The validation of the trained task, or of its average."""
+        broadcast_buffers(task)
+        task.eval()
+        with torch.no_grad(), self._precision.context(self._device):
+            evaluation = task.evaluate(self._data.validation_batches())
+        self._task.train()
         return evaluation
 
     def _keep_best(self, evaluation: Evaluation) -> None:

@@ -218,6 +218,7 @@ def _fit(run: RunDirectory, request: Request, device: torch.device, world: World
                 "seconds": outcome.seconds,
                 "samples_per_s": outcome.samples_per_s,
                 "sample_unit": data.sample_unit,
+                "raw_metrics": outcome.raw_metrics,
             },
         )
     barrier()

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from common.errors import DeviceError, RecipeError
-from common.optimizers import Lamb, build_ema, build_optimizer, parameter_groups, stage_scales
+from common.optimizers import Lamb, build_optimizer, parameter_groups, stage_scales
 from common.recipe import OptimizerConfig
 from common.schedules import build_schedule
 from common.task import ScheduledOptimizer
@@ -298,29 +298,3 @@ def test_gpu_equals_cpu(name):
     for module, device in zip(modules, ("cpu", "cuda"), strict=True):
         train(module, build_optimizer(OptimizerConfig(name=name, peak_lr=0.01), groups_of(module), device))
     assert_same_weights(modules[0], modules[1].cpu(), rtol=1e-3, atol=1e-4)
-
-
-# ---- averages
-
-
-def test_average_follows_weights_and_statistics():
-    module, decay = network(), 0.8
-    average = build_ema(module, decay)
-    optimizer = build_optimizer(OptimizerConfig(), groups_of(module), "cpu")
-    expected = None
-    for _ in range(4):
-        train(module, optimizer, steps=1)
-        average.update_parameters(module)
-        now = [module[0].weight.detach().clone(), module[2].running_mean.clone()]
-        expected = (
-            now if expected is None else [decay * a + (1 - decay) * b for a, b in zip(expected, now, strict=True)]
-        )
-    torch.testing.assert_close([average.module[0].weight, average.module[2].running_mean], expected)
-    assert not any(parameter.requires_grad for parameter in average.parameters())
-    assert all(parameter.requires_grad for parameter in module.parameters())
-
-
-@pytest.mark.parametrize("decay", [0.0, 1.0, 1.5])
-def test_impossible_decays_are_refused(decay):
-    with pytest.raises(RecipeError, match="ema-decay"):
-        build_ema(network(), decay)

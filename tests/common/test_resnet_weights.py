@@ -12,8 +12,8 @@ import safetensors.torch
 import torch
 from torch import nn
 
+from common.averages import MovingAverage
 from common.errors import CheckpointError
-from common.optimizers import build_ema
 from common.resnet import ResNet
 from common.resnet_weights import (
     load_weights,
@@ -144,7 +144,7 @@ def test_files_of_old_torch_versions(source, tmp_path):
 
 
 def test_the_kits_own_checkpoint_gives_its_averaged_weights(source, tmp_path):
-    average = build_ema(Wrapped(source), 0.9)
+    average = MovingAverage(Wrapped(source), 0.9)
     state = {"step": 100, "task": Wrapped(build_random(seed=3)).state_dict(), "ema": average.state_dict(), "best": 0.5}
     torch.save(state, tmp_path / "step-00000100.pt")
     model = build()
