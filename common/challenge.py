@@ -12,7 +12,6 @@ from rich.console import Console
 from common.distributed import World
 from common.recipe import Recipe
 from common.report.elements import Section
-from common.result import Baseline
 from common.run_directory import RunDirectory
 from common.task import DataModule, Task
 
@@ -108,8 +107,8 @@ class Challenge(ABC, Generic[RecipeType, Data]):
         """Whether this data is what the recipe's target was measured on, and why not."""
 
     @abstractmethod
-    def baseline(self, recipe: RecipeType, data: Data) -> Baseline | None:
-        """The main metric of an answer that needs no learning."""
+    def baselines(self, recipe: RecipeType, data: Data) -> Mapping[str, Mapping[str, float]]:
+        """What simpler things reach on the validation split, in seconds: name -> metric -> value."""
 
     @abstractmethod
     def primary_metric(self) -> str:

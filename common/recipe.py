@@ -11,6 +11,7 @@ import tyro
 from common.errors import RecipeError
 
 Verdict = Literal["reached", "missed", "not-comparable"]
+"""Of a run's figure beside the recipe's target; whether a baseline beats it is told beside it."""
 
 
 @dataclass(frozen=True, kw_only=True)

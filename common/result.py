@@ -15,7 +15,7 @@ from common.errors import KitError, RecipeError
 from common.files import read_json, write_text
 from common.recipe import Target, Verdict
 
-SCHEMA = "kit.result/1"
+SCHEMA = "kit.result/2"
 SCHEMA_FILE = Path(__file__).with_name("result.schema.json")
 CHUNK = 1 << 22  # resampled values held at once by `bootstrap`: 32 MiB of float64
 
@@ -31,7 +31,7 @@ class Interval:
 
 @dataclass(frozen=True)
 class Baseline:
-    """The same metric of something that has learnt nothing."""
+    """The same metric of something far simpler than the model, such as the commonest answer."""
 
     name: str
     value: float
@@ -50,6 +50,7 @@ class Result:
     """One run's outcome; `write` and `read_result` are each other's inverse.
 
     metric, value: the figure the verdict is about; `metrics` holds it and every other one.
+    baselines:     the same metric of simpler things, the best first.
     created:       ISO 8601 with the time zone.
     report:        path of the HTML page, as it should be printed.
     """
@@ -63,7 +64,7 @@ class Result:
     verdict: Verdict
     reason: str
     metrics: Mapping[str, float]
-    baseline: Baseline | None = None
+    baselines: tuple[Baseline, ...] = ()
     steps: int
     epochs: float
     wall_seconds: float
@@ -72,6 +73,18 @@ class Result:
     created: str
     report: str
     kit: Kit
+
+    @property
+    def baseline(self) -> Baseline | None:
+        """The best of the baselines."""
+        return self.baselines[0] if self.baselines else None
+
+    @property
+    def is_below_baseline(self) -> bool:
+        """Whether something simpler does better."""
+        if self.baseline is None:
+            return False
+        return not is_better(self.target, self.value, self.baseline.value) and self.value != self.baseline.value
 
     def to_json(self) -> str:
         """The text of `result.json`; a metric that is not a finite number is written as null."""
@@ -94,13 +107,13 @@ def read_result(path: Path) -> Result:
         if schema != SCHEMA:
             raise KitError(f"{path} follows {schema}.", f"This version of the kit reads {SCHEMA}.")
         interval, method = fields.pop("interval"), fields.pop("interval_method")
-        target, baseline = fields.pop("target"), fields.pop("baseline")
+        target, baselines = fields.pop("target"), fields.pop("baselines")
         fields["value"] = _number(fields["value"])
         fields["metrics"] = {name: _number(value) for name, value in fields["metrics"].items()}
         return Result(
             interval=Interval(interval[0], interval[1], method) if interval else None,
             target=Target(metric=fields["metric"], **target) if target else None,
-            baseline=Baseline(**baseline) if baseline else None,
+            baselines=tuple(Baseline(**baseline) for baseline in baselines),
             kit=Kit(**fields.pop("kit")),
             **fields,
         )
@@ -109,6 +122,18 @@ def read_result(path: Path) -> Result:
             f"{path} is not a result of this version of the kit: {error}.",
             remedy="Evaluate the run again to write it anew.",
         ) from None
+
+
+def is_better(target: Target | None, value: float, other: float) -> bool:
+    """Whether `value` is strictly the better one; without a target, higher is better."""
+    return value > other if target is None or target.higher_is_better else value < other
+
+
+def ranked(figures: Mapping[str, Mapping[str, float]], metric: str, target: Target | None) -> tuple[Baseline, ...]:
+    """Every baseline that has the metric (name -> metric -> value), the best first."""
+    known = [Baseline(name, values[metric]) for name, values in figures.items() if metric in values]
+    descending = target is None or target.higher_is_better
+    return tuple(sorted(known, key=lambda baseline: baseline.value, reverse=descending))
 
 
 def decide(target: Target | None, metrics: Mapping[str, float], comparable: bool, why: str) -> tuple[Verdict, str]:
@@ -139,9 +164,12 @@ def decide(target: Target | None, metrics: Mapping[str, float], comparable: bool
 def result_line(result: Result) -> str:
     """The one line with which every run ends, made to be read by people and by grep."""
     target = "none" if result.target is None else f"{result.target.value:.4f}"
+    best = result.baseline
+    baseline = f" baseline={best.name.replace(' ', '-')}:{best.value:.4f}" if best else ""
+    verdict = f"{result.verdict},below-baseline" if result.is_below_baseline else result.verdict
     return (
-        f"RESULT {result.model}/{result.recipe} {result.metric}={result.value:.4f} target={target} "
-        f"verdict={result.verdict} report={result.report}"
+        f"RESULT {result.model}/{result.recipe} {result.metric}={result.value:.4f} target={target}{baseline} "
+        f"verdict={verdict} report={result.report}"
     )
 
 

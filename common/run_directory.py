@@ -28,6 +28,7 @@ class RunDirectory:
         self.weights_file = path / "weights.safetensors"
         self.predictions_file = path / "predictions.npz"
         self.evaluation_file = path / "evaluation.json"
+        self.baselines_file = path / "baselines.json"
         self.result_file = path / "result.json"
         self.report_file = path / "report" / "index.html"
         self.data = path / "data"

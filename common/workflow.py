@@ -25,9 +25,9 @@ from common.observers import Entry, JsonLines, Observer, Profiler, ProgressRepor
 from common.precision import select_precision
 from common.recipe import Recipe
 from common.report.page import write_report
-from common.result import Interval, Kit, Result, decide, result_line
+from common.result import Interval, Kit, Result, decide, ranked, result_line
 from common.run_directory import RunDirectory
-from common.task import Evaluation
+from common.task import DataModule, Evaluation
 from common.trainer import Trainer
 
 
@@ -196,6 +196,7 @@ def _fit(run: RunDirectory, request: Request, device: torch.device, world: World
             collect_environment(device=str(device), precision=precision.name, world_size=world.size),
         )
         challenge.keep_samples(run, recipe, data)
+        _baselines(challenge, recipe, run, data)
         observers = [JsonLines(), TensorBoard(), ProgressReport(console), LiveReport(challenge, console)]
         if training.profile_steps:
             observers.append(Profiler(*training.profile_steps))
@@ -273,7 +274,7 @@ def _conclude(challenge: Challenge[Any, Any], recipe: Recipe, run: RunDirectory)
         verdict=verdict,
         reason=reason,
         metrics=metrics,
-        baseline=challenge.baseline(recipe, data),
+        baselines=ranked(_baselines(challenge, recipe, run, data), metric, recipe.target),
         steps=training["steps"],
         epochs=training["epochs"],
         wall_seconds=training["seconds"],
@@ -285,6 +286,13 @@ def _conclude(challenge: Challenge[Any, Any], recipe: Recipe, run: RunDirectory)
     )
     result.write(run.result_file)
     return result
+
+
+def _baselines(challenge: Challenge[Any, Any], recipe: Recipe, run: RunDirectory, data: DataModule) -> Any:
+    """Name -> metric -> value of what the run is held against, computed once."""
+    if not run.baselines_file.is_file():
+        write_json(run.baselines_file, challenge.baselines(recipe, data))
+    return read_json(run.baselines_file)
 
 
 def _default_run(request: Request, checked: CheckedData) -> Path:

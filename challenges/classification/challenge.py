@@ -1,6 +1,6 @@
 """Challenge 1: ResNet-50 v1.5 on folders of photographs."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -8,11 +8,11 @@ import numpy as np
 import torch
 from rich.console import Console
 
-from challenges.classification import folder
+from challenges.classification import baselines, folder
 from challenges.classification.data import PhotographData
 from challenges.classification.manifest import Manifest
 from challenges.classification.recipes import DEMO, RECIPES, ClassificationRecipe
-from challenges.classification.report import majority_baseline, sample_grid, sections
+from challenges.classification.report import sample_grid, sections
 from challenges.classification.task import ClassificationTask
 from common.challenge import Challenge, CheckedData, Question
 from common.dali.images import serving_pipeline
@@ -22,7 +22,6 @@ from common.preprocessing import ImagePreprocessing
 from common.processes import usable_cores
 from common.report.elements import Section
 from common.resnet_weights import load_weights
-from common.result import Baseline
 from common.run_directory import RunDirectory
 from common.task import Task
 from common.weight_files import save_weights, weights_metadata
@@ -110,8 +109,8 @@ class ClassificationChallenge(Challenge[ClassificationRecipe, PhotographData]):
         is_published = recipe.preprocessing == ImagePreprocessing()
         return is_published, "" if is_published else "The target is for images resized to 256 and cropped to 224."
 
-    def baseline(self, recipe: ClassificationRecipe, data: PhotographData) -> Baseline:
-        return majority_baseline(data.manifest)
+    def baselines(self, recipe: ClassificationRecipe, data: PhotographData) -> Mapping[str, Mapping[str, float]]:
+        return baselines.figures(data)
 
     def primary_metric(self) -> str:
         return "top1"

@@ -1,7 +1,7 @@
 """Challenge 2: SSD300 on images with boxes."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +27,6 @@ from common.files import atomic_writer, cache_folder
 from common.preprocessing import ImagePreprocessing
 from common.processes import usable_cores
 from common.report.elements import Section
-from common.result import Baseline
 from common.run_directory import RunDirectory
 from common.task import Task
 from common.weight_files import save_weights, weights_metadata
@@ -127,8 +126,8 @@ class DetectionChallenge(Challenge[DetectionRecipe, SceneData]):
         is_published = recipe.preprocessing == ImagePreprocessing(resize=300, crop=300, mode="squash")
         return is_published, "" if is_published else "The target is for images squashed to 300 x 300."
 
-    def baseline(self, recipe: DetectionRecipe, data: SceneData) -> Baseline | None:
-        return None  # an answer that needs no learning finds nothing
+    def baselines(self, recipe: DetectionRecipe, data: SceneData) -> Mapping[str, Mapping[str, float]]:
+        return {}  # an answer that needs no learning finds nothing
 
     def primary_metric(self) -> str:
         return "ap"

@@ -14,12 +14,11 @@ from challenges.recommendation.comparison import RankingComparison
 from challenges.recommendation.data import HistoryData
 from challenges.recommendation.histories import Histories, HistorySplit
 from challenges.recommendation.recipes import RecommendationRecipe
-from challenges.recommendation.report import BASELINES_FILE, sections
+from challenges.recommendation.report import sections
 from common.challenge import Challenge, CheckedData, Question
 from common.errors import CheckpointError
-from common.files import cache_folder, write_json
+from common.files import cache_folder
 from common.report.elements import Section
-from common.result import Baseline
 from common.run_directory import RunDirectory
 from common.task import Task
 from common.weight_files import read_weights, save_weights, weights_metadata
@@ -106,17 +105,14 @@ class RecommendationChallenge(Challenge[RecipeType, HistoryData], Generic[Recipe
         told = "{:,} training users, {:,} items and {:,} judged users"
         return False, f"The target is for {told.format(*expected)}, this data has {told.format(*found)}."
 
-    def baseline(self, recipe: RecipeType, data: HistoryData) -> Baseline:
-        cpu = torch.device("cpu")
-        evaluation = baselines.evaluate(baselines.popularity(data.split, cpu), data.split, recipe.evaluation, cpu)
-        return Baseline("popularity", evaluation.metrics[recipe.target.metric if recipe.target else self.metric])
+    def baselines(self, recipe: RecipeType, data: HistoryData) -> Mapping[str, Mapping[str, float]]:
+        return baselines.figures(data.split, recipe.evaluation)
 
     def primary_metric(self) -> str:
         return self.metric
 
     def keep_samples(self, run: RunDirectory, recipe: RecipeType, data: HistoryData) -> None:
-        """Keep the baselines' figures: the report shows the model beside them."""
-        write_json(run.path / BASELINES_FILE, baselines.figures(data.split, recipe.evaluation))
+        """Histories are shown from the split itself."""
 
     def report_sections(self, run: RunDirectory, recipe: RecipeType) -> Sequence[Section]:
         return sections(run, HistorySplit.read(run.data), recipe)

@@ -11,7 +11,6 @@ from common.files import read_json
 from common.report.elements import Markup, Section, facts, folded_table, join, notice, paragraph, percentage, table
 from common.run_directory import RunDirectory
 
-BASELINES_FILE = "baselines.json"
 SHOWN_USERS, SHOWN_HISTORY = 8, 6  # examples, and items of a history that are named
 HEAD_SHARE = 0.01  # the most popular share of the catalogue that popularity bias is told by
 
@@ -22,7 +21,7 @@ def sections(run: RunDirectory, split: HistorySplit, recipe: RecommendationRecip
     if not (run.evaluation_file.is_file() and run.predictions_file.is_file()):
         return parts
     evaluation = read_json(run.evaluation_file)
-    baselines = read_json(run.path / BASELINES_FILE) if (run.path / BASELINES_FILE).is_file() else {}
+    baselines = read_json(run.baselines_file) if run.baselines_file.is_file() else {}
     with np.load(run.predictions_file) as columns:
         predictions = dict(columns)
     return [

@@ -52,6 +52,7 @@ def write_report(run: RunDirectory, sections: Sequence[Section] = ()) -> Path:
     target = result.target if result else (Target(**published) if published else None)
     unit = result.sample_unit if result else record.get("sample_unit", "sample")
     surroundings = _read(run.environment_file)
+    raw = (_read(run.training_file).get("raw_metrics") or {}).get(result.metric) if result else None
     parts = [
         curves(history, target),
         throughput(history, unit),
@@ -68,6 +69,7 @@ def write_report(run: RunDirectory, sections: Sequence[Section] = ()) -> Path:
         verdict=VERDICTS[result.verdict] if result else "",
         scale=_scale(result) if result else "",
         certainty=_certainty(result) if result else "",
+        raw=raw,
         progress=None if result else _progress(history, recipe),
         refresh_seconds=None if result else REFRESH_SECONDS,
         sections=[part for part in parts if part is not None],

@@ -25,8 +25,9 @@ def evaluated(tmp_path):
     result = Result(
         model="ncf", recipe="own", metric="hr@10/full", value=0.3125, interval=Interval(0.3, 0.325, "bootstrap"),
         target=TARGET, verdict="reached", reason="It is above.", metrics={"hr@10/full": 0.3125},
-        baseline=Baseline(name="popularity", value=0.1), steps=40, epochs=2.0, wall_seconds=12.5, samples_per_s=100.0,
-        sample_unit="interaction", created="2026-11-20T10:00:00+00:00", report="report.html", kit=Kit("0.1.0"),
+        baselines=(Baseline(name="popularity", value=0.1),), steps=40, epochs=2.0, wall_seconds=12.5,
+        samples_per_s=100.0, sample_unit="interaction", created="2026-11-20T10:00:00+00:00",
+        report="report.html", kit=Kit("0.1.0"),
     )  # fmt: skip
     result.write(run.result_file)
     write_json(run.environment_file, ENVIRONMENT)

@@ -138,7 +138,7 @@ def make_result(**changes) -> Result:
         "verdict": "reached",
         "reason": "top1 0.9625 is 0.0125 above the target 0.9500.",
         "metrics": {"top1": 0.9625, "top5": 1.0, "loss": 0.17},
-        "baseline": Baseline("most frequent class", 0.1),
+        "baselines": (Baseline("colour k-NN", 0.4), Baseline("majority", 0.1)),
         "steps": 1500,
         "epochs": 12.0,
         "wall_seconds": 211.0,
@@ -178,7 +178,7 @@ def test_a_finished_run_shows_everything_in_one_file(tmp_path):
         "0.9392 to 0.9771 (wilson)",
         "The target lies inside the interval",
         "demo photographs, 400 validation images",
-        "0.1000 (most frequent class)",
+        "colour k-NN 0.4000, majority 0.1000",
         "3 min 31 s",
         "44.1 images/s",
         "The input pipeline limits this run: 38 % of the time was spent waiting for data.",
@@ -228,8 +228,9 @@ def test_a_run_half_way_says_how_long_it_takes(tmp_path):
     [
         ({"verdict": "missed", "value": 0.5}, "Target missed"),
         ({"verdict": "not-comparable", "target": None, "reason": "Nothing is published."}, "Nothing is published."),
-        ({"interval": None, "baseline": None, "samples_per_s": None, "target": None}, "12 epochs, 3 min 31 s"),
+        ({"interval": None, "baselines": (), "samples_per_s": None, "target": None}, "12 epochs, 3 min 31 s"),
         ({"value": math.nan, "metrics": {"top1": math.nan}, "verdict": "missed"}, "top1 nan"),
+        ({"verdict": "missed", "value": 0.3}, "colour k-NN does better: 0.4000."),
     ],
 )
 def test_every_kind_of_result_has_a_card(changes, words, tmp_path):

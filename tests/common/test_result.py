@@ -17,6 +17,7 @@ from common.result import (
     Result,
     bootstrap,
     decide,
+    ranked,
     read_result,
     result_line,
     wilson,
@@ -33,7 +34,7 @@ RESULT = Result(
     verdict="reached",
     reason="top1 0.9625 is 0.0125 above the target 0.9500.",
     metrics={"top1": 0.9625, "top5": 1.0, "loss": 0.17},
-    baseline=Baseline("most frequent class", 0.1),
+    baselines=(Baseline("colour k-NN", 0.4), Baseline("majority", 0.1)),
     steps=300,
     epochs=12.0,
     wall_seconds=210.5,
@@ -44,7 +45,7 @@ RESULT = Result(
     kit=Kit("0.1.0", "0123abc"),
 )
 BARE = dataclasses.replace(
-    RESULT, interval=None, target=None, baseline=None, samples_per_s=None, verdict="not-comparable", kit=Kit("0.1.0")
+    RESULT, interval=None, target=None, baselines=(), samples_per_s=None, verdict="not-comparable", kit=Kit("0.1.0")
 )
 
 
@@ -88,9 +89,24 @@ def test_a_damaged_result_is_named(text, tmp_path):
 
 def test_the_result_line_is_exact():
     assert result_line(RESULT) == (
-        "RESULT resnet50/demo top1=0.9625 target=0.9500 verdict=reached report=runs/resnet50-demo/report/index.html"
+        "RESULT resnet50/demo top1=0.9625 target=0.9500 baseline=colour-k-NN:0.4000 verdict=reached "
+        "report=runs/resnet50-demo/report/index.html"
     )
     assert " target=none verdict=not-comparable " in result_line(BARE)
+
+
+@pytest.mark.parametrize(
+    ("value", "higher_is_better", "is_below"),
+    [(0.41, True, False), (0.4, True, False), (0.39, True, True), (math.nan, True, True), (0.2, False, True)],
+)
+def test_a_run_that_something_simpler_beats_says_so(value, higher_is_better, is_below):
+    figures = {"a": {"top1": 0.1}, "b": {"top1": 0.4}, "c": {"top5": 1.0}}
+    target = dataclasses.replace(TARGET, higher_is_better=higher_is_better)
+    baselines = ranked(figures, "top1", target)
+    assert [baseline.name for baseline in baselines] == (["b", "a"] if higher_is_better else ["a", "b"])
+    result = dataclasses.replace(RESULT, value=value, target=target, baselines=baselines)
+    assert result.is_below_baseline == is_below
+    assert (" verdict=reached,below-baseline " in result_line(result)) == is_below
 
 
 @pytest.mark.parametrize(

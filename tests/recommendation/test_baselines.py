@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from challenges.recommendation.baselines import ease, evaluate, ials, popularity, transposed
+from challenges.recommendation.baselines import ease, evaluate, ials, item_knn, popularity, transposed
 from challenges.recommendation.histories import Histories, HistorySplit
 from challenges.recommendation.recipes import EvaluationConfig
 from tests.recommendation.worlds import held_out_split, random_split
@@ -32,6 +32,23 @@ def test_ease_is_the_ridge_regression_of_every_item_on_the_others(name):
         weights[others, item] = np.linalg.solve(x.T @ x + 5 * np.eye(len(others)), x.T @ train[:, item])
     index = torch.tensor([3, 0, 7])
     np.testing.assert_allclose(ease(split, CPU, l2=5)(index), seen[index] @ weights, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", SPLITS)
+def test_neighbours_vote_by_their_damped_cosine(name):
+    split = SPLITS[name]
+    train, seen = dense(split.train, split.num_items), dense(split.seen, split.num_items)
+    lengths = np.linalg.norm(train, axis=0)
+    similar = train.T @ train / (np.outer(lengths, lengths) + 2)
+    np.fill_diagonal(similar, 0)
+    index = torch.tensor([3, 0, 7])
+    every = item_knn(split, CPU, neighbours=split.num_items, shrinkage=2.0)(index)
+    np.testing.assert_allclose(every, seen[index] @ similar, atol=1e-5)
+    nearest = item_knn(split, CPU, neighbours=3, shrinkage=2.0)(index).numpy()
+    strongest = np.sort(similar, axis=0)[-3:].sum(0)
+    assert (nearest <= strongest + 1e-5).all()  # no item has more than three voters
+    assert (nearest <= every.numpy() + 1e-5).all()
+    assert (nearest < every.numpy() - 1e-5).any()
 
 
 @pytest.mark.parametrize("name", SPLITS)
