@@ -65,7 +65,7 @@ class Bench(TrainingBench):
 
     def task(self) -> ClassificationTask:
         torch.manual_seed(self.recipe.training.seed)
-        return ClassificationTask(self.recipe, self.data.num_classes)
+        return ClassificationTask(self.recipe, self.data.class_counts)
 
     def workload(self, engine: str, precision: str) -> Workload:
         training, size = self.recipe.training, self.settings.size

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d, conv2d, one_hot
 
+from challenges.classification.accuracy import accuracies
 from challenges.classification.data import PhotographData
 from challenges.classification.manifest import Manifest
 
@@ -41,14 +42,6 @@ def figures(data: PhotographData) -> Mapping[str, Mapping[str, float]]:
     return found | {
         name: accuracies(predicted.numpy(), labels.numpy(), data.num_classes) for name, predicted in predictions.items()
     }
-
-
-def accuracies(predicted: np.ndarray, labels: np.ndarray, num_classes: int) -> dict[str, float]:
-    """top1, and its mean over the classes that occur among `labels` (sample,)."""
-    correct = predicted == labels
-    totals = np.bincount(labels, minlength=num_classes)
-    hits = np.bincount(labels, correct, num_classes)
-    return {"top1": float(correct.mean()), "balanced_top1": float((hits[totals > 0] / totals[totals > 0]).mean())}
 
 
 def nearest_colours(train: Tensor, labels: Tensor, judged: Tensor, num_classes: int) -> Tensor:

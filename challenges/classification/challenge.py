@@ -76,7 +76,7 @@ class ClassificationChallenge(Challenge[ClassificationRecipe, PhotographData]):
         )
 
     def build_task(self, recipe: ClassificationRecipe, data: PhotographData) -> ClassificationTask:
-        return ClassificationTask(recipe, data.num_classes)
+        return ClassificationTask(recipe, data.class_counts)
 
     def load_starting_weights(self, task: Task, recipe: ClassificationRecipe, console: Console) -> None:
         if recipe.weights is not None:

@@ -49,6 +49,7 @@ class PhotographData(DataModule):
         self.train, self.validation = manifest.subset("train"), manifest.subset("val")
         self.num_train, self.num_validation = len(self.train.paths), len(self.validation.paths)
         self.num_classes = len(manifest.classes)
+        self.class_counts = np.bincount(self.train.labels, minlength=self.num_classes).tolist()
         self._device, self._world, self._seed, self._evaluation_batch = device, world, seed, evaluation_batch
         self._threads = config.threads or max(1, (os.cpu_count() or 1) // world.local_size)
 

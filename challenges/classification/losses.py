@@ -1,4 +1,4 @@
-"""Label smoothing and mixup: the classification loss and the mixed batches it is given."""
+"""Label smoothing, mixup and rare classes: the classification loss and the mixed batches it is given."""
 
 import numpy as np
 import torch
@@ -14,6 +14,16 @@ def cross_entropy(logits: Tensor, target: Tensor, smoothing: float = 0.0) -> Ten
     Source: Szegedy et al. 2016, arXiv:1512.00567, section 7.
     """
     return functional.cross_entropy(logits.float(), target, label_smoothing=smoothing)
+
+
+def adjusted(logits: Tensor, log_prior: Tensor, strength: float) -> Tensor:
+    """The logits to train on so that the plain ones answer as if all classes were equally frequent.
+
+    logits:    (batch, class)
+    log_prior: (class,), the logarithm of each class's share of the training samples.
+    Source:    Menon et al. 2021, arXiv:2007.07314, equation 10, whose tau is `strength`.
+    """
+    return logits.float() + strength * log_prior
 
 
 def mixup(

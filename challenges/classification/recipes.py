@@ -62,6 +62,8 @@ class ClassificationRecipe(Recipe):
     preprocessing: ImagePreprocessing = field(default_factory=ImagePreprocessing)
     finetune: FinetuneConfig = field(default_factory=FinetuneConfig)
     label_smoothing: float = 0.1
+    balance: float = 0.0
+    """How far rare classes are answered as if all were equally frequent: 0 not at all, 1 wholly (arXiv:2007.07314)."""
     mixup_alpha: float = 0.0
     """Strength of mixup (Zhang et al. 2017, arXiv:1710.09412); 0 leaves it out."""
 

@@ -1,13 +1,14 @@
 """Image classification as a task: losses, parameter groups, freezing, metrics, and what is exported."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import torch
 import torch.distributed
 from torch import Tensor, nn
 
-from challenges.classification.losses import cross_entropy, mixup
+from challenges.classification.accuracy import accuracies, balanced_interval
+from challenges.classification.losses import adjusted, cross_entropy, mixup
 from challenges.classification.recipes import ClassificationRecipe
 from common.export.signature import Signature, TensorSpec
 from common.metrics import Accuracy, Mean, reduce_metrics
@@ -21,14 +22,21 @@ HEAD = "fc"
 
 
 class ClassificationTask(Task):
-    """A ResNet that tells `num_classes` kinds of photographs apart."""
+    """A ResNet that tells kinds of photographs apart.
 
-    def __init__(self, recipe: ClassificationRecipe, num_classes: int) -> None:
+    counts: (class,), the training samples of each; read where the recipe balances classes.
+    """
+
+    _log_prior: Tensor
+
+    def __init__(self, recipe: ClassificationRecipe, counts: Sequence[int]) -> None:
         super().__init__()
-        self.recipe, self.num_classes = recipe, num_classes
+        self.recipe, self.num_classes = recipe, len(counts)
+        shares = torch.tensor(counts, dtype=torch.float64).clamp_min(1)
+        self.register_buffer("_log_prior", (shares / shares.sum()).log().float(), persistent=False)
         self.model = ResNet(
             depth=recipe.model.depth,
-            num_classes=num_classes,
+            num_classes=self.num_classes,
             zero_init_last_norm=recipe.model.zero_init_last_norm,
             gradient_checkpointing=recipe.training.gradient_checkpointing,
         )
@@ -73,10 +81,15 @@ class ClassificationTask(Task):
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         logits = self.model(batch["images"])
+        if self.recipe.balance:
+            logits = adjusted(logits, self._log_prior, self.recipe.balance)
         return {"loss": cross_entropy(logits, batch["label"], self.recipe.label_smoothing)}
 
     def evaluate(self, batches: Iterable[Batch]) -> Evaluation:
-        """top1, top5 (of more than five classes) and the cross entropy, with every prediction in the split's order."""
+        """top1, top5 (of more than five classes), the mean of top1 over the classes, and the cross entropy.
+
+        Predictions are in the split's order.
+        """
         device = next(self.model.parameters()).device
         accuracy, loss = Accuracy((1, 5) if self.num_classes > 5 else (1,), device), Mean(device)
         rows: dict[str, list[Tensor]] = {name: [] for name in PREDICTION_COLUMNS}
@@ -90,10 +103,13 @@ class ClassificationTask(Task):
             for name, column in zip(PREDICTION_COLUMNS, (batch["index"], label, predicted, best, own), strict=True):
                 rows[name].append(column.clone())
         reduce_metrics(accuracy, loss)
-        metrics = {**accuracy.compute(), "loss": loss.compute()}
-        counted = int(accuracy.totals[-1])
-        intervals = {name: wilson(round(metrics[name] * counted), counted) for name in metrics if name != "loss"}
-        return Evaluation(metrics, intervals, predictions=_gathered(rows))
+        metrics, counted = accuracy.compute(), int(accuracy.totals[-1])
+        intervals = {name: wilson(round(value * counted), counted) for name, value in metrics.items()}
+        columns = _gathered(rows)
+        answers = columns["predicted"].astype(np.int64), columns["label"].astype(np.int64), self.num_classes
+        metrics["balanced_top1"] = accuracies(*answers)["balanced_top1"]
+        intervals["balanced_top1"] = balanced_interval(*answers)
+        return Evaluation({**metrics, "loss": loss.compute()}, intervals, predictions=columns)
 
     def inference_module(self) -> nn.Module:
         return ImageClassifier(self.model)

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from challenges.classification.losses import cross_entropy, mixup
+from challenges.classification.losses import adjusted, cross_entropy, mixup
 
 
 def generator(seed=0):
@@ -95,3 +95,14 @@ def test_mixup_proportions_follow_the_beta_distribution():
 def test_mixup_without_strength_is_refused():
     with pytest.raises(ValueError, match="above 0"):
         mixup(torch.zeros(2, 3, 1, 1), torch.zeros(2, dtype=torch.int64), 2, 0.0, generator())
+
+
+def test_adjusted_logits_are_learnt_as_if_classes_were_equally_frequent():
+    """Where training shares are the prior, the loss is least at the logits of likelihoods: posterior over prior."""
+    prior, posterior = torch.tensor([0.8, 0.15, 0.05]), torch.tensor([0.5, 0.3, 0.2])
+    logits = (posterior / prior).log().requires_grad_()
+    loss = cross_entropy(adjusted(logits[None], prior.log(), 1.0), posterior[None])
+    loss.backward()
+    torch.testing.assert_close(logits.grad, torch.zeros(3), atol=1e-6, rtol=0)
+    assert int(posterior.argmax()) == 0
+    assert int(logits.argmax()) == 2

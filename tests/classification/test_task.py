@@ -31,7 +31,7 @@ def batch(count=6, classes=3, seed=0):
 
 def build(recipe: ClassificationRecipe = SMALL, classes=3):
     torch.manual_seed(0)
-    task = ClassificationTask(recipe, classes).train()
+    task = ClassificationTask(recipe, [10] * classes).train()
     (scheduled,) = task.optimizers(total_steps=40, steps_per_epoch=10)
     return task, scheduled
 
