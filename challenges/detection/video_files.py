@@ -22,6 +22,10 @@ EXTENSIONS = frozenset(
     {".3gp", ".asf", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg"}
     | {".mts", ".ogv", ".ts", ".webm", ".wmv", ".y4m"}
 )
+DEMUXERS = ("mov", "asf", "avi", "flv", "mpegts", "matroska", "mpeg", "mpegvideo", "ogg", "yuv4mpegpipe")
+"""Of EXTENSIONS, by FFmpeg's names. FFmpeg goes by a file's content: it would follow a playlist to other files."""
+OPENING = {"format_whitelist": ",".join(DEMUXERS), "protocol_whitelist": "file", "enable_drefs": "0"}
+KNOWN = "Videos are MP4, MOV, MKV, WebM, AVI, ASF, FLV, MPEG, Ogg or Y4M, by what they contain."
 USUAL_RATE = Fraction(25)  # frames per second of a file that states none
 ENCODERS = ("libx264", "libopenh264", "mpeg4")  # the first that FFmpeg was built with; all of them play nearly anywhere
 OPTIONS = {
@@ -281,7 +285,14 @@ def _open(path: Path) -> Any:
     try:
         if path.stat().st_size == 0:
             raise DataError(f"{path} cannot be read as a video: the file is empty.")
-        return av.open(str(path.resolve()), options={"protocol_whitelist": "file"})
+        # absolute, since FFmpeg takes what stands before a colon at the start of a name for a protocol
+        return av.open(str(path.resolve()), options=dict(OPENING))
+    except av.error.ArgumentError:
+        raise DataError(
+            f"{path} cannot be read as a video: it is a playlist, a list of files or of another format.",
+            KNOWN,
+            "Give the video file itself, or convert it to MP4.",
+        ) from None
     except av.error.InvalidDataError:
         raise DataError(f"{path} cannot be read as a video: it is damaged, cut short or of no known format.") from None
     except (av.FFmpegError, OSError) as error:

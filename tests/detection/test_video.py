@@ -7,6 +7,7 @@ import av
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor
 
 from challenges.detection.data import SceneData
@@ -285,6 +286,51 @@ def test_without_pyav_the_remedy_is_told(tmp_path, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "av", None)
     with pytest.raises(DataError, match="pip install av"):
         VideoReader(tmp_path / "a.mp4")
+
+
+LISTS = {
+    "ffconcat": "ffconcat version 1.0\nfile {video}\n",
+    "HLS": "#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:0.5,\n{video}\n#EXT-X-ENDLIST\n",
+    "DASH": '<?xml version="1.0"?><MPD xmlns="urn:mpeg:dash:schema:mpd:2011" type="static"><Period><AdaptationSet>'
+    '<Representation mimeType="video/mp4"><BaseURL>{video}</BaseURL></Representation></AdaptationSet></Period></MPD>',
+    "SDP": "v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nt=0 0\nm=video 9 RTP/AVP 96\n",
+    "subtitles": "1\n00:00:00,000 --> 00:00:01,000\n{video}\n\n2\n00:00:01,000 --> 00:00:02,000\nb\n",
+}
+
+
+@pytest.mark.parametrize("kind", LISTS)
+@pytest.mark.parametrize("suffix", [".mp4", ".ts", ".mkv"])
+def test_a_list_of_files_under_a_videos_name_opens_none_of_them(kind, suffix, tmp_path):
+    make_video(tmp_path / "neighbour.mp4")
+    for target in ("neighbour.mp4", str(tmp_path / "neighbour.mp4")):
+        (tmp_path / f"list{suffix}").write_text(LISTS[kind].format(video=target))
+        with pytest.raises(DataError, match="cannot be read as a video"):
+            VideoReader(tmp_path / f"list{suffix}")
+
+
+def test_an_ffconcat_list_is_told_from_a_damaged_file(tmp_path):
+    make_video(tmp_path / "neighbour.mp4")
+    (tmp_path / "list.mp4").write_text(LISTS["ffconcat"].format(video="neighbour.mp4"))
+    with pytest.raises(DataError, match="a playlist, a list of files or of another format"):
+        VideoReader(tmp_path / "list.mp4")
+
+
+@pytest.mark.parametrize(
+    "name", ["http:a.mp4", "concat:b.mp4|c.mp4", "file:a.mp4", "pipe:0.mp4", "%03d.mp4", "-i.mp4", "a*?[b].mp4"]
+)
+def test_a_videos_name_is_only_a_name(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    make_video(tmp_path / "made.mp4")
+    (tmp_path / "made.mp4").rename(tmp_path / name)
+    with VideoReader(Path(name)) as reader:
+        assert next(iter(reader)).pixels.shape == (48, 64, 3)
+
+
+def test_a_pattern_as_a_name_opens_no_series_of_pictures(tmp_path):
+    for number in range(3):
+        Image.fromarray(moving_square(number)).save(tmp_path / f"{number}.png")
+    with pytest.raises(DataError, match="no such file"):
+        VideoReader(tmp_path / "%d.png")
 
 
 def test_covers_of_music_are_no_videos(find, tmp_path):
