@@ -162,23 +162,28 @@ def client(options: argparse.Namespace) -> None:
 def _show_classes(connection: "Client", options: argparse.Namespace) -> None:
     from rich.table import Table
 
+    from common.console import plain
+
     table = Table("image", *(f"{place}." for place in range(1, options.top_k + 1)))
     answers = connection.classify(options.model, options.images, top_k=options.top_k)
     for image, answer in zip(options.images, answers, strict=True):
-        table.add_row(image, *(f"{name} {score:.1%}" for name, score in answer))
+        table.add_row(plain(image), *(plain(f"{name} {score:.1%}") for name, score in answer))
     _console().print(table)
 
 
 def _show_found(connection: "Client", options: argparse.Namespace) -> None:
     from rich.table import Column, Table
 
+    from common.console import plain
+
     table = Table("image", "what", "score", *(Column(side, justify="right") for side in SIDES))
     for image, answer in zip(options.images, connection.detect(options.model, options.images), strict=True):
         found = [detection for detection in answer if detection.score >= options.threshold]
         for detection in found:
-            table.add_row(image, detection.name, f"{detection.score:.1%}", *(f"{edge:.0f}" for edge in detection.box))
+            edges = (f"{edge:.0f}" for edge in detection.box)
+            table.add_row(plain(image), plain(detection.name), f"{detection.score:.1%}", *edges)
         if not found:
-            table.add_row(image, "nothing")
+            table.add_row(plain(image), "nothing")
     _console().print(table)
 
 
@@ -261,6 +266,6 @@ def _open_run(given: str) -> "tuple[Challenge[Any, Any], RunDirectory]":
 
 
 def _console() -> "Console":
-    from rich.console import Console
+    from common.console import SafeConsole
 
-    return Console()
+    return SafeConsole()

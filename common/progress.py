@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from common.console import SafeConsole
+
 Counter = Callable[[int, int], None]
 """Called with (done, in all)."""
 
@@ -13,11 +15,11 @@ Counter = Callable[[int, int], None]
 @contextlib.contextmanager
 def counting(title: str, console: Console | None = None) -> Iterator[Counter]:
     """Show a count under `title` on standard error, or on `console`."""
-    console = console or Console(stderr=True)
+    console = console or SafeConsole(stderr=True)
     if not console.is_terminal:
         yield _lines(title, console)
         return
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True) as progress:
         task = progress.add_task(title, total=None)
         yield lambda done, total: progress.update(task, completed=done, total=total)

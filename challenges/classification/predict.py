@@ -10,6 +10,7 @@ from PIL import Image, ImageDraw, ImageFont, ImageOps
 from rich.console import Console
 from rich.table import Table
 
+from common.console import plain
 from common.errors import DataError
 from common.files import atomic_writer
 from common.images import EXTENSIONS, ImageProblem, probe
@@ -40,7 +41,7 @@ def predict(
     split = data.manifest.with_files(
         Path("/"), [str(path.resolve()) for path in paths], np.zeros(len(paths), dtype=np.int64)
     )
-    table = Table("image", *(f"{place}." for place in range(1, SHOWN + 1)), title=f"{run.path.name}")
+    table = Table("image", *(f"{place}." for place in range(1, SHOWN + 1)), title=plain(run.path.name))
     output.mkdir(parents=True, exist_ok=True)
     with torch.no_grad():
         for batch in data.batches_of(split, np.arange(len(paths))):
@@ -48,10 +49,10 @@ def predict(
             best, predicted = probability.topk(min(SHOWN, probability.shape[1]))
             for index, shares, classes in zip(batch["index"].tolist(), best.tolist(), predicted.tolist(), strict=True):
                 answers = [f"{data.manifest.classes[c]} {share:.1%}" for c, share in zip(classes, shares, strict=True)]
-                table.add_row(str(paths[index]), *answers)
+                table.add_row(plain(paths[index]), *map(plain, answers))
                 _annotate(paths[index], answers[0], output / f"{index:04d}-{paths[index].stem}.jpg")
     console.print(table)
-    console.print(f"Annotated copies: {output}", soft_wrap=True)
+    console.print(plain(f"Annotated copies: {output}"), soft_wrap=True)
 
 
 def _readable(inputs: Sequence[Path], console: Console) -> list[Path]:
@@ -65,7 +66,7 @@ def _readable(inputs: Sequence[Path], console: Console) -> list[Path]:
     for path in paths:
         facts = probe(path)
         if isinstance(facts, ImageProblem):
-            console.print(f"left out: {path}: {facts.reason}", soft_wrap=True, markup=False)
+            console.print(plain(f"left out: {path}: {facts.reason}"), soft_wrap=True)
         else:
             sound.append(path)
     if not sound:

@@ -16,6 +16,7 @@ from challenges.detection.drawing import draw_detections, read_picture
 from challenges.detection.scenes import Scenes
 from challenges.detection.video_files import EXTENSIONS as VIDEO_EXTENSIONS
 from common.challenge import Question
+from common.console import plain
 from common.errors import DataError
 from common.files import atomic_writer, write_csv, write_json
 from common.images import EXTENSIONS, ImageFacts, ImageProblem, probe_all
@@ -80,7 +81,7 @@ def predict(
         _draw_all(images, table, data.scenes.classes, targets, console)
         sizes = [(one.width, one.height) for one in facts]
         write_detections(output, names, sizes, table, data.scenes)
-        console.print(f"Annotated copies, detections.json and detections.csv: {output}", soft_wrap=True, markup=False)
+        console.print(plain(f"Annotated copies, detections.json and detections.csv: {output}"), soft_wrap=True)
     done = _annotate_videos(videos, task, data, targets, device, console, threshold)
     if not images and not done:
         raise _nothing(inputs)
@@ -202,7 +203,7 @@ def _readable(inputs: Sequence[Input], console: Console) -> tuple[list[Input], l
     facts = [answers[path] for path in paths]
     for one in facts:
         if isinstance(one, ImageProblem):
-            console.print(f"left out: {one.path}: {one.reason}", soft_wrap=True, markup=False)
+            console.print(plain(f"left out: {one.path}: {one.reason}"), soft_wrap=True)
     sound = [(given, one) for given, one in zip(inputs, facts, strict=True) if isinstance(one, ImageFacts)]
     return [given for given, _ in sound], [one for _, one in sound]
 
@@ -219,16 +220,18 @@ def _detect(task: "DetectionTask", data: "SceneData", scenes: Scenes) -> Detecti
 
 def _shown(names: Sequence[str], table: DetectionTable, classes: Sequence[str], title: str) -> Table:
     """The best detections of the first images."""
-    shown = Table("image", "class", "score", "left", "top", "right", "bottom", title=title)
+    shown = Table("image", "class", "score", "left", "top", "right", "bottom", title=plain(title))
     for column in shown.columns[2:]:
         column.justify = "right"
     for number, name in enumerate(names[:SHOWN_IMAGES]):
         own = table.select(table.images == number)
         for row in range(min(len(own), SHOWN)):
             box = (f"{side:.0f}" for side in own.boxes[row])
-            shown.add_row("" if row else name, classes[own.labels[row] - 1], f"{own.scores[row]:.2f}", *box)
+            shown.add_row(
+                plain("" if row else name), plain(classes[own.labels[row] - 1]), f"{own.scores[row]:.2f}", *box
+            )
         if not len(own):
-            shown.add_row(name, "nothing found")
+            shown.add_row(plain(name), "nothing found")
         elif len(own) > SHOWN:
             shown.add_row("", f"and {len(own) - SHOWN} more")
     if len(names) > SHOWN_IMAGES:
@@ -286,8 +289,8 @@ def _annotate_videos(
             continue
         done += 1
         for line in summary.lines():
-            console.print(line, soft_wrap=True, markup=False, highlight=False)
-        console.print(f"Annotated copy and its boxes: {target}, {target.stem}.jsonl", soft_wrap=True, markup=False)
+            console.print(plain(line), soft_wrap=True)
+        console.print(plain(f"Annotated copy and its boxes: {target}, {target.stem}.jsonl"), soft_wrap=True)
     return done
 
 

@@ -11,6 +11,7 @@ from rich.table import Table
 
 from challenges.recommendation.histories import HistorySplit
 from common.challenge import Question
+from common.console import plain
 from common.errors import DataError
 from common.run_directory import RunDirectory
 
@@ -41,9 +42,9 @@ def predict(
     with torch.no_grad():
         items, scores = module(**{name: torch.as_tensor(array).to(device) for name, array in arrays.items()})
     told = f"user {question.user}" if question.user else f"after {', '.join(question.history)}"
-    table = Table("", "item", "title", "score", title=f"{run.path.name}: {told}")
+    table = Table("", "item", "title", "score", title=plain(f"{run.path.name}: {told}"))
     for place, (item, score) in enumerate(zip(items[0].tolist(), scores[0].tolist(), strict=True), start=1):
-        table.add_row(str(place), str(split.item_ids[item]), str(split.titles[item]), f"{score:.3f}")
+        table.add_row(str(place), plain(split.item_ids[item]), plain(split.titles[item]), f"{score:.3f}")
     console.print(table)
 
 
