@@ -6,10 +6,14 @@ import hashlib
 import io
 import json
 import os
+import re
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
+
+FORMULA = re.compile("'*[=+\\-@\t\r\n＝＋－＠]")  # as OWASP lists them, also behind apostrophes, to be undone exactly
+NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.IGNORECASE | re.ASCII)
 
 
 @contextlib.contextmanager
@@ -72,15 +76,36 @@ def _umask() -> int:
     return mask
 
 
-def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Write a table atomically."""
+def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[object]], *, guarded: bool = False) -> None:
+    """Write a table atomically.
+
+    guarded: for people, who may open it in a spreadsheet, which would run a cell like =1+1: an apostrophe before each
+    such cell makes it text. `read_csv` takes it away again.
+    """
     text = io.StringIO(newline="")
     table = csv.writer(text, lineterminator="\n")
     table.writerow(columns)
-    table.writerows(rows)
+    with_returns = csv.writer(text, lineterminator="\n", quoting=csv.QUOTE_ALL)
+    for row in rows:
+        cells = [_guard(cell) for cell in row] if guarded else row
+        # before Python 3.13 a carriage return is not quoted by itself, and reads as the row's end
+        has_return = any(isinstance(cell, str) and "\r" in cell for cell in cells)
+        (with_returns if has_return else table).writerow(cells)
     write_text(path, text.getvalue())
 
 
-def read_csv(path: Path) -> list[dict[str, str]]:
+def read_csv(path: Path, *, guarded: bool = False) -> list[dict[str, str]]:
+    """The rows of a table, exactly as they were given to `write_csv`; `guarded` as there."""
     with path.open(encoding="utf-8", newline="") as stream:
-        return list(csv.DictReader(stream, strict=True))
+        rows = list(csv.DictReader(stream, strict=True))
+    return [{name: _unguard(cell) for name, cell in row.items()} for row in rows] if guarded else rows
+
+
+def _guard(cell: object) -> object:
+    if isinstance(cell, str) and FORMULA.match(cell) and not NUMBER.fullmatch(cell):
+        return f"'{cell}"
+    return cell
+
+
+def _unguard(cell: str) -> str:
+    return cell[1:] if cell.startswith("'") and FORMULA.match(cell) else cell

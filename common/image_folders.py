@@ -254,7 +254,7 @@ def store_refusal(output: Path, quarantined: Iterable[tuple[str, str, str]]) -> 
     """Keep why each file of a folder that is about to be refused was left out; returns the list's path."""
     output.mkdir(parents=True, exist_ok=True)
     (output / "check.json").unlink(missing_ok=True)
-    write_csv(output / "quarantine.csv", ("path", "code", "reason"), quarantined)
+    write_csv(output / "quarantine.csv", ("path", "code", "reason"), quarantined, guarded=True)
     return output / "quarantine.csv"
 
 
@@ -268,7 +268,7 @@ def store_check(
     output.mkdir(parents=True, exist_ok=True)
     (output / "check.json").unlink(missing_ok=True)
     write(output)
-    write_csv(output / "quarantine.csv", ("path", "code", "reason"), quarantined)
+    write_csv(output / "quarantine.csv", ("path", "code", "reason"), quarantined, guarded=True)
     write_json(output / "check.json", record)
 
 
@@ -280,7 +280,7 @@ def stored_check(
         record = read_json(output / "check.json")
         if (record["format"], record["fingerprint"], record["arguments"]) != (format_number, fingerprint, arguments):
             return None
-        rows = read_csv(output / "quarantine.csv")
+        rows = read_csv(output / "quarantine.csv", guarded=True)
         return record, [{name: row[name] for name in ("path", "code", "reason")} for row in rows]
     except (OSError, ValueError, KeyError, TypeError):
         return None

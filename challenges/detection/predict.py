@@ -179,7 +179,7 @@ def write_detections(
         (names[image], scenes.classes[label - 1], f"{score:.4f}", *(f"{side:.1f}" for side in box))
         for image, label, score, box in rows
     )
-    write_csv(folder / "detections.csv", CSV_COLUMNS, lines)
+    write_csv(folder / "detections.csv", CSV_COLUMNS, lines, guarded=True)
 
 
 def _annotation(number: int, image: int, category: int, score: float, box: Sequence[float]) -> dict[str, Any]:

@@ -1,9 +1,8 @@
 """What the check of the data found, for the page: its warnings and the files it put aside."""
 
-import csv
 from typing import Any
 
-from common.files import read_json
+from common.files import read_csv, read_json
 from common.report.elements import Markup, folded_table, notice, paragraph
 from common.run_directory import RunDirectory
 
@@ -28,8 +27,7 @@ def quarantined_files(run: RunDirectory, consequence: str = "left out of trainin
     path = run.data / "quarantine.csv"
     if not path.is_file():
         return []
-    with path.open(newline="") as stream:
-        rows = [(row["path"], row["code"], row["reason"]) for row in csv.DictReader(stream)]
+    rows = [(row["path"], row["code"], row["reason"]) for row in read_csv(path, guarded=True)]
     title = Markup("<h3>Quarantined files</h3>")
     if not rows:
         return [title, notice("No file had to be left out.", "good")]

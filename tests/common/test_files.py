@@ -1,0 +1,52 @@
+"""Tables: what is written is read, and one for people gives a spreadsheet no orders."""
+
+import csv
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from common.files import read_csv, write_csv
+
+CELLS = st.text(st.sampled_from("'=+-@\t\r\n\"a,;1.e ＝"), max_size=6)
+
+
+@pytest.mark.parametrize(
+    ("cell", "written"),
+    [
+        ("=HYPERLINK(1)", "'=HYPERLINK(1)"),
+        ("+cmd|' /C calc'!A0", "'+cmd|' /C calc'!A0"),
+        ("-a", "'-a"),
+        ("@SUM(A1)", "'@SUM(A1)"),
+        ("\t=1", "'\t=1"),
+        ("\r=1", "'\r=1"),
+        ("＝1+1", "'＝1+1"),
+        ("-1+cmd", "'-1+cmd"),
+        ("'=1", "''=1"),
+        ("-1.5", "-1.5"),
+        ("+3e-4", "+3e-4"),
+        ("it's", "it's"),
+        ("'quoted'", "'quoted'"),
+        ("a=b", "a=b"),
+        ("", ""),
+    ],
+)
+def test_cells_that_a_spreadsheet_would_run_become_text_and_numbers_stay(tmp_path, cell, written):
+    write_csv(tmp_path / "a.csv", ("name", "score"), [(cell, -0.5)], guarded=True)
+    with (tmp_path / "a.csv").open(newline="") as stream:
+        assert list(csv.reader(stream))[1] == [written, "-0.5"]
+    assert read_csv(tmp_path / "a.csv", guarded=True) == [{"name": cell, "score": "-0.5"}]
+
+
+@pytest.mark.parametrize("guarded", [False, True])
+@settings(max_examples=60, deadline=None)
+@given(rows=st.lists(st.tuples(CELLS, CELLS), max_size=4))
+def test_what_is_read_is_what_was_written(tmp_path_factory, guarded, rows):
+    path = tmp_path_factory.getbasetemp() / "round-trip.csv"
+    write_csv(path, ("a", "b"), rows, guarded=guarded)
+    assert read_csv(path, guarded=guarded) == [{"a": a, "b": b} for a, b in rows]
+
+
+def test_a_table_that_is_data_keeps_its_cells(tmp_path):
+    write_csv(tmp_path / "a.csv", ("name",), [("=1+1",)])
+    assert (tmp_path / "a.csv").read_text() == "name\n=1+1\n"
