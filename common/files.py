@@ -36,8 +36,9 @@ def atomic_writer(path: Path) -> Iterator[BinaryIO]:
 
 
 def write_text(path: Path, text: str) -> None:
+    """Write UTF-8; names of files that are none have halves of surrogate pairs, which are kept."""
     with atomic_writer(path) as stream:
-        stream.write(text.encode())
+        stream.write(text.encode("utf-8", "surrogatepass"))
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -96,7 +97,7 @@ def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[object
 
 def read_csv(path: Path, *, guarded: bool = False) -> list[dict[str, str]]:
     """The rows of a table, exactly as they were given to `write_csv`; `guarded` as there."""
-    with path.open(encoding="utf-8", newline="") as stream:
+    with path.open(encoding="utf-8", errors="surrogatepass", newline="") as stream:
         rows = list(csv.DictReader(stream, strict=True))
     return [{name: _unguard(cell) for name, cell in row.items()} for row in rows] if guarded else rows
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from common.files import read_csv, write_csv
 
-CELLS = st.text(st.sampled_from("'=+-@\t\r\n\"a,;1.e ＝"), max_size=6)
+CELLS = st.text(st.sampled_from("'=+-@\t\r\n\"a,;1.e ＝\udcff\ud800"), max_size=6)
 
 
 @pytest.mark.parametrize(

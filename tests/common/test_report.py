@@ -11,11 +11,26 @@ from PIL import Image
 
 from common import recipe as recipes
 from common.recipe import Recipe, Target
-from common.report.elements import Markup, Section, bar, matrix, notice, table
+from common.report.confusion import confusion_figures
+from common.report.elements import (
+    Markup,
+    Section,
+    bar,
+    details,
+    facts,
+    folded_table,
+    gallery,
+    join,
+    matrix,
+    notice,
+    paragraph,
+    picture,
+    table,
+)
 from common.report.history import History
 from common.report.page import duration, write_report
 from common.report.pictures import SIZE, jpeg_uri, thumbnail
-from common.report.plots import Line, line_chart, running_mean, thin
+from common.report.plots import Line, curve_chart, line_chart, running_mean, thin
 from common.report.sections import describe_wait
 from common.result import Baseline, Interval, Kit, Result
 from common.run_directory import RunDirectory
@@ -37,6 +52,7 @@ class Page(HTMLParser):
         self.loaded: list[str] = []
         self.ids: list[str] = []
         self.links: list[str] = []
+        self.tags: list[tuple[str, dict[str, str]]] = []
         self.open: list[str] = []
         self.words: list[str] = []
         self.feed(text)
@@ -49,6 +65,7 @@ class Page(HTMLParser):
 
     def handle_startendtag(self, tag, attrs):
         values = {name: value or "" for name, value in attrs}
+        self.tags.append((tag, values))
         self.ids += [values["id"]] if "id" in values else []
         if tag == "a":
             self.links.append(values["href"])
@@ -170,7 +187,7 @@ def test_a_finished_run_shows_everything_in_one_file(tmp_path):
     path = write_report(run, [Section("Confusion matrix", Markup("<p>bring <b>your</b> own</p>"))])
     assert path == run.report_file
     page, text = read_page(path)
-    assert "http-equiv" not in text
+    assert 'http-equiv="refresh"' not in text
     assert len(text) < 500_000
     for words in (
         "Target reached",
@@ -245,6 +262,59 @@ def test_what_a_user_named_is_escaped(tmp_path):
     run.run_file.write_text(json.dumps(record))
     _, text = read_page(write_report(run, [Section("<b>", "<script>x</script>", anchor="bold")]))
     assert "<script" not in text
+
+
+def policy_of(page: Page) -> dict[str, list[str]]:
+    """Directive -> sources of the page's content security policy, which stands before all that could load."""
+    place, (_, meta) = next(
+        (place, each) for place, each in enumerate(page.tags) if each[1].get("http-equiv") == "Content-Security-Policy"
+    )
+    assert {tag for tag, _ in page.tags[:place]} == {"html", "head", "meta"}
+    return {name: sources for name, *sources in (part.split() for part in meta["content"].split(";"))}
+
+
+def test_the_page_may_load_and_run_nothing(tmp_path):
+    """Holds for a page with hostile names in all that takes names: elements, attributes, charts."""
+    name = "</script></svg><img src=x onerror=alert(1)>\"'onload=alert(1) x='"
+    run = make_run(tmp_path, 200)
+    run.serving_file.write_text(
+        json.dumps(
+            {
+                "engine": name,
+                "precision": "fp32",
+                "sent": 1,
+                "sent_unit": "image",
+                "unit": name,
+                "same": 1,
+                "compared": 1,
+                "p50_ms": 1.0,
+                "start_seconds": 1.0,
+                "examples": [{"asked": name, "answer": name}],
+            }
+        )
+    )
+    curve = np.arange(3.0)
+    parts = [
+        *(table((name,), [(name,)], caption=name), folded_table((name,), [(name,)] * 40), facts([(name, name)])),
+        *(matrix([name], [[1]]), notice(name), details(name, name), paragraph(name)),
+        gallery([(picture(jpeg_uri(Image.new("RGB", (8, 8))), name), name)]),
+        *(line_chart(name, [Line(name, curve, curve)], name, level=(name, 1.0), caption=name),),
+        curve_chart(name, [Line(name, curve / 2, curve / 2)], name, name, caption=name),
+        confusion_figures([name, "b"], np.array([[1, 2], [0, 3]]), name, name, name),
+        confusion_figures([name] * 20, np.ones((20, 20), int), name, name, name),
+    ]
+    page, text = read_page(write_report(run, [Section(name, join(parts))]))
+    assert policy_of(page) == {
+        "default-src": ["'none'"],
+        "img-src": ["data:"],
+        "style-src": ["'unsafe-inline'"],
+        "base-uri": ["'none'"],
+        "form-action": ["'none'"],
+    }
+    assert not {"script", "iframe", "object", "embed", "base", "form"} & {tag for tag, _ in page.tags}
+    assert not [attribute for _, values in page.tags for attribute in values if attribute.startswith("on")]
+    assert all(values["src"].startswith("data:") for tag, values in page.tags if tag == "img")
+    assert text.count("&lt;img src=x") > 20
 
 
 def test_a_repeated_step_counts_as_it_last_was(tmp_path):
