@@ -6,12 +6,16 @@ KIT     = $(VENV)/bin/kit
 PIP     = $(VENV)/bin/pip --disable-pip-version-check
 
 # Where torch's wheel comes from: left empty, the package index (on Linux a CUDA build); on a machine without a GPU the
-# index of CPU wheels that pytorch.org lists saves some 4 GB: make challenge1 TORCH_INDEX=<that address>
+# index of CPU wheels that pytorch.org lists saves some 4 GB: make challenge1 TORCH_INDEX=<that address>. Wheels of a third
+# index are refused until `make lock TORCH_INDEX=<its address>` has written their hashes.
 TORCH_INDEX ?=
 # Parallel test processes
 JOBS ?= auto
 
-LOCKED = -c constraints.txt
+# Everything at the one version and with the hashes of locked/, so that pip has nothing to choose; what has no wheel is
+# built by the locked setuptools.
+INSTALL = $(PIP) install -q --require-hashes --no-deps --no-build-isolation
+EDITABLE = $(PIP) install -q --no-deps --no-build-isolation -e .
 WALK   = $(if $(DATA),--data "$(DATA)") $(if $(RECIPE),--recipe $(RECIPE)) $(ARGS)
 
 # The models of each challenge; MODEL= narrows challenge 3 down to one of them.
@@ -53,8 +57,8 @@ check: $(VENV)/ready-dev ## format, lint, types and fast tests: minutes, no GPU
 test: $(VENV)/ready-dev .triton/payload.json ## every test that runs on this machine
 	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n $(JOBS) --dist worksteal
 
-lock: $(VENV)/ready-dev ## write constraints.txt from what is installed
-	@$(PIP) freeze --exclude-editable --exclude challenge-kit | sed 's/+cpu$$//; s/+cu[0-9]*$$//' > constraints.txt
+lock: $(VENV)/ready-dev ## write locked/ anew after a change of pyproject.toml [UPGRADE=1 TORCH_INDEX=]
+	@$(VENV)/bin/python locked/lock.py $(if $(UPGRADE),--upgrade) $(if $(TORCH_INDEX),--torch-index $(TORCH_INDEX))
 
 clean: ## remove the environment and caches; runs and data stay
 	rm -rf $(VENV) .triton .pytest_cache .mypy_cache .ruff_cache build *.egg-info
@@ -66,16 +70,25 @@ $(VENV)/bin/python:
 	  { echo "$(PYTHON) is older than 3.11: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 
-$(VENV)/torch: constraints.txt | $(VENV)/bin/python
-	$(PIP) install -q $(LOCKED) $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) torch
+# A CPU build of torch says in its metadata that it needs no library of CUDA's.
+NEEDS_CUDA = from importlib.metadata import requires; exit(not any(line.startswith("nvidia-") for line in requires("torch")))
+# Where pip is set up to find a CPU build without being told an index, that one is taken.
+CPU_TORCH = $(shell grep -o '^torch==[^ ]*+cpu' locked/torch-cpu.txt)
+$(VENV)/torch: locked/build.txt locked/torch.txt locked/torch-cpu.txt locked/cuda.txt | $(VENV)/bin/python
+	$(INSTALL) -r locked/build.txt
+	@if [ -n "$(TORCH_INDEX)" ]; then set -- --index-url "$(TORCH_INDEX)" -r locked/torch-cpu.txt; \
+	elif $(PIP) install -q --dry-run --no-deps '$(CPU_TORCH)' 2> /dev/null; then set -- -r locked/torch-cpu.txt; \
+	else set -- -r locked/torch.txt; fi; echo $(INSTALL) "$$@"; $(INSTALL) "$$@"
+	if $(VENV)/bin/python -c '$(NEEDS_CUDA)'; then $(INSTALL) -r locked/cuda.txt; fi
 	@touch $@
 
-$(VENV)/ready: pyproject.toml constraints.txt $(VENV)/torch
-	$(PIP) install -q $(LOCKED) -e ".[serve,quantize,video]"
+$(VENV)/ready: pyproject.toml locked/kit.txt $(VENV)/torch
+	$(INSTALL) -r locked/kit.txt
+	$(EDITABLE)
 	@touch $@
 
-$(VENV)/ready-dev: $(VENV)/ready
-	$(PIP) install -q $(LOCKED) -e ".[serve,quantize,video,dev]"
+$(VENV)/ready-dev: locked/dev.txt $(VENV)/ready
+	$(INSTALL) -r locked/dev.txt
 	@touch $@
 
 # A machine that cannot run the server (not Linux on x86-64) goes on without it and is told so.

@@ -5,11 +5,13 @@
 
 NVIDIA builds torch, DALI and TensorRT for the image; a package index would replace them by other builds. So these are
 never asked for, what the image has is kept even where the kit would ask for something newer (and told), everything
-installed becomes a constraint at its own version, and a change afterwards is an error.
+installed becomes a constraint at its own version, and a change afterwards is an error. What is installed is of the
+version and has a hash that the files in locked/ name.
 """
 
 import argparse
 import importlib.metadata
+import json
 import os
 import re
 import subprocess
@@ -19,11 +21,15 @@ import tomllib
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
+LOCKED = ROOT / "locked"
 IMAGE_BRINGS = frozenset({"torch", "nvidia-dali-cuda130", "tensorrt-cu13"})
 BUILD_TOOLS = frozenset({"pip", "setuptools", "wheel"})
 """May move: they build packages and compute nothing."""
 EXTRAS = ("serve", "quantize")
 PIP = (sys.executable, "-m", "pip", "install", "--disable-pip-version-check", "--root-user-action=ignore")
+PIP += ("--no-build-isolation",)  # isolated, a build would fetch its tools at any version
+PACKAGE = re.compile(r"^[a-z0-9].*\n(?: +--hash=.*\n)*", re.IGNORECASE | re.MULTILINE)
+"""Of a locked file: a package's line, and its hashes."""
 
 
 def main() -> None:
@@ -37,10 +43,12 @@ def main() -> None:
         )
     if what == "dependencies":
         project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-        constraints = [*pins(before), *locked(ROOT / "constraints.txt", before)]
-        pip("--prefer-binary", *missing(requirements(project), before), constraints=constraints)
+        install(list(locked(LOCKED / "build.txt").values()))
+        packages = locked(LOCKED / "kit.txt")
+        names = resolved(missing(requirements(project), before), [*pins(before), *versions(packages, before)])
+        install(chosen(names, packages))
     else:
-        pip("--no-deps", "--editable", str(ROOT), constraints=[])
+        pip("--no-deps", "--editable", str(ROOT))
     refuse_changes(before, installed())
 
 
@@ -73,21 +81,50 @@ def pins(versions: dict[str, str]) -> list[str]:
     return [f"{name}=={version}" for name, version in versions.items() if name not in BUILD_TOOLS]
 
 
-def locked(file: Path, versions: dict[str, str]) -> list[str]:
-    """The checkout's own pins, for packages that the image does not have."""
-    if not file.is_file():
+def locked(file: Path) -> dict[str, str]:
+    """Each package of a locked file: its version and the hashes of its files, as pip reads them."""
+    packages: dict[str, str] = {}
+    for text in PACKAGE.findall(file.read_text()):
+        packages[name_of(text)] = packages.get(name_of(text), "") + text
+    return packages
+
+
+def versions(packages: dict[str, str], have: dict[str, str]) -> list[str]:
+    """The locked versions as constraints, for packages that the image does not have."""
+    heads = re.compile(r"^[a-z0-9][^\\\n]*", re.IGNORECASE | re.MULTILINE)
+    return [line.strip() for name, text in packages.items() if name not in have for line in heads.findall(text)]
+
+
+def resolved(wanted: list[str], constraints: list[str]) -> list[str]:
+    """The names of what pip would have to install for `wanted`."""
+    if not wanted:
         return []
-    lines = (line.split("#")[0].strip() for line in file.read_text().splitlines())
-    return [line for line in lines if line and not line.startswith("-") and name_of(line) not in versions]
+    with tempfile.TemporaryDirectory() as folder:
+        constraint, report = Path(folder, "constraints.txt"), Path(folder, "report.json")
+        constraint.write_text("\n".join(constraints) + "\n")
+        pip("--quiet", "--dry-run", "--report", str(report), "--constraint", str(constraint), *wanted)
+        return [normalised(each["metadata"]["name"]) for each in json.loads(report.read_text())["install"]]
 
 
-def pip(*arguments: str, constraints: list[str]) -> None:
-    """Run pip under `constraints`, beside the image's own constraint file where it has one."""
+def chosen(names: list[str], packages: dict[str, str]) -> list[str]:
+    unknown = sorted(set(names) - set(packages))
+    if unknown:
+        sys.exit(f"No locked file has {', '.join(unknown)}.\nEvery package needs a hash: make lock.")
+    return [packages[name] for name in names]
+
+
+def install(packages: list[str]) -> None:
+    """Install exactly these packages of a locked file."""
     with tempfile.NamedTemporaryFile("w", suffix=".txt") as file:
-        file.write("\n".join(constraints) + "\n")
+        file.write("".join(packages))
         file.flush()
-        environment = {**os.environ, "PIP_BREAK_SYSTEM_PACKAGES": "1"}  # the image is the environment
-        subprocess.run([*PIP, "--constraint", file.name, *arguments], check=True, env=environment)
+        pip("--require-hashes", "--no-deps", "--requirement", file.name)
+
+
+def pip(*arguments: str) -> None:
+    """Run pip, beside the image's own constraint file where it has one."""
+    environment = {**os.environ, "PIP_BREAK_SYSTEM_PACKAGES": "1"}  # the image is the environment
+    subprocess.run([*PIP, *arguments], check=True, env=environment)
 
 
 def refuse_changes(before: dict[str, str], after: dict[str, str]) -> None:

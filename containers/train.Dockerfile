@@ -10,7 +10,8 @@ ENV PYTHONDONTWRITEBYTECODE=1 \
 WORKDIR /opt/kit
 
 # What the image lacks changes seldom: a layer of its own, before the sources.
-COPY pyproject.toml README.md LICENSE constraints.tx[t] ./
+COPY pyproject.toml README.md LICENSE ./
+COPY locked locked
 COPY containers/install.py containers/
 RUN --mount=type=cache,target=/root/.cache/pip \
     PIP_CACHE_DIR=/root/.cache/pip python3 containers/install.py dependencies

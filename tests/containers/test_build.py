@@ -13,7 +13,7 @@ from tests.containers.stand_in import Builder, missing_tools
 
 VERSIONS = read_versions()
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
-COPIED = ("pyproject.toml", "README.md", "LICENSE", "constraints.txt", ".dockerignore")
+COPIED = ("pyproject.toml", "README.md", "LICENSE", ".dockerignore")
 
 pytestmark = [
     pytest.mark.slow,
@@ -28,7 +28,7 @@ pytestmark = [
 def context(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the checkout, so that a build sees no runs, environments or data."""
     folder = tmp_path_factory.mktemp("context")
-    for name in ("common", "challenges", "benchmarks", "containers"):
+    for name in ("common", "challenges", "benchmarks", "containers", "locked"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__", "results"))
     for name in COPIED:
         if (ROOT / name).exists():

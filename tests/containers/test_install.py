@@ -25,11 +25,37 @@ def test_everything_but_build_tools_is_pinned():
     assert pins == ["torch==2.13.0a0+9186a08b2c.nv26.07"]
 
 
-def test_the_lock_file_counts_for_what_the_image_lacks(tmp_path):
-    lock = tmp_path / "constraints.txt"
-    lock.write_text("# made by pip\n--index-url x\ntorch==2.13.0\nrich==14.0.0  # terminal\n\n")
-    assert install.locked(lock, {"torch": "2.13.0a0"}) == ["rich==14.0.0"]
-    assert install.locked(tmp_path / "absent", {}) == []
+LOCK = """# made by make lock
+numpy==2.4.6 ; python_full_version < '3.12' \\
+    --hash=sha256:aa
+numpy==2.5.0 ; python_full_version >= '3.12' \\
+    --hash=sha256:bb \\
+    --hash=sha256:cc
+rich==14.0.0 \\
+    --hash=sha256:dd
+"""
+
+
+def test_the_locked_versions_count_for_what_the_image_lacks(tmp_path):
+    (tmp_path / "kit.txt").write_text(LOCK)
+    packages = install.locked(tmp_path / "kit.txt")
+    assert install.versions(packages, {"numpy": "1.26.4"}) == ["rich==14.0.0"]
+    assert install.versions(packages, {"rich": "13"}) == [
+        "numpy==2.4.6 ; python_full_version < '3.12'",
+        "numpy==2.5.0 ; python_full_version >= '3.12'",
+    ]
+    assert "# made by make lock\n" + "".join(install.chosen(["numpy", "rich"], packages)) == LOCK
+
+
+def test_a_package_without_a_hash_is_not_installed():
+    with pytest.raises(SystemExit, match="No locked file has left-pad"):
+        install.chosen(["rich", "left-pad"], {"rich": "rich==14.0.0"})
+
+
+def test_the_kits_own_lock_is_read_whole():
+    packages = install.locked(install.LOCKED / "kit.txt")
+    assert set(map(install.name_of, install.requirements(PROJECT))) <= set(packages)
+    assert all("--hash=sha256:" in text for text in packages.values())
 
 
 def test_a_changed_package_of_the_image_is_an_error():

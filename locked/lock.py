@@ -1,0 +1,137 @@
+"""Write the locked files beside this one: every package that an installation takes, at one version, with its hashes.
+
+    make lock                      as pyproject.toml asks, today's versions kept where they still fit
+    make lock UPGRADE=1            the newest versions
+    make lock TORCH_INDEX=<…>      also torch-cpu.txt: an index's own wheels of torch, such as pytorch.org's for CPUs
+
+    build.txt       what builds packages: setuptools, for the kit and for packages without a wheel
+    torch.txt       torch as the package index has it, on Linux a CUDA build
+    torch-cpu.txt   torch as pytorch.org has it for CPUs
+    cuda.txt        the CUDA libraries that a CUDA build of torch needs
+    kit.txt         all else that the kit runs on
+    dev.txt         what its tests need besides
+    gpu.txt         TensorRT, where an engine is built outside NVIDIA's images
+
+The hashes are those of every file of a release, so that one lock fits Linux and macOS on x86-64 and ARM.
+"""
+
+import argparse
+import re
+import subprocess
+import sys
+import tempfile
+import tomllib
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+FOLDER = Path(__file__).resolve().parent
+ROOT = FOLDER.parent
+KIT_EXTRAS = ("serve", "quantize", "video")
+CUDA = re.compile(r"(nvidia|cuda)-.*|triton")
+BLOCK = re.compile(r"^([a-z0-9][\w.-]*).*\n(?: +--hash=.*\n)*", re.IGNORECASE | re.MULTILINE)
+HEADER = "# Written by `make lock`; locked/lock.py says what each file is for.\n"
+
+Blocks = Mapping[str, str]
+"""Normalised name -> the package's lines: its version, marker and hashes, once or once per marker."""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--torch-index", help="an index of wheels of torch, besides the package index")
+    parser.add_argument("--upgrade", action="store_true", help="take the newest versions")
+    options = parser.parse_args()
+    before = (
+        ""
+        if options.upgrade
+        else "".join(path.read_text() for path in sorted(FOLDER.glob("*.txt")) if "cpu" not in path.name)
+    )
+    blocks = resolved(before)
+    files = split(blocks, *(closure(blocks, chosen) for chosen in requirement_sets()))
+    torch = files["torch"]["torch"]
+    if options.torch_index:
+        files["torch-cpu"] = {"torch": torch_of_index(options.torch_index, torch)}
+    elif version_of(torch) != version_of(parse((FOLDER / "torch-cpu.txt").read_text())["torch"]):
+        sys.exit("torch's version changed: give the CPU index too, make lock TORCH_INDEX=<its address>.")
+    for name, content in files.items():
+        (FOLDER / f"{name}.txt").write_text(HEADER + "".join(content[package] for package in sorted(content)))
+        print(f"locked/{name}.txt: {len(content)} packages")
+
+
+def requirement_sets() -> tuple[list[str], list[str], list[str], list[str], list[str]]:
+    """What is asked for: to build, by torch, by the kit with its extras, by its tests, by the GPU extra."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    extras = project["project"]["optional-dependencies"]
+    kit = [*project["project"]["dependencies"], *(line for extra in KIT_EXTRAS for line in extras[extra])]
+    return project["build-system"]["requires"], ["torch"], kit, [*kit, *extras["dev"]], extras["gpu"]
+
+
+def resolved(before: str) -> Blocks:
+    """All that is asked for, resolved together, so that no two files disagree; versions of `before` are preferred."""
+    wanted = {line for chosen in requirement_sets() for line in chosen}
+    with tempfile.TemporaryDirectory() as folder:
+        output = Path(folder) / "lock.txt"
+        output.write_text(re.sub(r" \\\n +--hash=\S+", "", before))  # with their hashes uv would not look for new files
+        compile_requirements(sorted(wanted), "--generate-hashes", "--output-file", str(output))
+        return parse(output.read_text())
+
+
+def closure(blocks: Blocks, wanted: Sequence[str]) -> set[str]:
+    """The names of what is asked for and of all it needs, at the versions already resolved."""
+    with tempfile.NamedTemporaryFile("w", suffix=".txt") as constraints:
+        constraints.write("".join(blocks.values()))
+        constraints.flush()
+        return set(parse(compile_requirements(wanted, "--constraints", constraints.name)))
+
+
+def split(
+    blocks: Blocks, build: set[str], torch: set[str], kit: set[str], dev: set[str], gpu: set[str]
+) -> dict[str, dict[str, str]]:
+    """The blocks of each file; none comes twice."""
+    cuda = {name for name in torch if CUDA.fullmatch(name)}
+    sets = {
+        "build": build,
+        "torch": {"torch"},
+        "cuda": cuda,
+        "kit": kit - build - cuda - {"torch"},
+        "dev": dev - kit - build,
+        "gpu": gpu - kit - build,
+    }
+    assert set().union(*sets.values()) == set(blocks)
+    return {file: {name: blocks[name] for name in names} for file, names in sets.items()}
+
+
+def parse(text: str) -> dict[str, str]:
+    """The blocks of a requirements file, without comments."""
+    blocks: dict[str, str] = {}
+    for found in BLOCK.finditer(text):
+        name = re.sub(r"[-_.]+", "-", found[1]).lower()
+        blocks[name] = blocks.get(name, "") + found[0]
+    return blocks
+
+
+def version_of(block: str) -> str:
+    found = re.search(r"==([^\s;+]+)", block)
+    assert found is not None, block
+    return found[1]
+
+
+def torch_of_index(index: str, torch: str) -> str:
+    """The blocks for another index's wheels of this version of torch: its own builds, and its plain ones for macOS."""
+    version = version_of(torch)
+    options = ("--generate-hashes", "--no-deps", "--index-url", index)
+    try:
+        local = parse(compile_requirements([f"torch=={version}"], *options))["torch"]
+    except subprocess.CalledProcessError as error:
+        sys.exit(f"{index} has no torch {version}:\n{error.stderr.strip()}\nNothing was written.")
+    return local
+
+
+def compile_requirements(wanted: Iterable[str], *options: str) -> str:
+    """What uv answers for every platform and every Python from the oldest on that the kit supports."""
+    command = [sys.executable, "-m", "uv", "pip", "compile", "-", "--universal", "--python-version", "3.11", "--quiet"]
+    command += ["--no-header", "--no-annotate", *options]
+    return subprocess.run(command, input="\n".join(wanted), capture_output=True, text=True, check=True).stdout
+
+
+if __name__ == "__main__":
+    main()
