@@ -6,6 +6,7 @@ import secrets
 import shutil
 import signal
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -26,7 +27,7 @@ from common.export.runner import TritonRunner
 from common.files import write_json
 from common.run_directory import RunDirectory
 from common.serving.client import Client, Detection, Protocol, Recommended, padded
-from common.serving.container import container_command
+from common.serving.container import container_command, unpinned_warning
 from common.serving.load import LoadGenerator, LoadPlan
 from common.serving.payload import DEFAULT_FOLDER, WARNING, Payload
 from common.serving.repository import ModelRepository
@@ -207,6 +208,8 @@ def _run_container(repository: ModelRepository, ports: Ports) -> None:
     versions = dict(
         line.split("=", 1) for line in VERSIONS_FILE.read_text().splitlines() if "=" in line and line[0] != "#"
     )
+    if warning := unpinned_warning(versions["TRITON_IMAGE"]):
+        print(warning, file=sys.stderr)
     gpus = "all" if repository.device == "gpu" else ""
     command = container_command(
         versions["TRITON_IMAGE"], repository.path, secrets.token_urlsafe(24), ports=ports, gpus=gpus

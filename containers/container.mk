@@ -5,6 +5,8 @@
 include containers/versions.env
 
 ENGINE ?= docker
+# Of a training container; left empty, no limit: nine tenths of the machine, so that a run is stopped and not the machine
+MEMORY ?= $(shell awk '/^MemTotal:/ {printf "%dm", $$2 * 0.9 / 1024}' /proc/meminfo 2> /dev/null)
 GPUS ?= all
 SHM ?= 8g
 KIT_VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
@@ -16,7 +18,10 @@ container_image = challenge-kit/$(1)-$(CHALLENGE_NAME_$(2)):$(KIT_VERSION)
 container_build = $(ENGINE) build -f containers/$(1).Dockerfile -t $(call container_image,$(1),$(2)) $(3) \
 	--build-arg CHALLENGE=$(CHALLENGE_NAME_$(2)) --build-arg COMMIT=$(COMMIT) .
 
-.PHONY: container1 container2 container3 up1 up2 up3 down
+.PHONY: container1 container2 container3 up1 up2 up3 down pin
+pin: ## name the images of containers/versions.env by their digests of today
+	@python3 containers/versions.py --pin
+
 container1: ## build challenge 1's training and serving images (container2, container3 alike)
 container1 container2 container3: container%:
 	python3 containers/versions.py $(PYTORCH_IMAGE) $(TRITON_IMAGE)
@@ -44,6 +49,7 @@ challenge1 challenge2 challenge3: challenge%: container%
 
 # 1: the challenge's number, 2: the model
 container_walk = $(ENGINE) run --rm --init $(if $(GPUS),--gpus $(GPUS)) --shm-size $(SHM) --ulimit memlock=-1 --ulimit stack=67108864 \
+	$(if $(MEMORY),--memory $(MEMORY) --memory-swap $(MEMORY)) --pids-limit 4096 --log-opt max-size=10m --log-opt max-file=5 \
 	--user "$$(id -u):$$(id -g)" --read-only --tmpfs /tmp:exec,mode=1777 --cap-drop ALL \
 	--security-opt no-new-privileges --volume "$(CURDIR)/runs:/opt/kit/runs" $(data_mount) \
 	$(call container_image,train,$(1)) \

@@ -1,5 +1,5 @@
 # Training image of one challenge: NVIDIA's PyTorch with the kit. The tag's default equals versions.env (a test says so).
-ARG PYTORCH_IMAGE=nvcr.io/nvidia/pytorch:26.07-py3
+ARG PYTORCH_IMAGE=nvcr.io/nvidia/pytorch:26.07-py3@sha256:2140e699b3beaf7f96a0081fd9c9406bc3832b435cdb60dfa2d261f7d2f34a1c
 FROM ${PYTORCH_IMAGE}
 
 ENV PYTHONDONTWRITEBYTECODE=1 \

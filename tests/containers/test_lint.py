@@ -68,7 +68,33 @@ def test_services_are_hardened_and_listen_to_this_machine_only():
         assert service["cap_drop"] == ["ALL"], name
         assert "no-new-privileges:true" in service["security_opt"], name
         assert all(port.startswith("127.0.0.1:") for port in service.get("ports", [])), name
+        assert service["mem_limit"] == service["memswap_limit"], name
+        assert 0 < service["pids_limit"] <= 4096, name
+        assert set(service["logging"]["options"]) == {"max-size", "max-file"}, name
     assert {"serve", "client", "metrics"} == set(compose["services"])
+
+
+def test_services_talk_over_an_internal_network_and_none_reaches_the_internet():
+    compose = yaml.safe_load((CONTAINERS / "compose.yaml").read_text())
+    networks = compose["networks"]
+    assert networks["serving"] == {"internal": True}
+    for name, network in networks.items():
+        options = (network or {}).get("driver_opts", {})
+        assert network.get("internal") or options["com.docker.network.bridge.enable_ip_masquerade"] == "false", name
+    for name, service in compose["services"].items():
+        assert "serving" in service["networks"], name
+        assert ("outside" in service["networks"]) == bool(service.get("ports")), name
+
+
+def test_nobody_may_talk_to_a_pod_that_no_policy_names():
+    policies = [each["spec"] for each in OBJECTS if each["kind"] == "NetworkPolicy"]
+    for each in OBJECTS:
+        if each["kind"] in ("Deployment", "Job"):
+            labels = each["spec"]["template"]["metadata"]["labels"]
+            (policy,) = [one for one in policies if one["podSelector"]["matchLabels"].items() <= labels.items()]
+            assert policy["policyTypes"] == ["Ingress", "Egress"]
+            assert policy["egress"] == []
+            assert policy["ingress"] == [] or each["kind"] == "Deployment"
 
 
 def pods() -> list[dict]:
@@ -86,6 +112,8 @@ def test_pods_are_hardened():
             assert container["securityContext"]["allowPrivilegeEscalation"] is False
             assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
             assert container["resources"]["limits"]["memory"]
+        storage = [container["resources"]["limits"].get("ephemeral-storage") for container in pod["containers"]]
+        assert any(storage)
 
 
 def test_every_mounted_volume_exists():
@@ -95,7 +123,7 @@ def test_every_mounted_volume_exists():
 
 
 def test_serving_has_all_that_production_needs():
-    kinds = {each["kind"]: each for each in OBJECTS}
+    kinds = {each["kind"]: each for each in OBJECTS if "serving" in each["metadata"]["name"]}
     assert {"Deployment", "Service", "HorizontalPodAutoscaler", "PodDisruptionBudget", "NetworkPolicy"} <= set(kinds)
     assert kinds["HorizontalPodAutoscaler"]["apiVersion"] == "autoscaling/v2"
     labels = kinds["Deployment"]["spec"]["template"]["metadata"]["labels"]
@@ -149,6 +177,11 @@ def test_the_start_script_is_sound():
         (["challenge1", "CONTAINER=1"], "--gpus all --shm-size 8g"),
         (["challenge1", "CONTAINER=1", "GPUS="], "--init  --shm-size"),
         (["challenge1", "CONTAINER=1", "ARGS=--training.epochs 2"], "kit challenge resnet50   --training.epochs 2"),
+        (
+            ["challenge1", "CONTAINER=1", "MEMORY=9g"],
+            "--memory 9g --memory-swap 9g --pids-limit 4096 --log-opt max-size",
+        ),
+        (["challenge1", "CONTAINER=1"], "--read-only --tmpfs /tmp:exec,mode=1777 --cap-drop ALL"),
         (["challenge2", "CONTAINER=1"], "kit challenge ssd300"),
         (["challenge3", "CONTAINER=1"], "kit challenge bert4rec"),
         (["up1", "MODELS=/tmp"], "compose --env-file containers/versions.env -f containers/compose.yaml up"),

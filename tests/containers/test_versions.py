@@ -2,15 +2,19 @@
 
 import json
 import re
+import subprocess
+import sys
 import tomllib
 
 import pytest
 
 from common.environment import ROOT
-from containers.versions import ImageRefusedError, read_versions, refuse_old
+from common.serving import container
+from containers import versions
+from containers.versions import ImageRefusedError, pin, read_versions, refuse_old, unpinned_warning
 
 VERSIONS = read_versions()
-TAG = re.compile(r"(?:[\w.-]+/)+[\w-]+:v?\d[\w.+-]*")
+TAG = re.compile(r"(?:[\w.-]+/)+[\w-]+:v?\d[\w.+-]*(?:@sha256:\w+)?")
 OWN_TAG = re.compile(r"challenge-kit/[\w-]+:(\d[\w.]*)")
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
@@ -60,6 +64,77 @@ def test_images_without_a_release_are_refused(image):
 @pytest.mark.parametrize("tag", ["26.07-py3", "26.07-py3@sha256:0123abcd", "26.12-py3", "27.01-py3"])
 def test_images_since_the_fixes_are_allowed(tag):
     refuse_old(f"nvcr.io/nvidia/tritonserver:{tag}", VERSIONS)
+
+
+OLD, NEW = f"sha256:{'0' * 64}", f"sha256:{'a' * 64}"
+FILES = {
+    "versions.env": f"OLDEST_RELEASE=26.07\nX_IMAGE=nvcr.io/x:26.07-py3\nY_IMAGE=docker.io/y:v1@{OLD}\n",
+    "x.Dockerfile": "ARG X_IMAGE=nvcr.io/x:26.07-py3\n# not nvcr.io/x:26.07-py3-sdk\nFROM ${X_IMAGE}\n",
+    "kubernetes/y.yaml": f"image: docker.io/y:v1@{OLD}\n",
+}
+
+
+@pytest.fixture
+def checkout(tmp_path, monkeypatch):
+    """Container files, and an empty PATH to which a test adds the tool that asks registries."""
+    for name, text in FILES.items():
+        (tmp_path / "containers" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "containers" / name).write_text(text)
+    (tmp_path / "bin").mkdir()
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    return tmp_path
+
+
+def answering(checkout, tool: str, script: str) -> None:
+    (checkout / "bin" / tool).write_text(f"#!/bin/sh\nprintf '%s\\n' \"$*\" >> {checkout}/asked\n{script}\n")
+    (checkout / "bin" / tool).chmod(0o755)
+
+
+@pytest.mark.parametrize(
+    ("tool", "asked"),
+    [
+        ("docker", "buildx imagetools inspect --format {{.Manifest.Digest}} nvcr.io/x:26.07-py3"),
+        ("crane", "digest nvcr.io/x:26.07-py3"),
+        ("skopeo", "inspect --no-tags --format {{.Digest}} docker://nvcr.io/x:26.07-py3"),
+    ],
+)
+def test_pinning_writes_the_digest_wherever_the_image_is_named(tool, asked, checkout):
+    answering(checkout, tool, f"echo {NEW}")
+    assert pin(checkout / "containers") == [f"nvcr.io/x:26.07-py3@{NEW}", f"docker.io/y:v1@{NEW}"]
+    expected = {
+        name: text.replace(OLD, NEW).replace("26.07-py3\n", f"26.07-py3@{NEW}\n") for name, text in FILES.items()
+    }
+    assert {name: (checkout / "containers" / name).read_text() for name in FILES} == expected
+    assert (checkout / "asked").read_text().splitlines()[0] == asked
+    pin(checkout / "containers")
+    assert {name: (checkout / "containers" / name).read_text() for name in FILES} == expected
+
+
+@pytest.mark.parametrize("script", ["echo unauthorized >&2; exit 1", "echo latest", "echo"])
+def test_without_every_digest_nothing_is_written(script, checkout):
+    answering(checkout, "crane", f'case "$*" in *y:v1) {script};; *) echo {NEW};; esac')
+    with pytest.raises(ImageRefusedError, match=r"knows no digest of docker\.io/y:v1"):
+        pin(checkout / "containers")
+    assert {name: (checkout / "containers" / name).read_text() for name in FILES} == FILES
+
+
+def test_without_a_tool_the_remedy_is_told(checkout):
+    with pytest.raises(ImageRefusedError, match="docker with buildx, crane and skopeo"):
+        pin(checkout / "containers")
+
+
+@pytest.mark.parametrize("warning_of", [unpinned_warning, container.unpinned_warning])
+def test_an_image_that_is_named_by_its_tag_alone_is_told(warning_of):
+    assert "nvcr.io/x:1 is named by its tag" in warning_of("nvcr.io/x:1")
+    assert warning_of(f"nvcr.io/x:1@{OLD}") == ""
+
+
+def test_the_build_says_which_image_is_not_pinned():
+    images = [value for name, value in VERSIONS.items() if name in ("PYTORCH_IMAGE", "TRITON_IMAGE")]
+    answer = subprocess.run([sys.executable, versions.__file__, *images], capture_output=True, text=True)
+    assert answer.returncode == 0
+    told = [line.split()[0] for line in answer.stderr.splitlines()]
+    assert told == [image for image in images if "@" not in image]
 
 
 def test_the_floor_itself_cannot_be_lowered_unnoticed():
@@ -116,7 +191,6 @@ def test_versions_env_reads_the_same_for_make_and_compose():
 
 def test_the_file_is_understood_by_make():
     import shutil
-    import subprocess
 
     if shutil.which("make") is None:
         pytest.skip("make is not installed")
