@@ -26,7 +26,7 @@ from pathlib import Path
 
 FOLDER = Path(__file__).resolve().parent
 ROOT = FOLDER.parent
-KIT_EXTRAS = ("serve", "quantize", "video")
+APART = ("dev", "gpu")  # extras with a file of their own; those of all others are the kit's
 CUDA = re.compile(r"(nvidia|cuda)-.*|triton")
 BLOCK = re.compile(r"^([a-z0-9][\w.-]*).*\n(?: +--hash=.*\n)*", re.IGNORECASE | re.MULTILINE)
 HEADER = "# Written by `make lock`; locked/lock.py says what each file is for.\n"
@@ -61,7 +61,10 @@ def requirement_sets() -> tuple[list[str], list[str], list[str], list[str], list
     """What is asked for: to build, by torch, by the kit with its extras, by its tests, by the GPU extra."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     extras = project["project"]["optional-dependencies"]
-    kit = [*project["project"]["dependencies"], *(line for extra in KIT_EXTRAS for line in extras[extra])]
+    kit = [
+        *project["project"]["dependencies"],
+        *(line for name in extras if name not in APART for line in extras[name]),
+    ]
     return project["build-system"]["requires"], ["torch"], kit, [*kit, *extras["dev"]], extras["gpu"]
 
 

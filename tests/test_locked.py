@@ -9,10 +9,11 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from common.environment import ROOT
-from locked.lock import parse, split, version_of
+from locked.lock import APART, parse, split, version_of
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 FILES = {path.stem: parse(path.read_text()) for path in (ROOT / "locked").glob("*.txt")}
+EXTRAS = [name for name in PROJECT["project"]["optional-dependencies"] if name not in APART]
 ENVIRONMENTS = [
     {"sys_platform": platform, "platform_system": system, "platform_machine": machine, "python_full_version": python}
     for platform, system, machine in (
@@ -54,9 +55,7 @@ def test_every_requirement_is_locked_at_a_version_that_fits(environment, torch):
         version = taken[canonicalize_name(requirement.name)]
         assert requirement.specifier.contains(version, prereleases=True), (requirement, version)
     without_tests = locked(environment, ["build", torch, "cuda", "kit"])
-    assert {canonicalize_name(each.name) for each in asked_for(environment, "serve", "quantize", "video")} <= set(
-        without_tests
-    )
+    assert {canonicalize_name(each.name) for each in asked_for(environment, *EXTRAS)} <= set(without_tests)
 
 
 def test_every_package_has_one_version_and_hashes():
