@@ -3,6 +3,7 @@
 import errno
 import hashlib
 import os
+import shlex
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -15,14 +16,29 @@ from rich.console import Console
 
 from common.errors import DataError
 from common.files import read_csv, read_json, write_csv, write_json
+from common.image_kinds import REMEDIES
 from common.images import EXTENSIONS, ImageFacts, ImageProblem, probe_all
 from common.progress import counting
+from common.text import printable
 
 IMBALANCE = 5  # largest class over smallest from which on a warning is given
 FEW = 20  # training examples of a class below which a warning is given
 NAMED = 3  # examples in a warning; check.json has up to LISTED
 LISTED = 200
-UNREAD_PHOTOGRAPHS = (".heic", ".heif", ".avif", ".jp2", ".raw", ".cr2", ".nef", ".dng")
+UNREAD_PHOTOGRAPHS = (
+    *(".heic", ".heif", ".avif", ".jp2", ".jxl", ".psd", ".dcm", ".nii", ".npy", ".mat"),
+    *(".raw", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", ".dng"),
+)
+LEFTOVERS = (
+    "__macosx",
+    "thumbs.db",
+    "desktop.ini",
+    "@eadir",
+    "$recycle.bin",
+    "system volume information",
+    "lost+found",
+)
+"""What systems leave in folders, in any case, beside hidden files; @eaDir holds a NAS's small copies of pictures."""
 
 
 @dataclass(frozen=True)
@@ -36,11 +52,17 @@ class ListedFile:
 
 @dataclass(frozen=True)
 class Listing:
-    """The image files of a folder and the annotation files asked for, by path; the others are counted by extension."""
+    """The image files of a folder and the annotation files asked for, by path; the others are counted by extension.
+
+    folders:   every folder that was looked into, with forward slashes.
+    leftovers: hidden files and folders, and what systems leave, none of which is looked at; folders end in a slash.
+    """
 
     files: tuple[ListedFile, ...]
     others: dict[str, int]
     annotations: tuple[ListedFile, ...] = ()
+    folders: tuple[str, ...] = ()
+    leftovers: tuple[str, ...] = ()
 
     @property
     def fingerprint(self) -> str:
@@ -52,20 +74,25 @@ class Listing:
 
 
 def list_images(root: Path, layouts: str, annotation_suffixes: Collection[str] = ()) -> Listing:
-    """Every file under `root` with an image's or an annotation's extension, hidden ones left out, links followed.
+    """Every file under `root` with an image's or an annotation's extension, leftovers apart, links followed.
 
     layouts: what such a folder looks like, in a sentence for errors.
     Nothing is opened. Raises DataError when the folder is missing, is a file or cannot be listed, naming what is in
     the way.
     """
     if not root.exists():
-        raise DataError(f"{root} does not exist.", layouts, _nearest(root))
+        raise DataError(f"{displayed(root)} does not exist.", layouts, _nearest(root))
     if not root.is_dir():
-        raise DataError(f"{root} is a file.", "A folder of photographs is needed.", layouts)
+        raise DataError(f"{displayed(root)} is a file.", "A folder of photographs is needed.", layouts)
     images: list[ListedFile] = []
     annotations: list[ListedFile] = []
     others: Counter[str] = Counter()
+    folders: list[str] = []
+    leftovers: list[str] = []
     for path, entry in _walk(root, "", ()):
+        if _is_leftover(entry.name) or entry.is_dir():
+            (leftovers if _is_leftover(entry.name) else folders).append(f"{path}/" if entry.is_dir() else path)
+            continue
         suffix = os.path.splitext(entry.name)[1].lower()
         if suffix not in EXTENSIONS and suffix not in annotation_suffixes:
             others[suffix or "no extension"] += 1
@@ -78,10 +105,16 @@ def list_images(root: Path, layouts: str, annotation_suffixes: Collection[str] =
             kind.append(ListedFile(path, -1, -1))  # a broken link: reading it will say so
     images.sort(key=lambda file: file.path)
     annotations.sort(key=lambda file: file.path)
-    return Listing(tuple(images), dict(others.most_common()), tuple(annotations))
+    counted = dict(others.most_common())
+    return Listing(tuple(images), counted, tuple(annotations), tuple(sorted(folders)), tuple(sorted(leftovers)))
+
+
+def _is_leftover(name: str) -> bool:
+    return name.startswith(".") or name.casefold() in LEFTOVERS
 
 
 def _walk(folder: Path, prefix: str, above: tuple[tuple[int, int], ...]) -> Iterator[tuple[str, os.DirEntry[str]]]:
+    """Every file and folder inside with its path; leftover folders are named and not entered."""
     try:
         status = folder.stat()
         identity = (status.st_dev, status.st_ino)
@@ -89,17 +122,14 @@ def _walk(folder: Path, prefix: str, above: tuple[tuple[int, int], ...]) -> Iter
     except OSError as error:
         reason = (error.strerror or errno.errorcode.get(error.errno or 0, "unknown error")).lower()
         raise DataError(
-            f"The folder {folder} cannot be listed: {reason}.",
+            f"The folder {displayed(folder)} cannot be listed: {reason}.",
             "Every folder of the photographs must be readable.",
-            f"Try: chmod -R u+rX {folder}",
+            f"Try: chmod -R u+rX {shlex.quote(displayed(folder))}",
         ) from None
     for entry in entries:
-        if entry.name.startswith(".") or entry.name == "__MACOSX":
-            continue
-        if entry.is_dir():
+        yield prefix + entry.name, entry
+        if entry.is_dir() and not _is_leftover(entry.name):
             yield from _walk(folder / entry.name, f"{prefix}{entry.name}/", (*above, identity))
-        else:
-            yield prefix + entry.name, entry
 
 
 def _nearest(root: Path) -> str:
@@ -108,16 +138,21 @@ def _nearest(root: Path) -> str:
         names = sorted(entry.name for entry in os.scandir(parent) if entry.is_dir() and entry.name[0] != ".")[:8]
     except OSError:
         names = []
-    return f"{parent} has the folders: {', '.join(names)}." if names else f"{parent} has no folders to choose from."
+    told = ", ".join(displayed(name) for name in names)
+    return f"{displayed(parent)} has the folders: {told}." if names else f"{displayed(parent)} holds no folder."
 
 
 def refuse_without_images(root: Path, listing: Listing, layouts: str) -> None:
     """Raise DataError, saying what is there instead, where a listing has no image."""
     if listing.files:
         return
-    found = ", ".join(f"{count} x {suffix}" for suffix, count in list(listing.others.items())[:8]) or "nothing"
+    found = ", ".join(f"{count} x {displayed(suffix)}" for suffix, count in list(listing.others.items())[:8])
     kinds = ", ".join(suffix for suffix in EXTENSIONS if suffix != ".gif")
-    raise DataError(f"{root} holds no images. Found: {found}.", f"Images end in {kinds}, in any case.", layouts)
+    raise DataError(
+        f"{displayed(root)} holds no images. Found: {found or 'nothing'}.",
+        f"Images end in {kinds}, in any case.",
+        layouts,
+    )
 
 
 def probe_listed(
@@ -168,9 +203,9 @@ def is_unicode(path: str) -> bool:
     return True
 
 
-def displayed(path: str) -> str:
-    """A file's name with the bytes that are no UTF-8 spelt out."""
-    return path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+def displayed(path: str | Path) -> str:
+    """A file's name with the bytes that are no UTF-8, and what a terminal would obey, spelt out."""
+    return printable(str(path).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace"))
 
 
 def units_of(paths: Sequence[str], digests: Sequence[str], grouped: Sequence[str | None]) -> list[str]:
@@ -245,9 +280,18 @@ def unread_warnings(others: dict[str, int]) -> list[str]:
     return [f"Photographs of other formats are not read ({told}): convert them to JPEG."]
 
 
+def told_leftovers(listing: Listing) -> str:
+    """What a folder holds beside images and annotations, in words; empty where there is nothing."""
+    parts = [f"{count} {displayed(suffix)}" for suffix, count in list(listing.others.items())[:8]]
+    if listing.leftovers:
+        named = ", ".join(displayed(path) for path in listing.leftovers[:NAMED])
+        parts.append(f"{len(listing.leftovers)} hidden or left by a system, such as {named}")
+    return "; ".join(parts)
+
+
 def named_classes(names: Sequence[str]) -> str:
     more = f" and {len(names) - 5} more" if len(names) > 5 else ""
-    return f"{'Class' if len(names) == 1 else 'Classes'} {', '.join(names[:5])}{more}"
+    return f"{'Class' if len(names) == 1 else 'Classes'} {', '.join(displayed(name) for name in names[:5])}{more}"
 
 
 def store_refusal(output: Path, quarantined: Iterable[tuple[str, str, str]]) -> Path:
@@ -256,6 +300,18 @@ def store_refusal(output: Path, quarantined: Iterable[tuple[str, str, str]]) -> 
     (output / "check.json").unlink(missing_ok=True)
     write_csv(output / "quarantine.csv", ("path", "code", "reason"), quarantined, guarded=True)
     return output / "quarantine.csv"
+
+
+def with_reasons(error: DataError, problems: Sequence[ImageProblem], listed: Path) -> DataError:
+    """The same refusal with its files' reasons: the first of the commonest code, what to do, and where the list is."""
+    ((code, count),) = Counter(problem.code for problem in problems).most_common(1)
+    first = next(problem for problem in problems if problem.code == code)
+    same = f"The first of {count} {code}" if count > 1 else "Left out"
+    return DataError(
+        error.given,
+        f"{same}: {displayed(first.path)}: {printable(first.reason)}. {REMEDIES[code]}".strip(),
+        f"{error.allowed} Every file and its reason: {displayed(listed)}".strip(),
+    )
 
 
 def store_check(

@@ -12,17 +12,22 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from nvidia import nvimgcodec
 from PIL import Image, UnidentifiedImageError
 
+from common.image_depth import SampleRange
+from common.image_kinds import (
+    ProblemCode,
+    UnusableError,
+    failure,
+    refuse_samples_of_tiff,
+    refuse_unreliable,
+    unknown_kind,
+)
 from common.processes import map_in_processes, usable_cores
-
-ProblemCode = Literal[
-    "zero-byte", "unreadable", "not-an-image", "truncated", "unsupported-format", "too-large", "undecodable"
-]
 
 EXTENSIONS = {
     ".jpg": "JPEG",
@@ -45,6 +50,7 @@ NOTES = {
     "orientation-ignored": "an orientation DALI does not read (XMP, text chunk): the picture stays as stored",
     "cmyk": "CMYK colours, converted to RGB",
     "16-bit": "16 bits per channel, scaled to 8",
+    "narrow-16-bit": "16 bits per channel of which a quarter of the range or less is used: nearly one grey",
     "palette": "palette colours, converted to RGB",
     "transparent": "transparency, dropped",
     "animated": "an animation, of which the first frame is used",
@@ -53,7 +59,7 @@ NOTES = {
 
 _SIGNATURES = {b"\xff\xd8\xff": "JPEG", b"\x89PNG": "PNG", b"RIFF": "WEBP", b"BM": "BMP", b"II*\0": "TIFF"}
 _SIGNATURES[b"MM\0*"] = "TIFF"
-_ORIENTATION, _SAMPLES_PER_PIXEL, _BITS_PER_SAMPLE, _PLANAR_CONFIGURATION = 274, 277, 258, 284  # TIFF 6.0 tags
+_ORIENTATION = 274  # EXIF 2.32
 _TOLERANCE = 3.0  # mean of 255 levels; honest files differ by at most 2.3 (5-bit BMP), misread ones by 7 and more
 
 
@@ -67,6 +73,7 @@ class ImageFacts:
     sha256:        digest of the file's bytes in hex.
     notes:         keys of NOTES: oddities that training survives.
     orientation:   the EXIF orientation that was applied, 1..8; 1 where the picture is as stored.
+    samples:       of a file with 16 bits per channel; None for all others.
     """
 
     path: Path
@@ -79,6 +86,7 @@ class ImageFacts:
     sha256: str
     notes: tuple[str, ...] = ()
     orientation: int = 1
+    samples: SampleRange | None = None
 
 
 @dataclass(frozen=True)
@@ -88,12 +96,6 @@ class ImageProblem:
     path: Path
     code: ProblemCode
     reason: str
-
-
-class _UnusableError(Exception):
-    def __init__(self, code: ProblemCode, reason: str) -> None:
-        super().__init__(reason)
-        self.code, self.reason = code, reason
 
 
 def probe(path: Path) -> ImageFacts | ImageProblem:
@@ -111,37 +113,50 @@ def probe(path: Path) -> ImageFacts | ImageProblem:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             picture, image_format, mode, orientation, notes = _examine(encoded)
-    except _UnusableError as problem:
+    except UnusableError as problem:
         return ImageProblem(path, problem.code, problem.reason)
     if image_format != EXTENSIONS.get(path.suffix.lower()):
         notes = ("misnamed", *notes)
-    height, width = picture.shape[:2]
-    digest = hashlib.sha256(encoded).hexdigest()
+    samples = _sample_range(encoded, picture) if "16-bit" in notes else None
+    if samples is not None and samples.is_narrow:
+        notes = (*notes, "narrow-16-bit")
     return ImageFacts(
-        path, width, height, image_format, mode, len(encoded), status.st_mtime_ns, digest, notes, orientation
+        path=path,
+        width=picture.shape[1],
+        height=picture.shape[0],
+        format=image_format,
+        mode=mode,
+        bytes=len(encoded),
+        mtime_ns=status.st_mtime_ns,
+        sha256=hashlib.sha256(encoded).hexdigest(),
+        notes=notes,
+        orientation=orientation,
+        samples=samples,
     )
 
 
 def _examine(encoded: bytes) -> tuple[np.ndarray, str, str, int, tuple[str, ...]]:
     """DALI's picture (height, width, 3) uint8, the format, the stored mode, the applied orientation and the notes."""
     if not encoded:
-        raise _UnusableError("zero-byte", "the file is empty")
+        raise UnusableError("zero-byte", "the file is empty")
     image = _open(encoded)
     image_format = "JPEG" if image.format == "MPO" else str(image.format)
     if image_format not in FORMATS:
-        raise _UnusableError("unsupported-format", f"{image_format}; usable are {', '.join(FORMATS)}")
+        raise UnusableError("unsupported-format", f"{image_format}: save it as one of {', '.join(FORMATS)}")
     _refuse_bomb(image.width, image.height)
     mode, orientation = image.mode, _orientation(image)
     rotated = orientation != 1
     try:
         notes = _notes(image)
-        _refuse_unreliable(image)
+        if image_format == "TIFF":
+            refuse_samples_of_tiff(encoded)
+        refuse_unreliable(image)
         image.load()
         reference = _as_rgb(image)
-    except _UnusableError:
+    except UnusableError:
         raise
     except Exception as error:
-        raise _failure(encoded, image_format, str(error)) from None
+        raise failure(encoded, image_format, str(error)) from None
     picture, sixteen_bit = _decode_like_dali(encoded, image_format, rotated)
     if _agree(picture, _oriented(reference, _orientation(image))):  # Pillow turns TIFF itself, and says so
         notes += ("exif-rotated",) if rotated else ()
@@ -149,9 +164,7 @@ def _examine(encoded: bytes) -> tuple[np.ndarray, str, str, int, tuple[str, ...]
         notes += ("orientation-ignored",)
         orientation = 1
     else:
-        raise _UnusableError(
-            "undecodable", f"DALI and Pillow read this {mode} {image_format} as two different pictures"
-        )
+        raise UnusableError("undecodable", f"DALI and Pillow read this {mode} {image_format} as two different pictures")
     return picture, image_format, mode, orientation, notes + (("16-bit",) if sixteen_bit and mode != "P" else ())
 
 
@@ -163,8 +176,10 @@ def _open(encoded: bytes) -> Image.Image:
         image_format = next((name for start, name in _SIGNATURES.items() if encoded.startswith(start)), "")
         unknown = isinstance(error, UnidentifiedImageError)
         if unknown and not image_format:
-            raise _UnusableError("not-an-image", "no known image format") from None
-        raise _failure(encoded, image_format, "the header is damaged" if unknown else str(error)) from None
+            raise unknown_kind(encoded) from None
+        if image_format == "TIFF":
+            refuse_samples_of_tiff(encoded)
+        raise failure(encoded, image_format, "the header is damaged" if unknown else str(error)) from None
     finally:
         Image.MAX_IMAGE_PIXELS = limit
 
@@ -172,7 +187,7 @@ def _open(encoded: bytes) -> Image.Image:
 def _refuse_bomb(width: int, height: int) -> None:
     if width * height > MAX_PIXELS:
         size = f"{width} x {height} pixels, {width * height / 1e6:.0f} megapixels"
-        raise _UnusableError("too-large", f"{size}; at most {MAX_PIXELS // 1_000_000} are decoded")
+        raise UnusableError("too-large", f"{size}; at most {MAX_PIXELS // 1_000_000} are decoded")
 
 
 def _notes(image: Image.Image) -> tuple[str, ...]:
@@ -184,19 +199,6 @@ def _notes(image: Image.Image) -> tuple[str, ...]:
         "multi-page": image.format == "TIFF" and getattr(image, "n_frames", 1) > 1,
     }
     return tuple(name for name, holds in claims.items() if holds)
-
-
-def _refuse_unreliable(image: Image.Image) -> None:
-    """Refuse the kinds that DALI 2.4 accepts and decodes wrongly, or to other pixels each time."""
-    if image.format == "PNG" and getattr(image, "is_animated", False):
-        raise _UnusableError("unsupported-format", "animated PNG, which DALI does not decode reliably")
-    tags: Any = getattr(image, "tag_v2", None)
-    if image.format != "TIFF" or tags is None:
-        return
-    if tags.get(_SAMPLES_PER_PIXEL, 1) == 2:
-        raise _UnusableError("unsupported-format", "TIFF with two channels, which DALI decodes wrongly")
-    if tags.get(_PLANAR_CONFIGURATION, 1) == 2 and max(tags.get(_BITS_PER_SAMPLE, (8,))) > 8:
-        raise _UnusableError("unsupported-format", "TIFF with separate 16-bit planes, which DALI decodes wrongly")
 
 
 @cache
@@ -213,19 +215,26 @@ def _decode_like_dali(encoded: bytes, image_format: str, rotated: bool) -> tuple
         _refuse_bomb(stream.width, stream.height)
         decoded = _decoder().decode(stream)
         part = _decoder().decode(stream.get_sub_code_stream(region=nvimgcodec.Region(*_middle(stream))))
-    except _UnusableError:
+    except UnusableError:
         raise
     except Exception:
         lossless_with_exif = image_format == "WEBP" and b"VP8L" in encoded and b"EXIF" in encoded
         kind = "lossless WEBP with EXIF data" if lossless_with_exif else f"kind of {image_format}"
-        raise _failure(encoded, image_format, f"DALI cannot read this {kind}: save it again as JPEG") from None
+        raise failure(encoded, image_format, f"DALI cannot read this {kind}: save it again as JPEG") from None
     if decoded is None or part is None:
-        raise _failure(encoded, image_format, "DALI cannot decode it")
+        raise failure(encoded, image_format, "DALI cannot decode it")
     picture = np.asarray(decoded)
     top, left, bottom, right = _middle(stream)
     if not rotated and not _agree(np.asarray(part), picture[top:bottom, left:right]):
-        raise _UnusableError("undecodable", "damaged data: DALI decodes a part of it differently from the whole")
+        raise UnusableError("undecodable", "damaged data: DALI decodes a part of it differently from the whole")
     return picture, sixteen_bit
+
+
+def _sample_range(encoded: bytes, picture: np.ndarray) -> SampleRange:
+    """The range of a sound file's 16-bit samples; `picture` is what it was scaled to."""
+    stored = _decoder().decode(encoded, params=nvimgcodec.DecodeParams(allow_any_depth=True))
+    values = np.asarray(stored)
+    return SampleRange(int(values.min()), int(values.max()), round(float(picture.mean()), 1))
 
 
 def _middle(stream: Any) -> tuple[int, int, int, int]:
@@ -268,39 +277,6 @@ def _agree(ours: np.ndarray, reference: np.ndarray) -> bool:
     step = max(1, round((ours.shape[0] * ours.shape[1] / 20_000) ** 0.5))
     difference = ours[::step, ::step].astype(np.int16) - reference[::step, ::step]
     return bool(np.abs(difference).mean() <= _TOLERANCE)
-
-
-def _failure(encoded: bytes, image_format: str, message: str) -> _UnusableError:
-    """Tell a file that ends early from one that is damaged or of a kind DALI does not know."""
-    size = len(encoded)
-    ends_early = {
-        "JPEG": b"\xff\xd9" not in encoded[-4096:],
-        "PNG": not 0 <= encoded.rfind(b"IEND") <= size - 8,
-        "WEBP": int.from_bytes(encoded[4:8], "little") + 8 > size,
-        "TIFF": _tiff_ends_early(encoded),
-    }.get(image_format, False)
-    if ends_early or "truncated" in message.lower():
-        return _UnusableError("truncated", f"the data ends early, after {size:,} bytes")
-    return _UnusableError("undecodable", message.splitlines()[0][:200] if message.strip() else "damaged data")
-
-
-def _tiff_ends_early(encoded: bytes) -> bool:
-    """Whether the directory of a classic TIFF, or a value it points to, lies beyond the end."""
-    order = "little" if encoded[:2] == b"II" else "big"
-
-    def number(position: int, width: int) -> int:
-        return int.from_bytes(encoded[position : position + width], order)  # type: ignore[arg-type]
-
-    start = number(4, 4) + 2
-    end = start + 12 * number(start - 2, 2)
-    if not 2 < start < end <= len(encoded):
-        return True
-    sizes = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8}  # bytes of a value by TIFF 6.0's field types
-    for entry in range(start, end, 12):
-        size = number(entry + 4, 4) * sizes.get(number(entry + 2, 2), 1)
-        if size > 4 and number(entry + 8, 4) + size > len(encoded):
-            return True
-    return False
 
 
 def probe_all(

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 
 from rich.console import Console
 
+from common.text import printable
+
 Understanding = Mapping[str, str]
 """What was decided about the data, such as `format` or `splits` -> how it was taken, in words; kept in check.json."""
 
@@ -11,4 +13,4 @@ Understanding = Mapping[str, str]
 def print_understanding(understanding: Understanding, console: Console) -> None:
     """One line each: `understood format: …`."""
     for name, taken in understanding.items():
-        console.print(f"understood {name}: {taken}", markup=False, highlight=False, soft_wrap=True)
+        console.print(printable(f"understood {name}: {taken}"), markup=False, highlight=False, soft_wrap=True)

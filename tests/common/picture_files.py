@@ -138,7 +138,7 @@ def broken_files() -> dict[str, tuple[bytes, str]]:
         "half zero.jpg": (jpeg[: len(jpeg) // 2] + bytes(len(jpeg) // 2), "truncated"),
         "bare.jpg": (cmyk[:marker] + cmyk[marker + 16 :], "undecodable"),
         "lab.tif": (encode(image.convert("LAB"), "TIFF"), "undecodable"),
-        "float.tif": (encode(image.convert("F"), "TIFF"), "undecodable"),
+        "float.tif": (encode(image.convert("F"), "TIFF"), "unsupported-format"),
         "exif.webp": (encode(image, "WEBP", lossless=True, exif=oriented(6)), "undecodable"),
         "spoilt.png": (lossless[: len(lossless) // 2] + b"spoilt" + lossless[len(lossless) // 2 + 6 :], "undecodable"),
     }
