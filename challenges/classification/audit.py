@@ -2,20 +2,24 @@
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from challenges.classification.layout import LAYOUTS, LIKELY_GROUP, Layout, groups
+from challenges.classification.class_names import difference, nearest, side_by_side
+from challenges.classification.layout import LIKELY_GROUP, Layout, groups
 from challenges.classification.manifest import Manifest
+from challenges.classification.split_folders import LAYOUTS, named
 from common.errors import DataError
+from common.image_depth import narrow_warnings
 from common.image_folders import (
     FEW,
     IMBALANCE,
     LISTED,
     NAMED,
+    displayed,
     duplicate_warnings,
     facts_record,
     identical_files,
@@ -46,13 +50,18 @@ def refuse_hopeless(root: Path, layout: Layout, usable: Sequence[bool], codes: d
     together = counts["train"] + counts["val"]
     classes = sorted(set(layout.classes))
     if len(classes) == 1:
-        raise DataError(f"{root} has one class only: {classes[0]}.", "At least two classes are needed.", _inside(root))
+        raise DataError(
+            f"{displayed(root)} has one class only: {displayed(classes[0])}.",
+            "At least two classes are needed.",
+            f"Classes are {layout.understood['classes'].partition(', ')[2]}: "
+            "if they lie one folder deeper or higher, name that one.",
+        )
     small = [name for name in classes if together[name] < 2]
     if small:
         raise DataError(
             f"{named_classes(small)} {'has' if len(small) == 1 else 'have'} fewer than two usable pictures.{because}",
             "Every class needs at least two, one to learn from and one to validate with.",
-            f"Add pictures to, or remove, {root / small[0]}",
+            f"Add pictures to, or remove, the folder {displayed(small[0])} in {displayed(root)}",
         )
     if layout.kind == "flat":
         return
@@ -61,20 +70,40 @@ def refuse_hopeless(root: Path, layout: Layout, usable: Sequence[bool], codes: d
         raise DataError(
             f"{named_classes(missing)} {'is' if len(missing) == 1 else 'are'} only in the validation folder.{because}",
             "Every class of the validation split must have pictures in the training split.",
-            "Class folders must have the same names in both.",
+            _nearest_spelling(missing, [name for name in classes if counts["train"][name]]),
         )
     if not counts["val"].total():
-        raise DataError(f"The validation folder of {root} holds no usable picture.{because}", LAYOUTS)
+        raise DataError(f"The validation folder of {displayed(root)} holds no usable picture.{because}", LAYOUTS)
 
 
-def _inside(root: Path) -> str:
-    return f"Classes are the folders inside {root}: if they lie one folder deeper or higher, name that one."
+def concerned(layout: Layout, usable: Sequence[bool], problems: Sequence[ImageProblem]) -> Sequence[ImageProblem]:
+    """The problems in classes that are left with too little in a split; all of them where none is told apart."""
+    kept = Counter(place for place, usable_ in zip(_places(layout), usable, strict=True) if usable_)
+    place_of = dict(zip((file.path for file in layout.files), _places(layout), strict=True))
+    starved = [
+        problem
+        for problem in problems
+        if (place := place_of.get(problem.path.as_posix())) is not None and kept[place] < (1 if place[1] else 2)
+    ]
+    return starved or problems
+
+
+def _places(layout: Layout) -> list[tuple[str, str]]:
+    return list(zip(layout.classes, layout.splits, strict=True))
+
+
+def _nearest_spelling(missing: Sequence[str], known: Sequence[str]) -> str:
+    for name in missing:
+        if (ours := nearest(name, known)) is not None:
+            told = f"{side_by_side(name, ours)} differ in {difference(name, ours)}"
+            return f"Class folders must have the same names in both: {told}."
+    return f"Class folders must have the same names in both: training has {named(known)}."
 
 
 def findings(
     manifest: Manifest,
     layout: Layout,
-    facts: Iterable[ImageFacts],
+    facts: Sequence[ImageFacts],
     problems: Sequence[ImageProblem],
     pattern: re.Pattern[str] | None,
     others: dict[str, int],
@@ -95,16 +124,17 @@ def findings(
         "classes": list(manifest.classes),
         "counts": counts,
         "balance": _balance(counts["train"]),
-        **facts_record(manifest.root, list(facts), problems),
+        **facts_record(manifest.root, facts, problems),
         "widths": spread(manifest.widths),
         "heights": spread(manifest.heights),
         "duplicates": _duplicates(manifest),
         "groups": _shared_groups(manifest, pattern),
     }
-    warnings = [*layout.notes, *_count_warnings(record), *duplicate_warnings(record["duplicates"], DUPLICATES)]
+    warnings = [*layout.notes, *narrow_warnings(manifest.root, facts), *_count_warnings(record)]
+    warnings += duplicate_warnings(record["duplicates"], DUPLICATES)
     shared = record["groups"]["shared"]
     if shared:
-        names = ", ".join(group["group"] for group in shared[:NAMED])
+        names = ", ".join(displayed(group["group"]) for group in shared[:NAMED])
         remedy = " A group pattern (data.group-pattern) keeps them together." if layout.kind == "flat" else ""
         warnings.append(
             f"Groups of file names in both splits ({record['groups']['count']}), such as {names}: "
@@ -114,7 +144,7 @@ def findings(
         told = ", ".join(f"{count} {code}" for code, count in record["problems"].items())
         warnings.append(f"Unusable files left out: {len(problems)} ({told}), see quarantine.csv.")
     warnings += unread_warnings(others)
-    return record | {"warnings": warnings}
+    return record | {"understood": layout.understood, "warnings": warnings}
 
 
 def _balance(train: dict[str, int]) -> dict[str, Any]:
@@ -157,8 +187,9 @@ def _count_warnings(record: dict[str, Any]) -> list[str]:
     counts, balance = record["counts"], record["balance"]
     if balance["ratio"] >= IMBALANCE:
         warnings.append(
-            f"The classes are unbalanced: {balance['largest']} has {balance['ratio']:g} times as many training "
-            f"pictures as {balance['smallest']}. Accuracy alone then says little; look at it class by class."
+            f"The classes are unbalanced: {displayed(balance['largest'])} has {balance['ratio']:g} times as many "
+            f"training pictures as {displayed(balance['smallest'])}. Accuracy alone then says little; look at it class "
+            "by class."
         )
     few = [name for name, count in counts["train"].items() if count < FEW]
     if few:

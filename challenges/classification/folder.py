@@ -3,7 +3,7 @@
 import re
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,10 +21,21 @@ from challenges.classification.layout import folder_fingerprint as folder_finger
 from challenges.classification.manifest import Manifest
 from common.errors import DataError
 from common.files import sha256
-from common.image_folders import Listing, probe_listed, store_check, stored_check, units_of
+from common.image_folders import (
+    Listing,
+    displayed,
+    probe_listed,
+    store_check,
+    store_refusal,
+    stored_check,
+    units_of,
+    with_reasons,
+)
 from common.images import ImageFacts, ImageProblem
+from common.text import printable
+from common.understanding import print_understanding
 
-FORMAT = 1  # of check.json; another number means that the folder is checked again
+FORMAT = 2  # of check.json; another number means that the folder is checked again
 SHOWN = 12  # rows of a printed table before the rest is only counted
 
 
@@ -45,13 +56,16 @@ class CheckReport:
         return tuple(self.record["warnings"])
 
     def print(self, console: Console) -> None:
-        """Show counts, colour modes, oddities, quarantined files and warnings."""
+        """Show how the data was taken, counts, colour modes, oddities, quarantined files and warnings."""
         counts = self.record["counts"]
         classes = self.manifest.classes
-        console.print(str(self.manifest.root), markup=False, highlight=False, soft_wrap=True)
+        console.print(displayed(self.manifest.root), markup=False, highlight=False, soft_wrap=True)
+        print_understanding(self.record["understood"], console)
         table = Table("class", "train", "val")
         for name in classes[:SHOWN]:
-            table.add_row(escape(name), f"{counts['train'].get(name, 0):,}", f"{counts['val'].get(name, 0):,}")
+            table.add_row(
+                escape(displayed(name)), f"{counts['train'].get(name, 0):,}", f"{counts['val'].get(name, 0):,}"
+            )
         if len(classes) > SHOWN:
             table.add_row(f"… {len(classes) - SHOWN} more", "", "")
         table.add_section()
@@ -65,14 +79,14 @@ class CheckReport:
             console.print(f"{name}: {told}", markup=False, highlight=False, soft_wrap=True)
         self._print_problems(console)
         for warning in self.warnings:
-            console.print(f"[yellow]warning:[/yellow] {escape(warning)}", highlight=False, soft_wrap=True)
+            console.print(f"[yellow]warning:[/yellow] {escape(printable(warning))}", highlight=False, soft_wrap=True)
 
     def _print_problems(self, console: Console) -> None:
         if not self.problems:
             return
         table = Table("quarantined", "code", "reason")
         for problem in self.problems[:SHOWN]:
-            table.add_row(escape(str(problem.path)), problem.code, escape(problem.reason))
+            table.add_row(escape(displayed(problem.path)), problem.code, escape(printable(problem.reason)))
         if len(self.problems) > SHOWN:
             table.add_row(f"… {len(self.problems) - SHOWN} more in quarantine.csv", "", "")
         console.print(table)
@@ -118,7 +132,11 @@ def check(
         return stored
     facts, problems = probe_listed(root, [file.path for file in layout.files], workers, console, progress)
     usable = [file.path in facts for file in layout.files]
-    audit.refuse_hopeless(root, layout, usable, Counter(problem.code for problem in problems))
+    try:
+        audit.refuse_hopeless(root, layout, usable, Counter(problem.code for problem in problems))
+    except DataError as error:
+        listed = store_refusal(output, _rows(problems))
+        raise with_reasons(error, audit.concerned(layout, usable, problems), listed) from None
     manifest = _manifest(root, listing, layout, facts, validation_fraction, seed, pattern)
     record = {
         "format": FORMAT,
@@ -166,7 +184,7 @@ def _manifest(
         validation = draw_validation(units, labels, fraction, seed)
         if not validation.any():
             raise DataError(
-                f"No validation split can be drawn from {root}: every class is a single group of pictures.",
+                f"No validation split can be drawn from {displayed(root)}: every class is a single group of pictures.",
                 "Identical files, and files whose names match the group pattern alike, stay in one split.",
                 "Use another group pattern, or give train/ and val/ folders.",
             )
@@ -194,9 +212,13 @@ def _written(report: CheckReport, output: Path) -> CheckReport:
         report.manifest.write(folder / "manifest.csv")
         record["manifest_sha256"] = sha256(folder / "manifest.csv")
 
-    rows = [(problem.path.as_posix(), problem.code, problem.reason) for problem in report.problems]
-    store_check(output, record, rows, write)
+    store_check(output, record, _rows(report.problems), write)
     return replace(report, record=record)
+
+
+def _rows(problems: Iterable[ImageProblem]) -> list[tuple[str, str, str]]:
+    """The lines of quarantine.csv."""
+    return [(problem.path.as_posix(), problem.code, problem.reason) for problem in problems]
 
 
 def _stored(output: Path, fingerprint: str, arguments: dict[str, Any]) -> CheckReport | None:

@@ -1,17 +1,27 @@
 """How a folder of photographs says which class and split each picture belongs to."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
+from challenges.classification.class_names import matched
+from challenges.classification.folder_notes import folder_notes
+from challenges.classification.split_folders import LAYOUTS, Base, find_bases, named, picture_tree
 from common.errors import DataError
-from common.image_folders import ListedFile, Listing, hash_order, list_images, refuse_without_images
+from common.image_folders import (
+    ListedFile,
+    Listing,
+    displayed,
+    hash_order,
+    list_images,
+    refuse_without_images,
+    told_leftovers,
+)
 
-VALIDATION_NAMES = ("val", "valid", "validation", "test")  # the first that is there is used
-LAYOUTS = "Put one folder per class into it: DATA/<class>/photo.jpg, or DATA/{train,val}/<class>/photo.jpg."
 LIKELY_GROUP = re.compile(
     r"^(?!n\d{8}_)"  # ImageNet's names begin with the class, which is no group
     r"(?P<group>"
@@ -27,10 +37,11 @@ LIKELY_GROUP = re.compile(
 class Layout:
     """What the folders say about each file of a listing.
 
-    kind:    split where train and validation folders were given, flat where a validation split has to be drawn.
-    files:   those that belong to a class.
-    classes: (file,) str. splits: (file,) "train" or "val", "" in a flat layout.
-    notes:   what was left aside, in sentences.
+    kind:       split where train and validation folders were given, flat where a validation split has to be drawn.
+    files:      those that belong to a class.
+    classes:    (file,) str, in training's spelling. splits: (file,) "train" or "val", "" in a flat layout.
+    notes:      what was left aside or is odd, in sentences.
+    understood: what was taken for what, in words, see `common.understanding`.
     """
 
     kind: Literal["split", "flat"]
@@ -38,6 +49,7 @@ class Layout:
     classes: tuple[str, ...]
     splits: tuple[str, ...]
     notes: tuple[str, ...]
+    understood: dict[str, str]
 
 
 def folder_fingerprint(root: Path) -> str:
@@ -51,47 +63,47 @@ def list_photographs(root: Path) -> Listing:
 
 
 def find_layout(root: Path, listing: Listing) -> Layout:
-    """Tell classes and splits from the folders' names.
+    """Tell classes and splits from the folders' names and from what they hold.
 
-    Raises DataError when there are no images or no folders of classes.
+    Raises DataError when there are no images or no folders of classes, or when it is open which folders are splits.
     """
     refuse_without_images(root, listing, LAYOUTS)
-    parts = [file.path.split("/") for file in listing.files]
-    tops = {part[0] for part in parts if len(part) > 1}
-    split_of = _split_folders(tops)
-    kind: Literal["split", "flat"] = "split" if "val" in split_of.values() else "flat"
-    depth = 2 if split_of else 1
+    outer, bases = find_bases(root, picture_tree(file.path for file in listing.files))
+    spelling = matched(bases[0].folder.folders, bases[1].folder.folders) if len(bases) == 2 else {}
     rows = [
-        (file, part[depth - 1], split_of.get(part[0], "") if kind == "split" else "")
-        for file, part in zip(listing.files, parts, strict=True)
-        if len(part) > depth and (not split_of or part[0] in split_of)
+        (file, spelling.get(name, name) if base.split == "val" else name, base.split)
+        for file in listing.files
+        for base in bases
+        if (name := base.class_of(file.path)) is not None
     ]
     if not rows:
-        where = root / next(iter(split_of)) if split_of else root
+        where = displayed(root.joinpath(*bases[0].path))
         raise DataError(f"{where} holds {len(listing.files)} images directly, without folders of classes.", LAYOUTS)
-    notes = []
-    left = len(listing.files) - len(rows)
-    if left:
-        kept = {row[0].path for row in rows}
-        example = next(file.path for file in listing.files if file.path not in kept)
-        notes.append(f"{_images(left)} in no class folder of a used split, such as {example}: left aside.")
     files, classes, splits = zip(*rows, strict=True)
-    return Layout(kind, files, classes, splits, tuple(notes))
+    return Layout(
+        kind="split" if len(bases) == 2 else "flat",
+        files=files,
+        classes=classes,
+        splits=splits,
+        notes=tuple(folder_notes(listing, outer, bases, spelling, {file.path for file in files})),
+        understood=_understood(listing, bases, sorted(set(classes))),
+    )
 
 
-def _split_folders(tops: set[str]) -> dict[str, str]:
-    """Folder name -> split: both splits, only train where nothing else is there, or nothing."""
-    train = [name for name in tops if name.casefold() == "train"]
-    validation = [name for wanted in VALIDATION_NAMES for name in sorted(tops) if name.casefold() == wanted]
-    if len(train) != 1:
-        return {}
-    if validation:
-        return {train[0]: "train", validation[0]: "val"}
-    return {train[0]: "train"} if len(tops) == 1 else {}
-
-
-def _images(count: int) -> str:
-    return "1 image is" if count == 1 else f"{count} images are"
+def _understood(listing: Listing, bases: Sequence[Base], classes: Sequence[str]) -> dict[str, str]:
+    splits = [
+        f"{base.split} = {base.name}{' (the test folder: there is no other for validation)' if base.is_test else ''}"
+        for base in bases
+        if base.split
+    ]
+    told = {
+        "format": "photographs, one folder per class",
+        "splits": ", ".join(splits) or f"validation pictures are drawn from every class in {bases[0].name}",
+        "classes": f"{len(classes):,}, the folders in {' and '.join(base.name for base in bases)}: {named(classes)}",
+    }
+    if ignored := told_leftovers(listing):
+        told["ignored"] = ignored
+    return told
 
 
 def groups(paths: list[str], pattern: re.Pattern[str]) -> list[str | None]:

@@ -31,7 +31,7 @@ def expected() -> Iterator[Any]:
             yield pytest.param(case, id=case["folder"])
 
 
-@pytest.mark.parametrize("case", expected())
+@pytest.mark.parametrize("case", list(expected()))
 def test_an_awkward_input_is_understood_or_refused_with_its_cause(case, tmp_path, monkeypatch, capsys):
     given = CASES / case["folder"]
     if not given.exists():

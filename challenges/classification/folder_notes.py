@@ -1,0 +1,88 @@
+"""What is odd about a folder of photographs, seen from its names alone: sentences for the check's warnings."""
+
+import re
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+
+from challenges.classification.class_names import alike, copies, difference, side_by_side
+from challenges.classification.split_folders import Base, named
+from common.image_folders import Listing, displayed
+
+
+def folder_notes(
+    listing: Listing, outer: Base, bases: Sequence[Base], spelling: dict[str, str], used: set[str]
+) -> Iterator[str]:
+    """Pictures left aside or deeper than their class, classes spelt differently or twice, folders without pictures.
+
+    outer, bases: as `find_bases` tells them. spelling: validation's name of a class -> training's.
+    used:         paths of the pictures that have a class.
+    """
+    yield from _left_aside(listing, outer, bases, used)
+    yield from _deeper([file.path for file in listing.files if file.path in used], bases)
+    for theirs, ours in spelling.items():
+        yield (
+            f"The validation folder {theirs!r} is taken for the class {ours!r}: "
+            f"the names differ in {difference(theirs, ours)} ({side_by_side(theirs, ours)})."
+        )
+    classes = {name for base in bases for name in base.folder.folders} - set(spelling)
+    for name, other in alike(classes):
+        yield (
+            f"{side_by_side(name, other)} are two classes whose names differ in {difference(name, other)} only: "
+            "merge the folders if they are one."
+        )
+    for name, original in copies(classes).items():
+        yield f"{name!r} is learnt as a class of its own and is called like a copy of {original!r}: is it one?"
+    empty = _without_pictures(listing, bases)
+    if empty:
+        yield f"Folders without pictures are no classes: {named(empty)}."
+
+
+def _left_aside(listing: Listing, outer: Base, bases: Sequence[Base], used: set[str]) -> Iterator[str]:
+    aside: defaultdict[str, list[str]] = defaultdict(list)
+    for file in listing.files:
+        if file.path not in used:
+            aside["/".join(file.path.split("/")[:-1][: len(outer.path) + 1])].append(file.path)
+    validation = next((base.name for base in bases if base.split == "val"), None)
+    for folder, paths in aside.items():
+        is_used = any("/".join(base.path[: len(outer.path) + 1]) == folder for base in bases)
+        if folder and not is_used:
+            why = f": {validation} is used for validation" if validation else ", it holds no folders of known classes"
+            yield f"{displayed(folder)}/ is not used{why} ({_images(len(paths))}, such as {displayed(paths[0])})."
+        else:
+            yield f"{_images(len(paths))} in no class folder, such as {displayed(paths[0])}: left aside."
+
+
+def _images(count: int) -> str:
+    return "1 image" if count == 1 else f"{count:,} images"
+
+
+def _deeper(used_paths: Sequence[str], bases: Sequence[Base]) -> Iterator[str]:
+    """A sentence where pictures lie in folders inside a class's folder, whose names may be the classes meant."""
+    found: dict[str, str] = {}
+    count = 0
+    for base in bases:
+        for path in used_paths:
+            name = base.class_of(path)
+            if name is not None and path.count("/") > len(base.path) + 1:
+                count += 1
+                found.setdefault(name, path)
+    if found:
+        name, example = next(iter(found.items()))
+        inner = example.split("/")[-2]
+        yield (
+            f"{count:,} {'picture lies' if count == 1 else 'pictures lie'} deeper than the folder of their class, such "
+            f"as {displayed(example)}: taken for the class {displayed(name)}, not {displayed(inner)}. "
+            f"If the inner folders are the classes, move them up one level."
+        )
+
+
+def _without_pictures(listing: Listing, bases: Sequence[Base]) -> list[str]:
+    """Folders beside the splits or the classes that hold no picture at any depth."""
+    direct = {file.path.rpartition("/")[0] for file in listing.files}
+    filled = {folder[: end.start()] for folder in direct for end in re.finditer(r"/|$", folder)}
+    levels = {"/".join(base.path[:depth]) for base in bases for depth in range(len(base.path) + 1)}
+    return [
+        folder.rstrip("/")
+        for folder in listing.folders
+        if folder.rstrip("/") not in filled and folder.rstrip("/").rpartition("/")[0] in levels
+    ]
