@@ -24,6 +24,7 @@ from common.text import printable
 IMBALANCE = 5  # largest class over smallest from which on a warning is given
 FEW = 20  # training examples of a class below which a warning is given
 NAMED = 3  # examples in a warning; check.json has up to LISTED
+NAMED_KINDS = 8  # kinds of files that a sentence counts one by one
 LISTED = 200
 UNREAD_PHOTOGRAPHS = (
     *(".heic", ".heif", ".avif", ".jp2", ".jxl", ".psd", ".dcm", ".nii", ".npy", ".mat"),
@@ -48,6 +49,10 @@ class ListedFile:
     path: str
     size: int
     mtime_ns: int
+
+    @property
+    def folder(self) -> str:
+        return self.path.rpartition("/")[0]
 
 
 @dataclass(frozen=True)
@@ -95,7 +100,7 @@ def list_images(root: Path, layouts: str, annotation_suffixes: Collection[str] =
             continue
         suffix = os.path.splitext(entry.name)[1].lower()
         if suffix not in EXTENSIONS and suffix not in annotation_suffixes:
-            others[suffix or "no extension"] += 1
+            others[suffix or "without extension"] += 1
             continue
         kind = images if suffix in EXTENSIONS else annotations
         try:
@@ -146,7 +151,7 @@ def refuse_without_images(root: Path, listing: Listing, layouts: str) -> None:
     """Raise DataError, saying what is there instead, where a listing has no image."""
     if listing.files:
         return
-    found = ", ".join(f"{count} x {displayed(suffix)}" for suffix, count in list(listing.others.items())[:8])
+    found = ", ".join(f"{count} x {displayed(suffix)}" for suffix, count in list(listing.others.items())[:NAMED_KINDS])
     kinds = ", ".join(suffix for suffix in EXTENSIONS if suffix != ".gif")
     raise DataError(
         f"{displayed(root)} holds no images. Found: {found or 'nothing'}.",
@@ -282,7 +287,9 @@ def unread_warnings(others: dict[str, int]) -> list[str]:
 
 def told_leftovers(listing: Listing) -> str:
     """What a folder holds beside images and annotations, in words; empty where there is nothing."""
-    parts = [f"{count} {displayed(suffix)}" for suffix, count in list(listing.others.items())[:8]]
+    parts = [f"{count:,} {displayed(suffix)}" for suffix, count in list(listing.others.items())[:NAMED_KINDS]]
+    if more := sum(list(listing.others.values())[NAMED_KINDS:]):
+        parts.append(f"{more:,} of other kinds")
     if listing.leftovers:
         named = ", ".join(displayed(path) for path in listing.leftovers[:NAMED])
         parts.append(f"{len(listing.leftovers)} hidden or left by a system, such as {named}")

@@ -2,7 +2,7 @@
 
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 from challenges.classification.class_names import alike, copies, difference, side_by_side
 from challenges.classification.split_folders import Base, named
@@ -10,15 +10,15 @@ from common.image_folders import Listing, displayed
 
 
 def folder_notes(
-    listing: Listing, outer: Base, bases: Sequence[Base], spelling: dict[str, str], used: set[str]
+    listing: Listing, outer: Base, bases: Sequence[Base], spelling: dict[str, str], used: Collection[str]
 ) -> Iterator[str]:
     """Pictures left aside or deeper than their class, classes spelt differently or twice, folders without pictures.
 
     outer, bases: as `find_bases` tells them. spelling: validation's name of a class -> training's.
-    used:         paths of the pictures that have a class.
+    used:         folders whose pictures have a class.
     """
     yield from _left_aside(listing, outer, bases, used)
-    yield from _deeper([file.path for file in listing.files if file.path in used], bases)
+    yield from _deeper(listing, bases, used)
     for theirs, ours in spelling.items():
         yield (
             f"The validation folder {theirs!r} is taken for the class {ours!r}: "
@@ -37,11 +37,11 @@ def folder_notes(
         yield f"Folders without pictures are no classes: {named(empty)}."
 
 
-def _left_aside(listing: Listing, outer: Base, bases: Sequence[Base], used: set[str]) -> Iterator[str]:
+def _left_aside(listing: Listing, outer: Base, bases: Sequence[Base], used: Collection[str]) -> Iterator[str]:
     aside: defaultdict[str, list[str]] = defaultdict(list)
     for file in listing.files:
-        if file.path not in used:
-            aside["/".join(file.path.split("/")[:-1][: len(outer.path) + 1])].append(file.path)
+        if file.folder not in used:
+            aside["/".join(file.folder.split("/")[: len(outer.path) + 1])].append(file.path)
     validation = next((base.name for base in bases if base.split == "val"), None)
     for folder, paths in aside.items():
         is_used = any("/".join(base.path[: len(outer.path) + 1]) == folder for base in bases)
@@ -56,29 +56,28 @@ def _images(count: int) -> str:
     return "1 image" if count == 1 else f"{count:,} images"
 
 
-def _deeper(used_paths: Sequence[str], bases: Sequence[Base]) -> Iterator[str]:
+def _deeper(listing: Listing, bases: Sequence[Base], used: Collection[str]) -> Iterator[str]:
     """A sentence where pictures lie in folders inside a class's folder, whose names may be the classes meant."""
-    found: dict[str, str] = {}
-    count = 0
-    for base in bases:
-        for path in used_paths:
-            name = base.class_of(path)
-            if name is not None and path.count("/") > len(base.path) + 1:
-                count += 1
-                found.setdefault(name, path)
+    classes = {
+        folder: name
+        for folder in used
+        for base in bases
+        if (name := base.class_of(folder)) is not None and folder.count("/") > len(base.path)
+    }
+    found = [file for file in listing.files if file.folder in classes]
     if found:
-        name, example = next(iter(found.items()))
-        inner = example.split("/")[-2]
+        name, inner = classes[found[0].folder], found[0].folder.rpartition("/")[2]
+        lie = "1 picture lies" if len(found) == 1 else f"{len(found):,} pictures lie"
         yield (
-            f"{count:,} {'picture lies' if count == 1 else 'pictures lie'} deeper than the folder of their class, such "
-            f"as {displayed(example)}: taken for the class {displayed(name)}, not {displayed(inner)}. "
-            f"If the inner folders are the classes, move them up one level."
+            f"{lie} deeper than the folder of their class, such as {displayed(found[0].path)}: "
+            f"taken for the class {displayed(name)}, not {displayed(inner)}. "
+            "If the inner folders are the classes, move them up one level."
         )
 
 
 def _without_pictures(listing: Listing, bases: Sequence[Base]) -> list[str]:
     """Folders beside the splits or the classes that hold no picture at any depth."""
-    direct = {file.path.rpartition("/")[0] for file in listing.files}
+    direct = {file.folder for file in listing.files}
     filled = {folder[: end.start()] for folder in direct for end in re.finditer(r"/|$", folder)}
     levels = {"/".join(base.path[:depth]) for base in bases for depth in range(len(base.path) + 1)}
     return [

@@ -1,6 +1,7 @@
 """How a folder of photographs says which class and split each picture belongs to."""
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,14 +69,16 @@ def find_layout(root: Path, listing: Listing) -> Layout:
     Raises DataError when there are no images or no folders of classes, or when it is open which folders are splits.
     """
     refuse_without_images(root, listing, LAYOUTS)
-    outer, bases = find_bases(root, picture_tree(file.path for file in listing.files))
+    counts = Counter(file.folder for file in listing.files)
+    outer, bases = find_bases(root, picture_tree(counts))
     spelling = matched(bases[0].folder.folders, bases[1].folder.folders) if len(bases) == 2 else {}
-    rows = [
-        (file, spelling.get(name, name) if base.split == "val" else name, base.split)
-        for file in listing.files
+    places = {
+        folder: (spelling.get(name, name) if base.split == "val" else name, base.split)
+        for folder in counts
         for base in bases
-        if (name := base.class_of(file.path)) is not None
-    ]
+        if (name := base.class_of(folder)) is not None
+    }
+    rows = [(file, *places[file.folder]) for file in listing.files if file.folder in places]
     if not rows:
         where = displayed(root.joinpath(*bases[0].path))
         raise DataError(f"{where} holds {len(listing.files)} images directly, without folders of classes.", LAYOUTS)
@@ -85,7 +88,7 @@ def find_layout(root: Path, listing: Listing) -> Layout:
         files=files,
         classes=classes,
         splits=splits,
-        notes=tuple(folder_notes(listing, outer, bases, spelling, {file.path for file in files})),
+        notes=tuple(folder_notes(listing, outer, bases, spelling, places.keys())),
         understood=_understood(listing, bases, sorted(set(classes))),
     )
 

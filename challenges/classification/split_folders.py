@@ -2,7 +2,7 @@
 
 import re
 import unicodedata
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
@@ -54,9 +54,9 @@ class Base:
     split: Literal["train", "val", ""] = ""
     is_test: bool = False
 
-    def class_of(self, path: str) -> str | None:
-        """The class of a picture by its path, None where it lies elsewhere or beside the classes."""
-        folders = tuple(path.split("/")[:-1])
+    def class_of(self, folder: str) -> str | None:
+        """The class of the pictures in a folder, None where it lies elsewhere or beside the classes."""
+        folders = tuple(folder.split("/")) if folder else ()
         depth = len(self.path)
         return folders[depth] if len(folders) > depth and folders[:depth] == self.path else None
 
@@ -65,14 +65,14 @@ class Base:
         return displayed("/".join(self.path)) + "/" if self.path else "DATA"
 
 
-def picture_tree(paths: Iterable[str]) -> PictureFolder:
-    """The folders of pictures given by their paths with forward slashes."""
+def picture_tree(counts: Mapping[str, int]) -> PictureFolder:
+    """The tree of folders with pictures. counts: of the pictures right inside each, by path with forward slashes."""
     top = PictureFolder()
-    for path in paths:
+    for path, count in counts.items():
         folder = top
-        for part in path.split("/")[:-1]:
+        for part in path.split("/") if path else ():
             folder = folder.folders.setdefault(part, PictureFolder())
-        folder.direct += 1
+        folder.direct += count
     return top
 
 
