@@ -9,6 +9,7 @@ import numpy as np
 from challenges.detection.annotations.table import CONSEQUENCES, Annotations, Finding
 from challenges.detection.scenes import Scenes
 from common.errors import DataError
+from common.image_depth import narrow_warnings
 from common.image_folders import (
     FEW,
     IMBALANCE,
@@ -92,6 +93,7 @@ def findings_record(
             },
         ),
         *_size_warnings(record["sizes"]),
+        *narrow_warnings(scenes.root, facts),
         *unread_warnings(others),
     ]
     return record
