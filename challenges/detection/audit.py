@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from challenges.detection.annotations.table import CONSEQUENCES, Annotations, Finding
+from challenges.detection.annotations.faults import first_of, remedy_of, shared_cause
+from challenges.detection.annotations.table import CONSEQUENCES, Annotations, Finding, UnusableError
 from challenges.detection.scenes import Scenes
-from common.errors import DataError
 from common.image_depth import narrow_warnings
 from common.image_folders import (
     FEW,
@@ -33,23 +33,28 @@ AT_ONCE = 1 << 14  # boxes whose overlaps are computed together: they fit into t
 READABLE = 32.0  # pixels an object should be wide and high in the network's input, COCO's bound of small objects
 
 
-def refuse_hopeless(scenes: Scenes, lost: dict[str, int]) -> None:
+def refuse_hopeless(scenes: Scenes, lost: Sequence[Finding]) -> None:
     """Raise DataError where nothing can be learnt or judged: no training images, no boxes to train on, no validation.
 
-    lost: why images and boxes were left out, by code, for the message.
+    lost: why images and boxes were left out or changed, for the message.
     """
-    told = ", ".join(f"{count} {code}" for code, count in lost.items())
-    because = f" Left out or changed: {told}." if told else ""
+    counts = Counter(finding.code for finding in lost)
+    told = ", ".join(f"{count} {code}" for code, count in counts.most_common())
+    because = f" Left out or changed: {told}.{first_of(lost)}" if told else ""
     train, validation = scenes.subset("train"), scenes.subset("val")
     if not len(train.boxes) or train.ignored.all():
-        raise DataError(
+        raise UnusableError(
             f"{scenes.root} has {len(train)} usable training images and no box to learn from.{because}",
-            "Training needs images with boxes.",
+            shared_cause(lost, len(scenes.boxes)) or "Training needs images with boxes.",
+            remedy_of(lost),
+            lost,
         )
     if not len(validation):
-        raise DataError(
+        raise UnusableError(
             f"{scenes.root} has no usable validation image.{because}",
             "At least one is needed, and at least two images in all.",
+            "",
+            lost,
         )
 
 
@@ -81,7 +86,9 @@ def findings_record(
         "duplicates": _duplicates(scenes),
         "sizes": object_sizes(scenes),
     }
+    cause = shared_cause(findings, len(scenes.boxes))
     record["warnings"] = [
+        *([cause] if cause else []),
         *annotations.notes,
         *_finding_warnings(record, annotations),
         *_class_warnings(record, scenes),

@@ -1,8 +1,8 @@
 """Checking a folder of images with boxes: what can be trained on, what cannot and why, and what to be careful with."""
 
 import time
-from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,15 +17,19 @@ from rich.table import Table
 from challenges.detection import audit
 from challenges.detection.annotations import reading as annotation_files
 from challenges.detection.annotations.cleaning import CleanScenes, clean
+from challenges.detection.annotations.sizes import reconcile
 from challenges.detection.annotations.splitting import draw_validation
-from challenges.detection.annotations.table import CONSEQUENCES, Finding
+from challenges.detection.annotations.table import CONSEQUENCES, Finding, UnusableError
+from challenges.detection.annotations.units import reinterpret
 from challenges.detection.scenes import Scenes
 from common.errors import DataError
 from common.files import sha256
-from common.image_folders import hash_order, probe_listed, store_check, stored_check, units_of
+from common.image_folders import hash_order, probe_listed, store_check, store_refusal, stored_check, units_of
 from common.images import ImageProblem
+from common.text import printable
+from common.understanding import print_understanding
 
-FORMAT = 1  # of check.json; another number means that the folder is checked again
+FORMAT = 2  # of check.json; another number means that the folder is checked again
 SHOWN = 12  # rows of a printed table before the rest is only counted
 TABLES = ("images.csv", "boxes.csv")
 
@@ -50,7 +54,9 @@ class CheckReport:
     def print(self, console: Console) -> None:
         """Show counts, object sizes, colour modes, oddities, what was left out or changed, and warnings."""
         record = self.record
-        console.print(f"{self.scenes.root} ({record['layout']})", markup=False, highlight=False, soft_wrap=True)
+        root = printable(str(self.scenes.root))
+        console.print(f"{root} ({record['layout']})", markup=False, highlight=False, soft_wrap=True)
+        print_understanding(record["understood"], console)
         console.print(self._class_table())
         spread = record["boxes_per_image"]
         told = f"boxes per image: {spread['smallest']} to {spread['largest']}, median {spread['median']}"
@@ -62,7 +68,7 @@ class CheckReport:
                 console.print(f"{name}: {told}", markup=False, highlight=False, soft_wrap=True)
         self._print_problems(console)
         for warning in self.warnings:
-            console.print(f"[yellow]warning:[/yellow] {escape(warning)}", highlight=False, soft_wrap=True)
+            console.print(f"[yellow]warning:[/yellow] {escape(printable(warning))}", highlight=False, soft_wrap=True)
 
     def _class_table(self) -> Table:
         counts, sizes, classes = self.record["counts"], self.record["sizes"], self.scenes.classes
@@ -91,7 +97,7 @@ class CheckReport:
         table = Table("file", "code", "done", "reason")
         for problem in self.problems[:SHOWN]:
             done = CONSEQUENCES.get(problem.code, "image left out")
-            table.add_row(escape(problem.path), problem.code, done, escape(problem.reason))
+            table.add_row(escape(printable(problem.path)), problem.code, done, escape(printable(problem.reason)))
         if len(self.problems) > SHOWN:
             table.add_row(f"… {len(self.problems) - SHOWN} more in quarantine.csv", "", "", "")
         console.print(table)
@@ -129,13 +135,16 @@ def check(
     stored = _stored(output, listing.fingerprint, arguments)
     if stored is not None:
         return stored
-    annotations = annotation_files.read(root, listing)
+    with _reasons_kept(output):
+        annotations = annotation_files.read(root, listing)
     facts, problems = probe_listed(root, [image.path for image in annotations.images], workers, console, progress)
-    cleaned = clean(annotations, facts)
-    findings = (*annotations.findings, *cleaned.findings)
-    scenes = _scenes(root, listing.fingerprint, cleaned, annotations, validation_fraction, seed)
-    together = (*map(_as_finding, problems), *findings)
-    audit.refuse_hopeless(scenes, Counter(finding.code for finding in together))
+    with _reasons_kept(output):
+        annotations = reinterpret(reconcile(annotations, facts), facts)
+        cleaned = clean(annotations, facts)
+        findings = (*annotations.findings, *cleaned.findings)
+        scenes = _scenes(root, listing.fingerprint, cleaned, annotations, validation_fraction, seed)
+        together = (*map(_as_finding, problems), *findings)
+        audit.refuse_hopeless(scenes, together)
     record = {
         "format": FORMAT,
         "root": str(root),
@@ -143,12 +152,32 @@ def check(
         "arguments": arguments,
         "seconds": round(time.monotonic() - started, 3),
         "others": listing.others,
+        "understood": _understood(annotations, validation_fraction),
     } | audit.findings_record(scenes, annotations, cleaned.images, problems, findings, listing.others, cleaned.rounded)
     return _written(CheckReport(scenes, together, record), output)
 
 
+@contextmanager
+def _reasons_kept(output: Path) -> Iterator[None]:
+    """Write quarantine.csv before a refusal leaves the check, and name it in the message."""
+    try:
+        yield
+    except UnusableError as error:
+        if not error.findings:
+            raise
+        rows = [(finding.path, finding.code, finding.reason) for finding in error.findings]
+        told = f"Every reason: {store_refusal(output, rows)}"
+        raise DataError(error.given, error.allowed, f"{error.remedy} {told}".strip()) from None
+
+
 def _as_finding(problem: ImageProblem) -> Finding:
     return Finding(problem.path.as_posix(), problem.code, problem.reason)
+
+
+def _understood(annotations: annotation_files.Annotations, fraction: float) -> dict[str, str]:
+    """How the data was taken, for the record: what the reader said, and where the split comes from."""
+    drawn = f"none given: {fraction:.0%} of the images are drawn for validation"
+    return {name: told or drawn for name, told in annotations.understood.items()}
 
 
 def _scenes(

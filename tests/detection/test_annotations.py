@@ -155,7 +155,7 @@ def test_coco_rows_that_are_wrong_are_named_and_the_rest_is_kept(tmp_path):
         {"id": 3, "file_name": "d.jpg"},  # c.jpg's number
         {"id": 1, "file_name": "a.jpg"},  # the same once more says nothing new
         {"id": 20, "file_name": "b.jpg"},
-        {"id": "x", "file_name": "a.jpg"},
+        {"id": [3], "file_name": "a.jpg"},
         {"id": 21},
         None,
     ]
@@ -167,7 +167,7 @@ def test_coco_rows_that_are_wrong_are_named_and_the_rest_is_kept(tmp_path):
         good | {"category_id": [3]},
         good | {"bbox": [1, 2, float("nan"), 4]},
         good | {"bbox": [1, 2, float("inf"), 4]},
-        good | {"bbox": ["1", "2", "3", "4"]},
+        good | {"bbox": ["1", "2", "x", "4"]},
         good | {"bbox": [1, 2, 3, 10**400]},
         good | {"bbox": [1, 2, 3]},
         good | {"bbox": None},
@@ -425,14 +425,15 @@ def test_yaml_names_in_every_way(tmp_path, text):
 
 def test_yolo_lines_that_are_wrong_are_named(tmp_path):
     write_yolo(tmp_path, {"a.jpg": [CAT], "b.jpg": []}, ["cat"])
-    lines = ["0 .5 .5 .5", "0 .5 .5 .5 .5 .9", "7 .5 .5 .5 .5", "-1 .5 .5 .5 .5", "0 nan .5 .5 .5", "cat .5 .5 .5 .5"]
+    lines = ["0 .5 .5 .5", "0 .5 .5 .5 .5 .9", "7 .5 .5 .5 .5", "-1 .5 .5 .5 .5", "0 nan .5 .5 .5", "cow .5 .5 .5 .5"]
     (tmp_path / "labels/a.txt").write_text("\n".join(lines) + "\n0 .5 .5 .5 .5\n")
     (tmp_path / "labels/b.txt").write_bytes(b"\xff\xfe\xfd")
     table = read(tmp_path)
-    assert codes(table) == {"malformed-box": 2, "unknown-category": 2, "not-a-number": 2, "annotation-unreadable": 1}
+    assert codes(table) == {"malformed-box": 2, "unknown-category": 3, "not-a-number": 1, "annotation-unreadable": 1}
     assert len(table.owners) == 1
     assert len(table.images) == 1
-    assert [finding.reason[:7] for finding in table.findings[:6]] == [f"line {number}:" for number in range(1, 7)]
+    told = sorted(finding.reason[:7] for finding in table.findings if finding.reason.startswith("line"))
+    assert told == [f"line {number}:" for number in range(1, 7)]
 
 
 def test_yolo_classes_from_a_list_or_by_number(tmp_path):

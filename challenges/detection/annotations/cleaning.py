@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from challenges.detection.annotations.sizes import difference
 from challenges.detection.annotations.table import AnnotatedImage, Annotations, Finding, plain
 from common.image_folders import displayed
 from common.images import ImageFacts
@@ -13,6 +14,14 @@ MAX_BOXES = 1000  # of an image: every batch has room for as many boxes as the f
 ROUNDING = 1.0  # pixels that a box may reach beyond its image without being reported
 _FARTHEST = 1e9  # pixels: what lies beyond is as far outside, and cannot overflow
 _THINNEST = 0.1  # pixels of width or height that are left of a box after clipping
+
+_LOOKS = {
+    "swapped": ": the sizes look swapped, or the image was turned since",
+    "smaller": ": the image looks resized",
+    "larger": ": the image looks resized",
+    "other": "",
+    "": "",
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,7 +102,7 @@ def _judge(image: AnnotatedImage, fact: ImageFacts, count: int) -> tuple[str, st
     stored = upright[::-1] if fact.orientation >= 5 else upright
     told = f"the annotation says {stated[0]} x {stated[1]}"
     if 0 not in stated and stated not in (stored, upright):
-        return "size-mismatch", f"{told}, the image is {upright[0]} x {upright[1]}"
+        return "size-mismatch", f"{told}, the image is {upright[0]} x {upright[1]}{_LOOKS[difference(image, fact)]}"
     if fact.orientation == 1 or (stated == upright and stored != upright):
         return "", ""
     if stated == stored and stored != upright:

@@ -2,8 +2,9 @@
 
 from pathlib import Path
 
-from challenges.detection.annotations import coco, voc, yolo
-from challenges.detection.annotations.table import Annotations
+from challenges.detection.annotations import coco, foreign, voc, yolo
+from challenges.detection.annotations.faults import first_of
+from challenges.detection.annotations.table import Annotations, UnusableError
 from common.errors import DataError
 from common.image_folders import Listing, list_images, refuse_without_images
 
@@ -24,9 +25,12 @@ def read(root: Path, listing: Listing) -> Annotations:
     refuse_without_images(root, listing, LAYOUTS)
     annotations = _read(root, listing)
     if not annotations.images:
-        first = annotations.findings[0] if annotations.findings else None
-        told = f" The first fault: {first.path}: {first.code}, {first.reason}." if first else ""
-        raise DataError(f"No image of {root} has usable annotations.{told}", LAYOUTS)
+        raise UnusableError(
+            f"No image of {root} has usable annotations.{first_of(annotations.findings)}",
+            LAYOUTS,
+            "",
+            annotations.findings,
+        )
     return annotations
 
 
@@ -41,6 +45,8 @@ def _read(root: Path, listing: Listing) -> Annotations:
     if labels is not None:
         return yolo.read(root, listing, labels)
     remaining = coco.json_files(listing)
+    foreign.refuse_known(root, remaining)
     if len(remaining) == 1:  # nothing else it could be: reading it tells what is wrong with it
         return coco.read(root, listing, {"": remaining[0]})
-    raise DataError(f"{root} holds {len(listing.files)} images and no annotations.", LAYOUTS)
+    given = f"{root} holds {len(listing.files)} images and no annotations."
+    raise DataError(given, LAYOUTS, foreign.csv_hint(listing))

@@ -1,17 +1,16 @@
 """Annotations as read, before any image was opened: images, boxes as columns, and what was found amiss."""
 
 import math
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
 
-from common.image_folders import Listing, displayed
+from common.errors import DataError
 
 Kind = Literal["coco", "voc", "yolo"]
+Form = Literal["left, top, right, bottom", "centre and size", "left, top and size"]
 
 CONSEQUENCES = {
     "annotation-unreadable": "image left out",
@@ -33,6 +32,7 @@ CONSEQUENCES = {
     "not-a-number": "box left out",
     "unknown-category": "box left out",
     "unknown-image": "box left out",
+    "label-without-image": "label file left out",
     "degenerate-box": "box left out",
     "outside-box": "box left out",
     "clipped-box": "box cut at the image's edge",
@@ -48,6 +48,17 @@ class Finding:
     path: str
     code: str
     reason: str
+
+
+class UnusableError(DataError):
+    """Annotations from which nothing can be learnt.
+
+    findings: why each image or box was left out, for the quarantine list.
+    """
+
+    def __init__(self, given: str, allowed: str = "", remedy: str = "", findings: Sequence[Finding] = ()) -> None:
+        super().__init__(given, allowed, remedy)
+        self.findings = tuple(findings)
 
 
 @dataclass(frozen=True)
@@ -75,7 +86,10 @@ class Annotations:
     numbers:   (box,) int64, what names a box to the user: with `noun`, "annotation 17", "object 3", "line 4".
     thinnest:  a box whose width or height, in pixels, is not above this is degenerate.
     sources:   the annotation files or folders, for the record.
-    notes:     what was left aside, in sentences.
+    notes:     what was left aside, or taken otherwise than written, in sentences.
+    understood: how the files were taken, as `common.understanding` has it.
+    form:      how a box was written; extents: (box,) bool, those that were measured around a polygon or mask instead.
+    first:     number of the leftmost and topmost pixel: 1 for VOC.
     """
 
     kind: Kind
@@ -92,6 +106,10 @@ class Annotations:
     findings: tuple[Finding, ...]
     notes: tuple[str, ...]
     sources: tuple[str, ...]
+    extents: np.ndarray
+    form: Form
+    understood: Mapping[str, str] = field(default_factory=dict)
+    first: float = 0.0
     relative: bool = False
     thinnest: float = 0.1
 
@@ -106,6 +124,7 @@ class BoxColumns:
     areas: list[float] = field(default_factory=list)
     ignored: list[bool] = field(default_factory=list)
     numbers: list[int] = field(default_factory=list)
+    extents: list[bool] = field(default_factory=list)
 
     def add(
         self,
@@ -115,6 +134,7 @@ class BoxColumns:
         number: int,
         ignored: bool = False,
         area: float = math.nan,
+        extent: bool = False,
     ) -> None:
         self.owners.append(owner)
         self.corners.append(corners)
@@ -122,6 +142,7 @@ class BoxColumns:
         self.areas.append(area)
         self.ignored.append(ignored)
         self.numbers.append(number)
+        self.extents.append(extent)
 
     def arrays(self) -> dict[str, Any]:
         """The columns as Annotations has them."""
@@ -132,52 +153,8 @@ class BoxColumns:
             "areas": np.asarray(self.areas, np.float64),
             "ignored": np.asarray(self.ignored, bool),
             "numbers": np.asarray(self.numbers, np.int64),
+            "extents": np.asarray(self.extents, bool),
         }
-
-
-class ImageIndex:
-    """The image files of a folder by name."""
-
-    def __init__(self, listing: Listing) -> None:
-        self.paths = [file.path for file in listing.files]
-
-    @cached_property
-    def known(self) -> frozenset[str]:
-        return frozenset(self.paths)
-
-    @cached_property
-    def by_name(self) -> dict[str, list[str]]:
-        """File name without folders -> paths."""
-        return _grouped(self.paths, lambda path: path.rsplit("/", 1)[-1])
-
-    @cached_property
-    def by_stem(self) -> dict[str, list[str]]:
-        """File name without folders and extension -> paths."""
-        return _grouped(self.paths, stem)
-
-
-def unmentioned(index: ImageIndex, used: Iterable[str], mentioned: Callable[[str], bool]) -> list[Finding]:
-    """The images that lie among used ones and that no annotation mentions: whether they show objects is not known."""
-    folders = {parent(path) for path in used}
-    left = [path for path in index.paths if parent(path) in folders and not mentioned(path)]
-    return [Finding(displayed(path), "no-annotation", "no annotation mentions the image") for path in left]
-
-
-def _grouped(paths: Iterable[str], key: Callable[[str], str]) -> dict[str, list[str]]:
-    found: defaultdict[str, list[str]] = defaultdict(list)
-    for path in paths:
-        found[key(path)].append(path)
-    return dict(found)
-
-
-def stem(path: str) -> str:
-    name = path.rsplit("/", 1)[-1]
-    return name.rsplit(".", 1)[0] if "." in name[1:] else name
-
-
-def parent(path: str) -> str:
-    """The folder of a path with its slash, "" at the top."""
-    return path[: path.rfind("/") + 1]
 
 
 def plain(text: object, limit: int = 120) -> str:
@@ -185,6 +162,12 @@ def plain(text: object, limit: int = 120) -> str:
     shown = " ".join(str(text)[: 4 * limit].encode("utf-8", "backslashreplace").decode().split())
     shown = "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in shown)
     return shown if len(shown) <= limit else shown[: limit - 1] + "…"
+
+
+def listed(names: Sequence[str], most: int = 6) -> str:
+    """The first names, and how many there are beyond them."""
+    more = f" and {len(names) - most:,} more" if len(names) > most else ""
+    return f"{', '.join(names[:most])}{more}"
 
 
 def number_in(text: str | None) -> float:

@@ -10,19 +10,19 @@ from pathlib import Path
 from xml.etree import ElementTree
 from xml.parsers import expat
 
-from challenges.detection.annotations.coco import split_named
+from challenges.detection.annotations.coco_rows import is_true
+from challenges.detection.annotations.foreign import refuse_cvat
+from challenges.detection.annotations.names import ImageIndex, base, folded, parent, split_named, stem, unmentioned
 from challenges.detection.annotations.table import (
     AnnotatedImage,
     Annotations,
     BoxColumns,
     Finding,
-    ImageIndex,
+    listed,
     number_in,
-    parent,
     plain,
-    stem,
-    unmentioned,
 )
+from challenges.detection.annotations.text_files import text_of
 from common.errors import DataError
 from common.image_folders import Listing, displayed
 
@@ -82,6 +82,8 @@ def read(root: Path, listing: Listing, source: Source) -> Annotations:
         try:
             annotation = parse(root / file)
             path = _image_of(file, annotation, index, source, findings)
+        except _CvatError:
+            refuse_cvat(root, file)
         except _FileError as error:
             findings.append(Finding(displayed(file), error.code, error.reason))
             continue
@@ -98,8 +100,8 @@ def read(root: Path, listing: Listing, source: Source) -> Annotations:
             names.append(name)
     if unlisted:
         notes.append(f"{unlisted} annotation files are in no list of a used split: left aside.")
-    annotated = {stem(file) for file in source.files}
-    findings += unmentioned(index, taken, lambda path: stem(path) in annotated)
+    annotated = {stem(folded(file)) for file in source.files}
+    findings += unmentioned(index, taken, lambda path: stem(folded(path)) in annotated)
     classes = tuple(sorted(set(names)))
     labels = {name: label for label, name in enumerate(classes, start=1)}
     boxes.labels = [labels[name] for name in names]
@@ -111,7 +113,15 @@ def read(root: Path, listing: Listing, source: Source) -> Annotations:
         **boxes.arrays(),
         noun="object",
         findings=tuple(findings),
-        notes=tuple(notes),
+        notes=(*notes, *index.note()),
+        form="left, top, right, bottom",
+        first=1.0,
+        understood={
+            "format": f"Pascal VOC, {len(source.files):,} XML files (no COCO found)",
+            "splits": splits.told,
+            "classes": f"{len(classes)} that objects name: {listed(classes)}",
+            "numbers": "xmin, ymin, xmax, ymax in pixels that count from 1, the last one included",
+        },
         sources=(f"{source.folder}Annotations" if source.folder or _inside(source.files[0]) else ".",),
         thinnest=1.0,  # corners that coincide show one pixel: no annotator means that
     )
@@ -123,6 +133,10 @@ class _FileError(Exception):
     def __init__(self, code: str, reason: str) -> None:
         super().__init__(reason)
         self.code, self.reason = code, reason
+
+
+class _CvatError(Exception):
+    """The file is CVAT's own XML."""
 
 
 def parse(path: Path) -> ElementTree.Element:
@@ -145,6 +159,8 @@ def parse(path: Path) -> ElementTree.Element:
     except (expat.ExpatError, ValueError, LookupError) as error:
         raise _FileError("annotation-unreadable", f"cut, wrongly encoded or no XML: {plain(error)}") from None
     element = builder.close()
+    if element.tag == "annotations" and (element.find("image") is not None or element.find("track") is not None):
+        raise _CvatError
     if element.tag != "annotation":
         raise _FileError("annotation-malformed", f"it holds <{plain(element.tag, 40)}>, not <annotation>")
     return element
@@ -171,7 +187,7 @@ def _objects(
             told = ", ".join(plain(text, 24) for text in written)
             findings.append(Finding(displayed(path), "not-a-number", f"object {number} ({name}): corners {told}"))
             continue
-        difficult = (element.findtext("difficult") or "0").strip() not in ("0", "")
+        difficult = is_true(element.findtext("difficult"))
         yield number, name, (left - 1, top - 1, right, bottom), difficult
 
 
@@ -196,7 +212,12 @@ def _image_of(
             same = inside
             break
     if len(same) > 1:
-        same = [path for path in same if path.rsplit("/", 1)[-1] == written] or same
+        same = [path for path in same if base(path) == written] or same
+    if not same:
+        same = index.spelt_alike(file, source.folder)
+        if len(same) == 1:
+            index.respelt[file] = same[0]
+            return same[0]
     if not same:
         told = f"; <filename> says {written}" if written and stem(written) != own else ""
         raise _FileError("missing-image", f"no image is called {displayed(own)}{told}")
@@ -215,6 +236,7 @@ class _Splits:
     others: str | None
     findings: tuple[Finding, ...] = ()
     notes: tuple[str, ...] = ()
+    told: str = ""
 
     def of(self, file: str) -> str | None:
         return self.named.get(stem(file), self.others)
@@ -249,7 +271,8 @@ def _splits(root: Path, source: Source) -> _Splits:
     findings += [
         Finding(displayed(name), "no-annotation", f"{where} lists it, Annotations has no such file") for name in missing
     ]
-    return _Splits(named, None if all_training else "train", tuple(findings), tuple(notes))
+    told = f"by the lists of {where}" if set(named.values()) != {""} else ""
+    return _Splits(named, None if all_training else "train", tuple(findings), tuple(notes), told)
 
 
 def _splits_by_folder(source: Source) -> _Splits:
@@ -258,15 +281,19 @@ def _splits_by_folder(source: Source) -> _Splits:
     if not {"train", validation} <= set(told.values()):
         return _Splits({}, "")
     kept = {"train": "train", validation: "val"}
-    return _Splits({stem(file): kept[split] for file, split in told.items() if split in kept}, None)
+    return _Splits(
+        {stem(file): kept[split] for file, split in told.items() if split in kept}, None, told="by the folders' names"
+    )
 
 
 def _names(path: Path, known: set[str]) -> list[str]:
     """The names a list holds, one a line; what follows a name, as in the lists of single classes, is dropped."""
     try:
-        lines = path.read_bytes().decode("utf-8-sig", "surrogateescape").splitlines()
+        lines = text_of(path).splitlines()
     except OSError:
         return []
+    except ValueError:  # names of files that are no UTF-8 are compared as they are
+        lines = path.read_bytes().decode("utf-8", "surrogateescape").splitlines()
     names = []
     for line in filter(None, map(str.strip, lines)):
         candidates = (line, line.split()[0], stem(line), stem(line.split()[0]))

@@ -1,90 +1,194 @@
 """Reading YOLO's annotations: a text file per image, a line per box: class, centre and size as shares of the image."""
 
-import itertools
-import re
 from collections import Counter
 from pathlib import Path
 
-from challenges.detection.annotations.coco import split_named
+from challenges.detection.annotations.class_names import class_names, keypoint_values
+from challenges.detection.annotations.names import parent, respelling_note, split_named
 from challenges.detection.annotations.table import (
     AnnotatedImage,
     Annotations,
     BoxColumns,
     Finding,
-    number_in,
-    parent,
+    UnusableError,
+    listed,
     plain,
-    stem,
 )
-from common.errors import DataError
+from challenges.detection.annotations.text_files import lines_of
+from challenges.detection.annotations.yolo_files import Source, find
+from challenges.detection.annotations.yolo_rows import Columns, Row, RowError, columns_of, parse, spelling
 from common.image_folders import Listing, displayed
 
-MAX_BYTES = 16 << 20
 LAYOUT = "YOLO: images/ and labels/ with the same names inside, and data.yaml or classes.txt with the classes."
-_NAME_FILES = ("classes.txt", "obj.names", "classes.names")
+_SHIFTED = 10  # rows from which on numbers that never are 0 and reach one beyond the names say that they count from 1
+
+__all__ = ["LAYOUT", "find", "read"]
 
 
-def find(root: Path, listing: Listing) -> dict[str, str] | None:
-    """Label file of every image that has one, by path; None where no image has."""
-    texts = {file.path for file in listing.annotations if file.path.lower().endswith(".txt")}
-    labels = {}
-    for file in listing.files:
-        name = next((name for name in _label_names(file.path) if name in texts), None)
-        if name is not None:
-            labels[file.path] = name
-    return labels or None
+def read(root: Path, listing: Listing, source: Source) -> Annotations:
+    """Read the label files that `find` found; images without one show no object, unless label files are left over.
 
-
-def _label_names(image: str) -> tuple[str, str]:
-    """Where an image's labels may lie: in `labels` in place of the last folder called `images`, or beside it."""
-    beside = f"{parent(image)}{stem(image)}.txt"
-    at = f"/{beside}".rfind("/images/")
-    return (beside if at < 0 else f"{beside[:at]}labels/{beside[at + 7 :]}"), beside
-
-
-def read(root: Path, listing: Listing, labels: dict[str, str]) -> Annotations:
-    """Read the label files that `find` found; images without one show no object.
-
-    Raises DataError when data.yaml cannot be read.
+    Raises DataError when the classes' names cannot be read, when no label file belongs to an image or holds a row, and
+    when the classes seem to be counted from 1.
     """
-    names, names_file = _class_names(root, listing)
-    findings: list[Finding] = []
-    notes: list[str] = []
-    used = _splits([file.path for file in listing.files], labels, notes)
-    images: list[AnnotatedImage] = []
-    boxes = BoxColumns()
-    for path, split in used.items():
-        if path in labels:
-            try:
-                lines = _lines(root / labels[path])
-            except (OSError, ValueError) as error:
-                told = f"{displayed(labels[path])}: {plain(error)}"
-                findings.append(Finding(displayed(path), "annotation-unreadable", told))
-                continue
-            for number, line in lines:
-                _take(line, number, len(images), path, names, boxes, findings)
-        images.append(AnnotatedImage(path, split))
-    bare = sum(path not in labels for path in used)
-    if bare:
-        notes.append(f"{bare} images have no label file: taken as images without objects.")
+    _refuse_strangers(root, source)
+    names, names_file = class_names(root, listing)
+    reading = _Reading(root, source, names)
+    splits = _splits([file.path for file in listing.files], source.labels, reading.notes)
+    for path, split in splits.items():
+        reading.take(path, split)
+    reading.tell_left()
+    reading.refuse_empty()
+    _refuse_shifted(root, names, names_file, reading.rows)
+    columns = columns_of(reading.rows, keypoint_values(root, names_file))
+    reading.add_boxes(columns)
     if names is None:
-        numbers = sorted(set(boxes.labels))
-        names = {number: str(number) for number in numbers}
-        notes.append("No data.yaml or classes.txt names the classes: they are called by their numbers.")
+        names = {number: str(number) for number in sorted(set(reading.boxes.labels))}
+        reading.notes.append("No data.yaml or classes.txt names the classes: they are called by their numbers.")
     ids = tuple(sorted(names))
     positions = {number: label for label, number in enumerate(ids, start=1)}
-    boxes.labels = [positions[number] for number in boxes.labels]
+    reading.boxes.labels = [positions[number] for number in reading.boxes.labels]
+    classes = tuple(names[number] for number in ids)
+    whence = f"of {plain(displayed(names_file))}" if names_file else "numbers without names"
+    folders = sorted({parent(name) for name in source.labels.values()})
     return Annotations(
         kind="yolo",
-        classes=tuple(names[number] for number in ids),
+        classes=classes,
         category_ids=ids,
-        images=tuple(images),
-        **boxes.arrays(),
+        images=tuple(reading.images),
+        **reading.boxes.arrays(),
         noun="line",
-        findings=tuple(findings),
-        notes=tuple(notes),
-        sources=tuple(filter(None, (names_file, *sorted({parent(name) for name in labels.values()})[:8]))),
+        findings=tuple(reading.findings),
+        notes=(*reading.notes, *respelling_note(source.respelt)),
+        sources=tuple(filter(None, (names_file, *folders[:8]))),
+        form="centre and size",
+        understood={
+            "format": f"YOLO, {len(source.labels):,} label files (no COCO or Pascal VOC found)",
+            "splits": "" if set(splits.values()) == {""} else "by the folders' names",
+            "classes": f"{len(ids)} {whence}: {listed(classes)}{reading.told_spelling()}",
+            "columns": columns.meaning,
+            "numbers": "centre and size, as shares of the image's width and height",
+        },
         relative=True,
+    )
+
+
+class _Reading:
+    """Images and rows read so far."""
+
+    def __init__(self, root: Path, source: Source, names: dict[int, str] | None) -> None:
+        self.root, self.source, self.names = root, source, names
+        self.images: list[AnnotatedImage] = []
+        self.rows: list[Row] = []
+        self.boxes = BoxColumns()
+        self.findings: list[Finding] = []
+        self.notes: list[str] = []
+        self._bare: list[str] = []
+        self._spellings: Counter[str] = Counter()
+
+    def take(self, path: str, split: str) -> None:
+        """Take an image and the rows of its label file."""
+        label = self.source.labels.get(path)
+        if label is None:
+            self._bare.append(path)
+            if self.source.left:
+                told = "the image has no label file, and label files are left over"
+                self.findings.append(Finding(displayed(path), "no-annotation", told))
+                return
+        else:
+            try:
+                lines = lines_of(self.root / label)
+            except (OSError, ValueError) as error:
+                told = f"{displayed(label)}: {plain(error)}"
+                self.findings.append(Finding(displayed(path), "annotation-unreadable", told))
+                return
+            for number, line in lines:
+                self._take_line(line, number, path)
+        self.images.append(AnnotatedImage(path, split))
+
+    def _take_line(self, line: str, number: int, path: str) -> None:
+        try:
+            category, values = parse(line, self.names)
+        except RowError as error:
+            self.findings.append(Finding(displayed(path), error.code, f"line {number}: {error.reason}"))
+            return
+        kind = spelling(line)
+        if kind:
+            self._spellings[kind] += 1
+        self.rows.append(Row(len(self.images), number, category, values))
+
+    def told_spelling(self) -> str:
+        """How lines write their class where not as a whole number, with a comma before."""
+        return "".join(f", written {kind} in {count:,} lines" for kind, count in self._spellings.items())
+
+    def tell_left(self) -> None:
+        """Say which label files have no image, and what became of the images without a label file."""
+        left, bare = self.source.left, len(self._bare)
+        for name in left:
+            self.findings.append(Finding(displayed(name), "label-without-image", "no image has its name"))
+        if left:
+            told = f"{len(left):,} label files belong to no image, such as {displayed(left[0])}"
+            also = f"; so {bare:,} images without a label file are left out, such as {displayed(self._bare[0])}"
+            self.notes.append(f"{told}{also if bare else ''}.")
+        elif bare:
+            self.notes.append(f"{bare} images have no label file: taken as images without objects.")
+
+    def refuse_empty(self) -> None:
+        """Raise DataError where label files were read and none holds anything."""
+        unread = any(finding.code == "annotation-unreadable" for finding in self.findings)
+        if self.images and not self.rows and not unread and not any(_is_row_fault(one) for one in self.findings):
+            raise UnusableError(
+                f"{self.root}: every label file is empty ({len(self.source.labels):,} of them), "
+                "so there is no box to learn from.",
+                "Exporters write empty files for what they leave out: CVAT's YOLO 1.1, for one, holds rectangles only, "
+                "polygons are not exported.",
+                "Export the annotations as COCO 1.0, whose polygons are read, or as YOLO segmentation.",
+                self.findings,
+            )
+
+    def add_boxes(self, columns: Columns) -> None:
+        """Turn the rows into boxes."""
+        for row in self.rows:
+            path = displayed(self.images[row.owner].path)
+            if self.names is not None and row.category not in self.names:
+                told = f"line {row.number}: class {row.category}"
+                self.findings.append(Finding(path, "unknown-category", told))
+                continue
+            try:
+                corners, measured = columns.corners(row.values)
+            except RowError as error:
+                self.findings.append(Finding(path, error.code, f"line {row.number}: {error.reason}"))
+                continue
+            self.boxes.add(row.owner, corners, row.category, row.number, extent=measured)
+
+
+def _is_row_fault(finding: Finding) -> bool:
+    return finding.reason.startswith("line ")
+
+
+def _refuse_strangers(root: Path, source: Source) -> None:
+    if not source.labels:
+        raise UnusableError(
+            f"{root}: none of {len(source.left):,} label files belongs to an image; the first is "
+            f"{displayed(source.left[0])}.",
+            "A label file is called as its image, photo.txt for photo.jpg, beside it or in labels/ for images/.",
+            "Rename the label files after the images.",
+            [Finding(displayed(name), "label-without-image", "no image has its name") for name in source.left],
+        )
+
+
+def _refuse_shifted(root: Path, names: dict[int, str] | None, names_file: str, rows: list[Row]) -> None:
+    """Raise DataError where every class would silently be taken for the next one's name."""
+    if names is None or sorted(names) != list(range(len(names))) or len(rows) < _SHIFTED:
+        return
+    used = Counter(row.category for row in rows)
+    if used[0] or used[len(names)] < len(rows) / 100 or max(used) > len(names):
+        return
+    raise UnusableError(
+        f"{root}: the label files use the classes 1 to {len(names)}, {displayed(names_file)} names 0 to "
+        f"{len(names) - 1}: they seem to be counted from 1, and every box would get the wrong name.",
+        "YOLO counts classes from 0.",
+        f"Subtract 1 from the first number of every line, or put a name for class 0 first in {displayed(names_file)}.",
     )
 
 
@@ -100,98 +204,3 @@ def _splits(paths: list[str], labels: dict[str, str], notes: list[str]) -> dict[
     if left:
         notes.append(f"{left} images are in no folder of a used split: left aside.")
     return {path: kept[split] for path, split in told.items() if split in kept}
-
-
-def _lines(path: Path) -> list[tuple[int, str]]:
-    """The lines that hold something, with their numbers from 1."""
-    if path.stat().st_size > MAX_BYTES:
-        raise ValueError(f"more than {MAX_BYTES >> 20} MiB")
-    try:
-        text = path.read_bytes().decode("utf-8-sig")
-    except UnicodeDecodeError:
-        raise ValueError("its encoding is not UTF-8") from None
-    return [(number, line) for number, line in enumerate(text.splitlines(), start=1) if line.strip()]
-
-
-def _take(
-    line: str,
-    number: int,
-    owner: int,
-    path: str,
-    names: dict[int, str] | None,
-    boxes: BoxColumns,
-    findings: list[Finding],
-) -> None:
-    """Add a line's box: class, centre and size, or class and a polygon, of which the extent counts."""
-    written = line.split()
-    if len(written) != 5 and not (len(written) >= 7 and len(written) % 2):
-        told = f"line {number}: {len(written)} values instead of class, centre x, centre y, width, height"
-        findings.append(Finding(displayed(path), "malformed-box", told))
-        return
-    try:
-        category, values = int(written[0]), [number_in(text) for text in written[1:]]
-    except ValueError:
-        findings.append(Finding(displayed(path), "not-a-number", f"line {number}: {plain(line)}"))
-        return
-    if category < 0 or (names is not None and category not in names):
-        findings.append(Finding(displayed(path), "unknown-category", f"line {number}: class {plain(category)}"))
-        return
-    if len(values) == 4:
-        x, y, width, height = values
-        corners = (x - width / 2, y - height / 2, x + width / 2, y + height / 2)
-    else:
-        corners = (min(values[::2]), min(values[1::2]), max(values[::2]), max(values[1::2]))
-    boxes.add(owner, corners, category, number)
-
-
-def _class_names(root: Path, listing: Listing) -> tuple[dict[int, str] | None, str]:
-    """Class number -> name, and the file that says so: the topmost data.yaml, else classes.txt."""
-    listed = sorted((file.path for file in listing.annotations), key=lambda path: (path.count("/"), path))
-    for path in listed:
-        if path.lower().endswith((".yaml", ".yml")):
-            names = _yaml_names(root / path)
-            if names:
-                return _distinct(names), path
-    for path in listed:
-        if path.rsplit("/", 1)[-1].lower() in _NAME_FILES:
-            try:
-                lines = [line for _, line in _lines(root / path)]
-            except (OSError, ValueError) as error:
-                raise DataError(f"{root / path} cannot be read: {error}.", "It holds one class name a line.") from None
-            return _distinct(dict(enumerate(lines))), path
-    return None, ""
-
-
-def _yaml_names(path: Path) -> dict[int, str]:
-    """The `names` of a data.yaml in any of its three ways: [a, b], a list of "- a", or a list of "0: a"."""
-    try:
-        lines = [line for _, line in _lines(path)]
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path} cannot be read: {error}.", "It names the classes: names: [cat, dog].") from None
-    start = next((row for row, line in enumerate(lines) if re.match(r"names\s*:", line)), None)
-    if start is None:
-        return {}
-    first = lines[start].split(":", 1)[1].strip()
-    if first[:1] in ("[", "{"):
-        inside = " ".join([first, *map(str.strip, lines[start + 1 :])])
-        entries = _comma_parts(inside[1 : max(inside.find("]" if first[0] == "[" else "}"), 1)])
-    else:
-        following = itertools.takewhile(lambda line: not re.match(r"[^\s#-]", line), lines[start + 1 :])
-        entries = [line.strip().removeprefix("-").strip() for line in following if not line.strip().startswith("#")]
-    names = {}
-    for position, entry in enumerate(entries):
-        numbered = re.match(r"""["']?(\d{1,9})["']?\s*:\s*(.*)""", entry)
-        number, name = (int(numbered[1]), numbered[2]) if numbered else (position, entry)
-        names[number] = re.sub(r"\s+#.*", "", name).strip().strip("\"'")
-    return names
-
-
-def _comma_parts(text: str) -> list[str]:
-    """What commas outside of quotation marks part."""
-    return [part.strip() for part in re.findall(r"""\s*(?:"[^"]*"|'[^']*'|[^,"'])+""", text) if part.strip()]
-
-
-def _distinct(names: dict[int, str]) -> dict[int, str]:
-    shown = {number: plain(name) or str(number) for number, name in names.items()}
-    twice = {name for name, count in Counter(shown.values()).items() if count > 1}
-    return {number: f"{name} ({number})" if name in twice else name for number, name in shown.items()}
