@@ -154,6 +154,7 @@ def _categories(
 ) -> dict[int | str, _Category]:
     """Category by its id, all files together; ids that are no numbers are numbered in the order of the ids."""
     names: dict[int | str, str] = {}
+    written_otherwise = 0
     for split, table in tables.items():
         for row in table["categories"]:
             written, name = fields(row, "id", "name")
@@ -162,6 +163,7 @@ def _categories(
                 told = f"a category without id or name: {plain(row)}"
                 findings.append(Finding(displayed(files[split]), "unknown-category", told))
                 continue
+            written_otherwise += isinstance(key, int) and not isinstance(written, int)
             shown = plain(name)
             if names.setdefault(key, shown) != shown:
                 raise DataError(
@@ -172,6 +174,8 @@ def _categories(
     if not names:
         path = root / next(iter(files.values()))
         raise UnusableError(f"{path} names no category.", "At least one class with an id is needed.", "", findings)
+    if written_otherwise:
+        notes.append(f"{written_otherwise:,} categories' ids are written as texts or decimals: '7' and 7.0 are 7.")
     twice = {name for name, count in Counter(names.values()).items() if count > 1}
     shown_names = {key: f"{name} ({key})" if name in twice else name for key, name in names.items()}
     if all(isinstance(key, int) for key in names):

@@ -15,7 +15,8 @@ _ENOUGH = 10  # boxes from which on they tell what their numbers are
 _FITS, _DOUBTFUL, _SURE = 0.8, 0.98, 0.995  # shares of boxes inside their image: as written, hardly, and otherwise
 _SLACK = 0.015  # of the image's side that a box may reach beyond it
 _PERCENT = 100.5
-_REACH = 0.85  # of the image that some box in pixels reaches; percentages, taken for pixels, stay below
+_MANY, _REACH = 20, 0.7  # so many boxes in pixels reach so much of the image; percentages, taken for pixels, do not
+_CORNER = 0.3  # of the image, at its left and top, to which not even a few boxes in pixels keep
 
 
 @dataclass(frozen=True)
@@ -126,7 +127,8 @@ class _Boxes:
         if (ends > _PERCENT).any(1).mean() > 1 - _DOUBTFUL:
             return ["pixels"]
         reach = np.quantile(ends / self.sides[rows], 0.98, axis=0)
-        return ["percent"] if (reach < _REACH).any() else ["percent", "pixels"]
+        crowded = reach.max() < _CORNER or (reach.min() < _REACH and len(rows) >= _MANY)
+        return ["percent"] if crowded else ["percent", "pixels"]
 
     def doubt(self, rows: np.ndarray, stated: _Meaning) -> str:
         """A sentence where some boxes do not fit as they are read, and all would fit another form; else ""."""
