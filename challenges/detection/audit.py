@@ -90,7 +90,7 @@ def findings_record(
     record["warnings"] = [
         *([cause] if cause else []),
         *annotations.notes,
-        *_finding_warnings(record, annotations),
+        *_finding_warnings(record, annotations, findings),
         *_class_warnings(record, scenes),
         *duplicate_warnings(
             record["duplicates"],
@@ -119,9 +119,12 @@ def _duplicates(scenes: Scenes) -> dict[str, Any]:
     return listed_sets(sets)
 
 
-def _finding_warnings(record: dict[str, Any], annotations: Annotations) -> list[str]:
+def _finding_warnings(record: dict[str, Any], annotations: Annotations, findings: Sequence[Finding]) -> list[str]:
+    first = {finding.code: finding for finding in reversed(findings)}
     warnings = [
-        f"{code}: {count:,} ({CONSEQUENCES[code]}), see quarantine.csv." for code, count in record["findings"].items()
+        f"{code}: {count:,} ({CONSEQUENCES[code]}), such as {first[code].path}: {first[code].reason}; "
+        "see quarantine.csv."
+        for code, count in record["findings"].items()
     ]
     if record["problems"]:
         told = ", ".join(f"{count} {code}" for code, count in record["problems"].items())

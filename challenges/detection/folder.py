@@ -177,7 +177,7 @@ def _as_finding(problem: ImageProblem) -> Finding:
 def _understood(annotations: annotation_files.Annotations, fraction: float) -> dict[str, str]:
     """How the data was taken, for the record: what the reader said, and where the split comes from."""
     drawn = f"none given: {fraction:.0%} of the images are drawn for validation"
-    return {name: told or drawn for name, told in annotations.understood.items()}
+    return {name: printable(told) or drawn for name, told in annotations.understood.items()}
 
 
 def _scenes(

@@ -6,15 +6,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from challenges.detection.annotations.sizes import difference
-from challenges.detection.annotations.table import AnnotatedImage, Annotations, Finding, plain
+from challenges.detection.annotations.table import FARTHEST, AnnotatedImage, Annotations, Finding, plain
 from common.image_folders import displayed
 from common.images import ImageFacts
 
 MAX_BOXES = 1000  # of an image: every batch has room for as many boxes as the fullest image
 ROUNDING = 1.0  # pixels that a box may reach beyond its image without being reported
-_FARTHEST = 1e9  # pixels: what lies beyond is as far outside, and cannot overflow
 _THINNEST = 0.1  # pixels of width or height that are left of a box after clipping
 
+_UNREAD_BOXES = ("malformed-box", "not-a-number", "unknown-category")
 _LOOKS = {
     "swapped": ": the sizes look swapped, or the image was turned since",
     "smaller": ": the image looks resized",
@@ -81,10 +81,15 @@ def _fitting(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Which images are used, and in which of them the boxes have to be turned: (image,) bool each."""
     counts = np.bincount(annotations.owners, minlength=len(annotations.images))
+    robbed = {finding.path for finding in annotations.findings if finding.code in _UNREAD_BOXES}
     kept, turned = np.zeros(len(counts), bool), np.zeros(len(counts), bool)
     for position, (image, count) in enumerate(zip(annotations.images, counts.tolist(), strict=True)):
         fact = facts.get(image.path)
         if fact is None:
+            continue
+        if not count and displayed(image.path) in robbed:
+            told = "none of its boxes can be read: whether it shows objects is not known"
+            findings.append(Finding(displayed(image.path), "no-annotation", told))
             continue
         code, reason = _judge(image, fact, count)
         if code and count:
@@ -132,7 +137,7 @@ class _Boxes:
         self.numbers, self.rounded = annotations.numbers[rows], 0
         sides = np.asarray([(fact.width, fact.height) for fact in images], np.float64).reshape(-1, 2)
         self.limits = np.tile(sides[self.owners], 2)
-        corners = np.clip(annotations.corners[rows], -_FARTHEST, _FARTHEST)
+        corners = np.clip(annotations.corners[rows], -FARTHEST, FARTHEST)
         corners = corners * self.limits if annotations.relative else corners
         self.corners = turn(corners, turns[annotations.owners[rows]], self.limits[:, :2])
 

@@ -25,6 +25,8 @@ def fields(row: object, *names: str) -> tuple[Any, ...]:
 
 def identity(value: object) -> int | str | None:
     """An id as it is compared: 7, 7.0 and "7" are the same; other texts are themselves; None for what is no id."""
+    if type(value) is int:  # nearly all of them: first
+        return value if abs(value) < 2**53 else None
     if isinstance(value, str):
         text = value.strip()
         return int(float(text)) if _WHOLE.fullmatch(text) else text or None
@@ -73,7 +75,7 @@ class Reading:
 
     def _identity(self, value: object) -> int | str | None:
         key = identity(value)
-        if isinstance(key, int) and not isinstance(value, int):
+        if key is not value and isinstance(key, int):
             self._mended["ids"] += 1
         return key
 
@@ -155,7 +157,7 @@ class Reading:
         Raises TypeError or ValueError where there is neither.
         """
         box = row.get("bbox")
-        blank = not box or (isinstance(box, list) and all(value in (0, None) for value in box))
+        blank = not box or (isinstance(box, list) and not any(box))
         around = extent(row.get("segmentation")) if blank else None
         if around is not None:
             self._mended["extents"] += 1
@@ -163,7 +165,7 @@ class Reading:
         if not isinstance(box, list):
             raise TypeError(box)
         left, top, width, height = (_number(value) for value in box)
-        if any(isinstance(value, str) for value in box):
+        if str in map(type, box):
             self._mended["numbers"] += 1
         return (left, top, left + width, top + height), False
 

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 
-from challenges.detection.annotations.table import Finding
+from challenges.detection.annotations.table import Finding, plain
 
 _ALIKE = 0.9  # of all boxes: from here on the cause is one, and not nine in ten slips of the hand
 _FEW = 3  # faults up to which the single lines are to be mended
@@ -42,7 +42,7 @@ def first_of(findings: Sequence[Finding]) -> str:
         return ""
     code = Counter(finding.code for finding in findings).most_common(1)[0][0]
     first = next(finding for finding in findings if finding.code == code)
-    return f" The first fault: {first.path}: {code}, {first.reason}."
+    return f" The first fault: {plain(first.path)}: {code}, {first.reason}."
 
 
 def remedy_of(findings: Sequence[Finding]) -> str:

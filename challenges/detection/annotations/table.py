@@ -12,6 +12,8 @@ from common.errors import DataError
 Kind = Literal["coco", "voc", "yolo"]
 Form = Literal["left, top, right, bottom", "centre and size", "left, top and size"]
 
+FARTHEST = 1e9  # pixels or shares: what lies beyond is as far outside, and cannot overflow
+
 CONSEQUENCES = {
     "annotation-unreadable": "image left out",
     "annotation-malformed": "image left out",
@@ -148,7 +150,7 @@ class BoxColumns:
         """The columns as Annotations has them."""
         return {
             "owners": np.asarray(self.owners, np.int64),
-            "corners": np.asarray(self.corners, np.float64).reshape(-1, 4),
+            "corners": np.clip(np.asarray(self.corners, np.float64).reshape(-1, 4), -FARTHEST, FARTHEST),
             "labels": np.asarray(self.labels, np.int64),
             "areas": np.asarray(self.areas, np.float64),
             "ignored": np.asarray(self.ignored, bool),

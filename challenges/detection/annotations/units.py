@@ -6,7 +6,7 @@ from typing import Literal
 
 import numpy as np
 
-from challenges.detection.annotations.table import Annotations, Form, UnusableError
+from challenges.detection.annotations.table import AnnotatedImage, Annotations, Form, UnusableError
 from common.images import ImageFacts
 
 Unit = Literal["shares", "percent", "pixels"]
@@ -68,7 +68,7 @@ class _Boxes:
         for position, image in enumerate(annotations.images):
             fact = facts.get(image.path)
             if fact is not None:
-                sides[position] = (image.width, image.height) if image.width else (fact.width, fact.height)
+                sides[position] = _frame(image, fact)
         return _Boxes(annotations, sides[annotations.owners])
 
     def rows(self, extents: bool) -> np.ndarray:
@@ -166,6 +166,11 @@ class _Boxes:
         return replace(
             annotations, corners=corners, areas=areas, notes=(note, *annotations.notes), understood=understood
         )
+
+
+def _frame(image: AnnotatedImage, fact: ImageFacts) -> tuple[int, int]:
+    """The width and height that an annotation states, else the image's."""
+    return (image.width, image.height) if image.width and image.height else (fact.width, fact.height)
 
 
 def as_corners(numbers: np.ndarray, form: Form) -> np.ndarray:

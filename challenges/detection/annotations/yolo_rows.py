@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from challenges.detection.annotations.masks import Extent
-from challenges.detection.annotations.table import number_in, plain
+from challenges.detection.annotations.table import FARTHEST, number_in, plain
 
 BOX = "class, centre x, centre y, width, height"
 _ALIKE = 0.9  # of the rows that must agree on a reading of further columns
@@ -124,7 +124,7 @@ def columns_of(rows: Sequence[Row], keypoint_values: int) -> Columns:
         mixed = f"{BOX}; or class and a polygon, of which the extent is taken ({polygons:,} rows)"
         return Columns(meaning=mixed if polygons else BOX)
     kept = [row for row in rows if len(row.values) == count]
-    values = np.asarray([row.values for row in kept], np.float64)
+    values = np.clip(np.asarray([row.values for row in kept], np.float64), -FARTHEST, FARTHEST)
     return _odd(count, values, kept) if count % 2 else _even(count, values)
 
 
