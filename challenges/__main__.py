@@ -1,16 +1,24 @@
 """`kit`: one verb per thing to do, one recipe per promise."""
 
 import argparse
+import contextlib
+import io
+import os
 import sys
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
 
 from challenges import commands
 from challenges.registry import MODELS
 from common.errors import KitError
+from common.failures import explain
+from common.text import printable
 
 EXIT_CODES = (
-    "exit codes: 0 done, 2 bad input, 3 training failed, 4 parity failed, 5 serving failed, 130/143 interrupted"
+    "exit codes: 0 done, 2 bad input or something to mend, 3 no room on the disk or in memory, or training failed, "
+    "4 parity failed, 5 serving failed, 130/143 interrupted, 141 nobody reads the output"
 )
+BROKEN_PIPE = 141  # 128 + SIGPIPE, as a shell tells of programs that it ends
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -19,28 +27,79 @@ def main(arguments: Sequence[str] | None = None) -> int:
     debug = "--debug" in given
     if debug:
         given.remove("--debug")
-    parser = build_parser()
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # what the terminal's encoding lacks is shown as an escape
+            stream.reconfigure(errors="backslashreplace")
     try:
-        options, overrides = parser.parse_known_args(given)
-        if overrides and not options.takes_overrides:
-            parser.error(f"unknown arguments: {' '.join(overrides)}")
-        options.overrides = tuple(overrides)
-        options.run_verb(options)
-    except KitError as error:
-        if debug:
-            raise
-        print(error, file=sys.stderr)
-        return error.exit_code
+        with _threads_without_traceback(debug):
+            code = _run(given)
+        _flush()
+        return code
+    except SystemExit:
+        _flush()
+        raise
     except KeyboardInterrupt:
         print("Interrupted.", file=sys.stderr)
         return 130
     except Exception as error:
+        if isinstance(error, BrokenPipeError) and _nobody_reads():
+            return BROKEN_PIPE
         if debug:
             raise
-        print(f"Unexpected {type(error).__name__}: {error}", "Run the command again with --debug for the traceback.",
-              sep="\n", file=sys.stderr)  # fmt: skip
+        return _tell(error)
+
+
+def _run(given: list[str]) -> int:
+    parser = build_parser()
+    options, overrides = parser.parse_known_args(given)
+    if overrides and not options.takes_overrides:
+        parser.error(f"unknown arguments: {printable(' '.join(overrides))}")
+    options.overrides = tuple(overrides)
+    return options.run_verb(options) or 0
+
+
+def _tell(error: BaseException) -> int:
+    """Print what went wrong, each sentence on its line; returns the exit code."""
+    known = error if isinstance(error, KitError) else explain(error)
+    if known is None:
+        print(f"Unexpected {type(error).__name__}: {printable(str(error))}",
+              "Run the command again with --debug for the traceback.", sep="\n", file=sys.stderr)  # fmt: skip
         return 1
-    return 0
+    for line in (known.given, known.allowed, known.remedy):
+        if line:
+            print(printable(line), file=sys.stderr)
+    return known.exit_code
+
+
+def _flush() -> None:
+    """Write what is still to be written, so that a full disk or a closed pipe behind the output is met here."""
+    if sys.stdout is not None:
+        sys.stdout.flush()
+
+
+def _nobody_reads() -> bool:
+    """Whether it is the output's reader that went away; then nothing more is written to it."""
+    try:
+        _flush()
+    except BrokenPipeError:
+        with contextlib.suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return True
+    return False
+
+
+@contextlib.contextmanager
+def _threads_without_traceback(debug: bool) -> Iterator[None]:
+    """Tell of an error in a thread beside the main one in a line, as of every other."""
+    before = threading.excepthook
+    if not debug:
+        threading.excepthook = lambda found: None if found.exc_value is None else print(
+            f"In the background: {printable(str(explain(found.exc_value) or found.exc_value))}", file=sys.stderr
+        )  # fmt: skip
+    try:
+        yield
+    finally:
+        threading.excepthook = before
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -74,8 +133,10 @@ def build_parser() -> argparse.ArgumentParser:
         "scan a data folder and say what is wrong with it",
         "kit check ~/photos\nkit check ~/scans --model resnet50",
     )
-    check.add_argument("data", help="the folder")
-    check.add_argument("--model", choices=list(MODELS), default="resnet50", help="whose layout to expect")
+    check.add_argument("data", help="the folder, or a recommender's file")
+    check.add_argument(
+        "--model", choices=list(MODELS), help="whose layout to expect; left out: what the data looks like"
+    )
 
     _add_training_verbs(verb)
 

@@ -16,10 +16,20 @@ class SafeConsole(Console):
         for segment in super().render(renderable, options):
             yield segment if segment.control else segment._replace(text=_lines(segment.text))
 
+    def on_broken_pipe(self) -> None:
+        """Let the command line tell that nobody reads the output."""
+        self.quiet = True
+        raise BrokenPipeError
+
 
 def plain(text: object) -> Text:
     """For tables: the text as it is, with neither markup nor emoji codes taken for orders."""
     return Text(printable(str(text)))
+
+
+def say(console: Console, line: str) -> None:
+    """Print a line as it is, however long: what it names may hold anything."""
+    console.print(plain(line), soft_wrap=True)
 
 
 def _lines(text: str) -> str:

@@ -1,5 +1,7 @@
 """The kit's error family: every message says what was given, what is allowed, and what to do."""
 
+from os import PathLike
+
 
 class KitError(Exception):
     """A problem the user can mend, told in at most three lines and without a traceback.
@@ -28,12 +30,25 @@ class CheckpointError(KitError):
     """A checkpoint or a weights file that is damaged or belongs to another model."""
 
 
+class DamagedFileError(CheckpointError, ValueError):
+    """A file of the kit's own that is empty, cut off, or holds something else than it was written with."""
+
+    def __init__(
+        self, path: "PathLike[str]", reason: str = "it is empty, cut off or no JSON", remedy: str = ""
+    ) -> None:
+        super().__init__(
+            f"{path} is damaged: {reason}.",
+            "The kit writes its files whole or not at all: a disk, a copy or an editor changed it.",
+            remedy or "Restore it from a copy, or delete it and run the command again that wrote it.",
+        )
+
+
 class DeviceError(KitError):
     """A device that was asked for, or is visible, and cannot be used."""
 
 
 class TrainingError(KitError):
-    """A run that cannot go on: non-finite losses, a full disk."""
+    """Work that cannot go on: non-finite losses, a full disk, too little memory."""
 
     exit_code = 3
 

@@ -8,31 +8,57 @@ import json
 import os
 import re
 import tempfile
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from common.errors import DamagedFileError, KitError
+
 FORMULA = re.compile("'*[=+\\-@\t\r\n＝＋－＠]")  # as OWASP lists them, also behind apostrophes, to be undone exactly
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.IGNORECASE | re.ASCII)
+_LEFTOVER = re.compile(r"\..+\.[a-z0-9_]{8}\.part")  # the temporary names of `atomic_writer`, and no others
 
 
 @contextlib.contextmanager
 def atomic_writer(path: Path) -> Iterator[BinaryIO]:
     """Open a temporary neighbour of `path` for writing bytes; it takes the name `path` when the block ends well."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+    with naming(path):
+        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+        try:
+            with os.fdopen(descriptor, "wb") as stream:
+                yield stream
+                stream.flush()
+                os.fsync(stream.fileno())
+            os.chmod(temporary, 0o666 & ~_umask())
+            os.replace(temporary, path)
+        except BaseException:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(temporary)
+            raise
+        sync_folder(path.parent)
+
+
+@contextlib.contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Give an OSError of the block `path` as its file, where it has none or a temporary one: `write` names no file."""
     try:
-        with os.fdopen(descriptor, "wb") as stream:
-            yield stream
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, path)
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(temporary)
+        yield
+    except OSError as error:
+        if error.filename is None or _LEFTOVER.fullmatch(Path(os.fsdecode(error.filename)).name):
+            error.filename, error.filename2 = str(path), None
         raise
-    sync_folder(path.parent)
+
+
+def remove_leftovers(folder: Path, older_than_s: float = 0.0) -> None:
+    """Delete what kills in the middle of `atomic_writer` left anywhere below `folder`; links are not followed."""
+    for parent, _, names in os.walk(folder):
+        for name in filter(_LEFTOVER.fullmatch, names):
+            left = Path(parent, name)
+            with contextlib.suppress(OSError):
+                if time.time() - left.lstat().st_mtime >= older_than_s:
+                    left.unlink()
 
 
 def write_text(path: Path, text: str) -> None:
@@ -46,7 +72,11 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def read_json(path: Path) -> Any:
-    return json.loads(path.read_text())
+    """The value a JSON file holds; raises DamagedFileError, a ValueError too, where it is empty, cut off or no JSON."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise DamagedFileError(path) from error
 
 
 def sync_folder(folder: Path) -> None:
@@ -68,7 +98,13 @@ def cache_folder() -> Path:
     chosen = os.environ.get("CHALLENGE_KIT_CACHE")
     if chosen:
         return Path(chosen)
-    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "challenge-kit"
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "challenge-kit"
+    except RuntimeError:  # neither $HOME nor an entry for this user
+        raise KitError(
+            "This user has no home folder, so there is no place for the kit's cache.",
+            remedy="Set CHALLENGE_KIT_CACHE to a writable folder.",
+        ) from None
 
 
 def _umask() -> int:

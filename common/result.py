@@ -117,7 +117,7 @@ def read_result(path: Path) -> Result:
             kit=Kit(**fields.pop("kit")),
             **fields,
         )
-    except (AttributeError, IndexError, json.JSONDecodeError, KeyError, TypeError) as error:
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
         raise KitError(
             f"{path} is not a result of this version of the kit: {error}.",
             remedy="Evaluate the run again to write it anew.",

@@ -141,8 +141,7 @@ class ParityTable:
         failed = [f"{row.label}, batch {row.batch}: {'; '.join(row.failures)}" for row in self.rows if not row.passed]
         if failed:
             raise ParityError(
-                f"{len(failed)} of {len(self.rows)} comparisons with {self.reference} failed:\n  "
-                + "\n  ".join(failed),
+                f"{len(failed)} of {len(self.rows)} comparisons with {self.reference} failed: {' | '.join(failed)}.",
                 "an exported model is served only where it answers as the trained one does",
                 "leave out that precision, or for INT8 calibrate on more of your own data",
             )
