@@ -1,6 +1,8 @@
 """What each verb of `kit` does. Heavy modules are imported inside, so that help and errors come at once."""
 
 import argparse
+import contextlib
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,10 +36,11 @@ def list(options: argparse.Namespace) -> None:
     _console().print(table)
 
 
-def doctor(options: argparse.Namespace) -> None:
+def doctor(options: argparse.Namespace) -> int:
+    """Exit code 2 where something must be mended."""
     from common.doctor import examine
 
-    examine(_console())
+    return 0 if examine(_console()) else 2
 
 
 def challenge(options: argparse.Namespace) -> None:
@@ -59,15 +62,21 @@ def challenge(options: argparse.Namespace) -> None:
 
 
 def check(options: argparse.Namespace) -> None:
-    entry = find_model(options.model)
+    root, console = Path(options.data), _console()
+    if options.model is None and root.exists():
+        from challenges.choosing import choose_model
+
+        chosen = choose_model(root)
+        options.model = chosen.model
+        others = " ".join(name for name in MODELS if name != chosen.model)
+        _say(console, f"model: {chosen.model}, since {chosen.why}; to choose another: --model, one of {others}")
+    entry = find_model(options.model or "resnet50")
     _require_data(entry, options.data)
-    from common.workflow import Request
-    from common.workflow import check as check_data
+    from common.workflow import Request, checked
 
     recipe = entry.recipes()[entry.recipe_for_data]
-    console = _console()
-    _, folder = check_data(Request(entry.load(), entry.recipe_for_data, recipe, Path(options.data)), console)
-    console.print(f"Manifest and quarantine list: {folder}", soft_wrap=True)
+    with checked(Request(entry.load(), entry.recipe_for_data, recipe, root), console) as (_, folder):
+        _say(console, f"Manifest and quarantine list: {folder}")
 
 
 def train(options: argparse.Namespace) -> None:
@@ -78,7 +87,7 @@ def train(options: argparse.Namespace) -> None:
 
     console = _console()
     run = run_training(request, console)
-    console.print(f"Next: kit evaluate {run.path}", soft_wrap=True)
+    _say(console, f"Next: kit evaluate {shlex.quote(str(run.path))}")
 
 
 def lr_find(options: argparse.Namespace) -> None:
@@ -97,9 +106,10 @@ def evaluate(options: argparse.Namespace) -> None:
     from common.workflow import report as write_report
 
     console = _console()
-    result = run_evaluation(challenge, run, console, precision=options.precision, device=options.device)
-    write_report(challenge, run)
-    console.print(result_line(result), soft_wrap=True, highlight=False, markup=False)
+    with run.lock("evaluate"):
+        result = run_evaluation(challenge, run, console, precision=options.precision, device=options.device)
+        write_report(challenge, run)
+    _say(console, result_line(result))
 
 
 def predict(options: argparse.Namespace) -> None:
@@ -109,22 +119,26 @@ def predict(options: argparse.Namespace) -> None:
 
     question = Question(tuple(map(Path, options.inputs)), tuple(options.history), options.user, options.threshold)
     _require_answerable(challenge, question)
+    run.require_weights()
     output = Path(options.output) if options.output else run.path / "predictions"
-    challenge.predict(run, question, output, select_device(options.device), _console())
+    with run.lock("predict", shared=options.output is not None):
+        challenge.predict(run, question, output, select_device(options.device), _console())
 
 
 def report(options: argparse.Namespace) -> None:
     challenge, run = _open_run(options.run)
     from common.workflow import report as write_report
 
-    _console().print(f"Report: {write_report(challenge, run)}", soft_wrap=True)
+    with run.lock("report"):
+        _say(_console(), f"Report: {write_report(challenge, run)}")
 
 
 def export(options: argparse.Namespace) -> None:
     challenge, run = _open_run(options.run)
     from common.deployment import export as write_graphs
 
-    write_graphs(challenge, run, _console())
+    with run.lock("export"):
+        write_graphs(challenge, run, _console())
 
 
 def parity(options: argparse.Namespace) -> None:
@@ -134,9 +148,10 @@ def parity(options: argparse.Namespace) -> None:
     from common.serving_stage import payload_folder, prove_served
 
     console = _console()
-    compare_engines(challenge, run, console)
-    if payload_folder().is_dir():
-        prove_served(challenge, run, chosen(run, options.precision), console, limit=options.files)
+    with run.lock("parity"):
+        compare_engines(challenge, run, console)
+        if payload_folder().is_dir():
+            prove_served(challenge, run, chosen(run, options.precision), console, limit=options.files)
 
 
 def serve(options: argparse.Namespace) -> None:
@@ -146,9 +161,12 @@ def serve(options: argparse.Namespace) -> None:
 
     ports = Ports(http=options.http_port, grpc=options.grpc_port, metrics=options.metrics_port)
     folder = Path(options.repository) if options.repository else None
-    serve_runs(
-        runs, _console(), precision=options.precision, ports=ports, folder=folder, in_container=options.container
-    )
+    with contextlib.ExitStack() as held:
+        for _, run in runs:
+            held.enter_context(run.lock("serve", shared=True))
+        serve_runs(
+            runs, _console(), precision=options.precision, ports=ports, folder=folder, in_container=options.container
+        )
 
 
 def client(options: argparse.Namespace) -> None:
@@ -263,6 +281,12 @@ def _open_run(given: str) -> "tuple[Challenge[Any, Any], RunDirectory]":
 
     run = RunDirectory.open(Path(given))
     return find_model(run.description()["model"]).load(), run
+
+
+def _say(console: "Console", line: str) -> None:
+    from common.console import say
+
+    say(console, line)
 
 
 def _console() -> "Console":

@@ -11,7 +11,8 @@ import torch
 from rich.console import Console
 
 from common.challenge import Challenge
-from common.errors import ServingError
+from common.console import say
+from common.errors import DamagedFileError, ServingError
 from common.export.artefact import Precision, read_sidecar, write_sidecar
 from common.export.latency import Latency, fastest, measure_latencies
 from common.export.lint import lint
@@ -60,8 +61,7 @@ class Trained:
     @classmethod
     def load(cls, challenge: Challenge[Any, Any], run: RunDirectory) -> "Trained":
         recipe = run.recipe(challenge.recipe_class)
-        if not run.weights_file.is_file():
-            raise ServingError(f"{run.path} has no trained weights.", remedy="Finish its training first.")
+        run.require_weights()
         data = challenge.open_data(recipe, run.data, torch.device("cpu"))
         task = challenge.build_task(recipe, data)
         challenge.load_weights(task, run.weights_file)
@@ -84,6 +84,7 @@ def artefact(run: RunDirectory, precision: str, kind: str = "onnx") -> Path:
 
 def export(challenge: Challenge[Any, Any], run: RunDirectory, console: Console) -> None:
     """Write the run's ONNX graphs in every precision, and TensorRT plans where there is a GPU."""
+    run.require_weights()
     stamp = run.export / "export.json"
     if stamp.is_file() and read_json(stamp) == _stamp(run) and not _missing(run):
         console.print("export: nothing changed since the last export.")
@@ -92,7 +93,7 @@ def export(challenge: Challenge[Any, Any], run: RunDirectory, console: Console) 
     module, signature = trained.task.inference_module().eval(), trained.task.signature()
     example = {name: torch.from_numpy(array) for name, array in _first(trained, signature.batch.optimum).items()}
     preprocessing, class_names = challenge.contract(trained.recipe, trained.data)
-    metrics = read_json(run.evaluation_file)["metrics"] if run.evaluation_file.is_file() else {}
+    metrics = run.evaluation()["metrics"] if run.evaluation_file.is_file() else {}
     stamp.unlink(missing_ok=True)
     fp32 = artefact(run, "fp32")
     for precision in get_args(Precision):
@@ -110,7 +111,7 @@ def export(challenge: Challenge[Any, Any], run: RunDirectory, console: Console) 
             path, precision=precision, opset=OPSET, signature=signature, preprocessing=preprocessing,
             class_names=class_names, metrics=metrics,
         )  # fmt: skip
-        console.print(f"export: {path} ({path.stat().st_size / 1e6:.1f} MB)", soft_wrap=True)
+        say(console, f"export: {path} ({path.stat().st_size / 1e6:.1f} MB)")
         if _can_build_plans():
             build_plan(path, artefact(run, precision, "plan"), timing_cache=run.export / "timing.cache")
     write_json(stamp, _stamp(run))
@@ -122,9 +123,10 @@ def parity(challenge: Challenge[Any, Any], run: RunDirectory, console: Console) 
     An INT8 graph outside its tolerance is not served; how well INT8 does depends on the data.
     Raises ParityError, after the table was printed and recorded, where any other engine is outside its tolerance.
     """
-    if run.parity_file.is_file() and read_json(run.parity_file)["stamp"] == _stamp(run):
+    run.require_weights()
+    if run.parity_file.is_file() and (known := _parity_record(run))["stamp"] == _stamp(run):
         console.print("parity: nothing changed since the last comparison.")
-        return Choice(**read_json(run.parity_file)["choice"])
+        return Choice(**known["choice"])
     trained = Trained.load(challenge, run)
     largest = trained.task.signature().batch.maximum
     samples = _first(trained, largest)
@@ -186,11 +188,11 @@ def chosen(run: RunDirectory, precision: str) -> Choice:
 
     Raises ServingError where parity was not proven, or not in that precision.
     """
-    if not run.parity_file.is_file() or read_json(run.parity_file)["stamp"] is None:
+    if not run.parity_file.is_file() or _parity_record(run)["stamp"] is None:
         raise ServingError(
             f"{run.path} has no export that was proven equal to the trained model.", remedy=f"kit parity {run.path}"
         )
-    record = read_json(run.parity_file)
+    record = _parity_record(run)
     if precision == "auto":
         return Choice(**record["choice"])
     failed = {f"{row['engine']} {row['precision']}" for row in record["rows"] if not row["passed"]}
@@ -229,6 +231,14 @@ def _first(trained: Trained, count: int) -> Arrays:
 
 def _missing(run: RunDirectory) -> Sequence[Path]:
     return [path for precision in get_args(Precision) if not (path := artefact(run, precision)).is_file()]
+
+
+def _parity_record(run: RunDirectory) -> dict[str, Any]:
+    """What `parity` wrote; raises DamagedFileError."""
+    record = read_json(run.parity_file)
+    if not isinstance(record, dict) or not {"stamp", "choice", "rows", "latency_batch_1"} <= record.keys():
+        raise DamagedFileError(run.parity_file, "it lacks fields", f"Delete it, then: kit parity {run.path}")
+    return record
 
 
 def _stamp(run: RunDirectory) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from common.console import plain, say
 from common.device import OLDEST_CAPABILITY, visible_nvidia_devices
 from common.environment import collect_environment
 from common.files import cache_folder
@@ -32,11 +33,11 @@ def examine(console: Console) -> bool:
     findings = [*_packages(), *_processors(), *_gpus(), *_storage()]
     table = Table("", "subject", "found", title="kit doctor", title_justify="left")
     for finding in findings:
-        table.add_row("[red]mend[/]" if finding.remedy else "[green]ok[/]", finding.subject, finding.found)
+        table.add_row("[red]mend[/]" if finding.remedy else "[green]ok[/]", finding.subject, plain(finding.found))
     console.print(table)
     for finding in findings:
         if finding.remedy:
-            console.print(f"{finding.subject}: {finding.remedy}", soft_wrap=True)
+            say(console, f"{finding.subject}: {finding.remedy}")
     return not any(finding.remedy for finding in findings)
 
 
@@ -81,17 +82,26 @@ def _gpus() -> list[Finding]:
     return findings
 
 
-def _storage() -> list[Finding]:
-    findings = []
-    for name, folder in (("cache", cache_folder()), ("runs", Path("runs").resolve())):
+def _folder(name: str, folder: Path) -> Finding:
+    """Whether a folder can be made and written, with room in it; nothing is made."""
+    other = "set CHALLENGE_KIT_CACHE to a folder" if name == "cache" else "work in a folder, or pass --run with one,"
+    try:
         existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
         free = shutil.disk_usage(existing).free / 1e9
-        remedy = ""
-        if not os.access(existing, os.W_OK):
-            remedy = f"{existing} is not writable: set CHALLENGE_KIT_CACHE or pass --run"
-        elif free < FREE_GB:
-            remedy = f"less than {FREE_GB:.0f} GB free: make room or choose another disk"
-        findings.append(Finding(name, f"{folder}, {free:.0f} GB free", remedy))
+    except OSError as error:
+        return Finding(name, f"{folder}: {error.strerror}", f"{other} that can be read")
+    remedy = ""
+    if not existing.is_dir():
+        remedy = f"{existing} is a file: {other} that can be written"
+    elif not os.access(existing, os.W_OK | os.X_OK):
+        remedy = f"{existing} is not writable: {other} that is"
+    elif free < FREE_GB:
+        remedy = f"less than {FREE_GB:.0f} GB free: make room or choose another disk"
+    return Finding(name, f"{folder}, {free:.0f} GB free", remedy)
+
+
+def _storage() -> list[Finding]:
+    findings = [_folder("cache", cache_folder()), _folder("runs", Path("runs").absolute())]
     shared = Path("/dev/shm")
     if shared.is_dir():
         size = shutil.disk_usage(shared).total / 1e9

@@ -2,20 +2,17 @@
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from common.files import write_text
-from common.run_directory import RunDirectory
-
-Entry = dict[str, Any]
-"""One logged line: kind (train or validation), step, epoch, seconds, and scalars by name."""
+from common.console import say
+from common.files import naming, write_text
+from common.run_directory import Entry, RunDirectory
 
 
 @dataclass(frozen=True)
@@ -79,7 +76,7 @@ class ProgressReport(Observer):
         self._total = facts.total_steps
         if self._console.is_terminal:
             self._progress = Progress(
-                TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
+                TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(),
                 TextColumn("{task.fields[scalars]}"), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(),
                 console=self._console,
             )  # fmt: skip
@@ -98,12 +95,10 @@ class ProgressReport(Observer):
             self._progress.update(self._bar, scalars=_scalars(entry))
         elif is_validation or time.monotonic() - self._last_line > self.plain_interval:
             self._last_line = time.monotonic()
-            self._console.print(
-                f"{entry['kind']:<10} step {entry['step']}/{self._total}  {_scalars(entry)}", soft_wrap=True
-            )
+            say(self._console, f"{entry['kind']:<10} step {entry['step']}/{self._total}  {_scalars(entry)}")
 
     def on_message(self, text: str) -> None:
-        self._console.print(text, soft_wrap=True)
+        say(self._console, text)
 
     def on_end(self) -> None:
         if self._progress is not None:
@@ -112,15 +107,29 @@ class ProgressReport(Observer):
 
 
 class JsonLines(Observer):
-    """metrics.jsonl: one object per entry; a resumed run first forgets what lies beyond its checkpoint."""
+    """metrics.jsonl: one object per entry; a resumed run first forgets what lies beyond its checkpoint.
+
+    An entry that the log has already is not written twice: a run cut off after its last checkpoint evaluates again.
+    """
+
+    def __init__(self, tell: Callable[[str], None] = lambda _: None) -> None:
+        self._tell = tell
 
     def on_start(self, facts: RunFacts) -> None:
         self._path = facts.run.metrics_file
-        kept = [entry for entry in facts.run.metrics() if entry["step"] <= facts.first_step]
+        entries, damaged = facts.run.readable_metrics()
+        if damaged:
+            self._tell(f"{self._path}: {len(damaged)} damaged lines are left out, the first is line {damaged[0]}.")
+        kept = [entry for entry in entries if entry["step"] <= facts.first_step]
+        self._known = {(entry["kind"], entry["step"]) for entry in kept}
         write_text(self._path, "".join(json.dumps(entry) + "\n" for entry in kept))
 
     def on_entry(self, entry: Entry) -> None:
-        with self._path.open("a") as stream:
+        key = (entry["kind"], entry["step"])
+        if key in self._known:
+            return
+        self._known.add(key)
+        with naming(self._path), self._path.open("a", encoding="utf-8") as stream:
             stream.write(json.dumps(entry) + "\n")
 
 

@@ -11,13 +11,13 @@ from typing import Any, cast
 
 import nvtx
 import torch
-from torch import Tensor
 
 from common.averages import MovingAverage
-from common.checkpoint import CheckpointStore, random_state, restore_random_state
-from common.distributed import World, any_rank, broadcast_buffers, mean_over_ranks
+from common.checkpoint import CheckpointStore, random_state, refuse_other, restore_random_state
+from common.distributed import World, any_rank, broadcast_buffers
 from common.errors import InterruptedRunError, RecipeError, TrainingError
-from common.files import atomic_writer
+from common.failures import explain
+from common.log_window import LogWindow
 from common.observers import Observer, Observers, RunFacts
 from common.precision import Precision
 from common.recipe import Recipe, TrainingConfig
@@ -107,6 +107,7 @@ class Trainer:
         self._done = 0
         self._seconds = 0.0
         self._best = -math.inf
+        self._window = LogWindow()
 
     def fit(self) -> Outcome:
         """Run every remaining step.
@@ -129,7 +130,7 @@ class Trainer:
         return Outcome(self._evaluated_task(), evaluation, raw, steps, self._epoch(), self._seconds, rate)
 
     def _loop(self, stop: "_SignalFlag") -> Evaluation:
-        window = _LogWindow()
+        window = self._window
         batches = self._micro_batches()
         evaluation: Evaluation | None = None
         self._task.train()
@@ -170,7 +171,7 @@ class Trainer:
     def _micro_batches(self) -> Iterator[Batch]:
         return self._data.train_batches(self._done, self._training.batch_size, self._accumulation)
 
-    def _log(self, losses: dict[str, float], window: "_LogWindow") -> None:
+    def _log(self, losses: dict[str, float], window: LogWindow) -> None:
         names = window.bad_names
         if names:
             self._observers.on_message(
@@ -228,8 +229,7 @@ class Trainer:
         if sign * evaluation.metrics[name] > self._best:
             self._best = sign * evaluation.metrics[name]
             if self._world.is_main:
-                with atomic_writer(self._run.checkpoints / "best.pt") as stream:
-                    torch.save({"step": self._done, "task": self._evaluated_task().state_dict()}, stream)
+                self._checkpoints.save_best({"step": self._done, "task": self._evaluated_task().state_dict()})
 
     def _evaluated_task(self) -> Task:
         return self._task if self._ema is None else cast(Task, self._ema.module)
@@ -238,12 +238,12 @@ class Trainer:
         return self._done / self.cadence.per_epoch
 
     def _save(self) -> None:
+        window = self._window.state_dict()
         if self._world.is_main:
-            self._checkpoints.save(self._done, self._state())
+            self._checkpoints.save(self._done, {**self._state(), "window": window})
 
     def _state(self) -> dict[str, Any]:
         return {
-            "step": self._done,
             "task": self._task.state_dict(),
             "ema": self._ema.state_dict() if self._ema is not None else None,
             "optimizers": [scheduled.optimizer.state_dict() for scheduled in self._optimizers],
@@ -259,50 +259,31 @@ class Trainer:
             self._observers.on_message(complaint)
         if state is None:
             return
+        try:
+            self._restore(state)
+        except (
+            KeyError,
+            TypeError,
+            ValueError,
+            RuntimeError,
+        ) as error:  # another network or optimizer, or other fields
+            if isinstance(explain(error), TrainingError):  # no memory for it
+                raise
+            raise refuse_other(self._checkpoints.path(state["step"]), state, error) from error
+        self._task.set_trainable(self._done)
+        self._step.rebuild()
+        self._observers.on_message(f"Resuming {self._run.path} after step {self._done} of {self.cadence.total}.")
+
+    def _restore(self, state: dict[str, Any]) -> None:
         self._task.load_state_dict(state["task"])
         if self._ema is not None:
             self._ema.load_state_dict(state["ema"])
         for scheduled, saved in zip(self._optimizers, state["optimizers"], strict=True):
             scheduled.optimizer.load_state_dict(saved)
         self._step.scaler.load_state_dict(state["scaler"])
+        self._window.load_state_dict(state["window"])
         restore_random_state(state["random"])
         self._done, self._seconds, self._best = state["step"], state["seconds"], state["best"]
-        self._task.set_trainable(self._done)
-        self._step.rebuild()
-        self._observers.on_message(f"Resuming {self._run.path} after step {self._done} of {self.cadence.total}.")
-
-
-class _LogWindow:
-    """Losses and times since the last log point; the device is read once, when the window closes."""
-
-    def __init__(self) -> None:
-        self.streak = 0
-        self.bad_names: list[str] = []
-        self.restart()
-
-    def restart(self) -> None:
-        self._losses: list[dict[str, Tensor]] = []
-        self.steps, self.bad_steps, self.seconds, self.waited = 0, 0, 0.0, 0.0
-
-    def add(self, losses: dict[str, Tensor]) -> None:
-        self._losses.append({name: value.detach().clone() for name, value in losses.items()})
-
-    def time(self, seconds: float, waited: float) -> None:
-        self.seconds += seconds
-        self.waited += waited
-
-    def close(self) -> dict[str, float]:
-        """Means of the finite values by name (the last value where none is); counts the non-finite steps."""
-        names = list(self._losses[0])
-        rows = torch.stack([torch.stack([row[name].float() for name in names]) for row in self._losses])
-        table = mean_over_ranks(rows).cpu()
-        finite = table.isfinite().all(1)
-        self.steps, self.bad_steps = len(table), int((~finite).sum())
-        for is_finite in finite.tolist():
-            self.streak = 0 if is_finite else self.streak + 1
-        means = table[finite].mean(0) if finite.any() else table[-1]
-        self.bad_names = [name for name, ok in zip(names, table.isfinite().all(0).tolist(), strict=True) if not ok]
-        return dict(zip(names, means.tolist(), strict=True))
 
 
 class _SignalFlag:

@@ -1,12 +1,16 @@
 """The line from data to report: each stage is skipped when its inputs have not changed, and resumes when cut off."""
 
+import contextlib
 import datetime
+import functools
 import hashlib
 import importlib.util
 import math
+import os
 import shlex
 import shutil
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,17 +20,21 @@ import torch
 from rich.console import Console
 
 from common.challenge import Challenge, CheckedData
+from common.console import say
 from common.device import DeviceChoice, select_device
 from common.distributed import World, barrier, process_group, world_from_environment
 from common.environment import collect_environment, kit_version
 from common.errors import DataError
-from common.files import atomic_writer, cache_folder, read_json, write_json
+from common.failures import explain
+from common.files import atomic_writer, cache_folder, remove_leftovers, write_json
 from common.observers import Entry, JsonLines, Observer, Profiler, ProgressReport, RunFacts, TensorBoard
 from common.precision import select_precision
 from common.recipe import Recipe
 from common.report.page import write_report
 from common.result import Interval, Kit, Result, decide, ranked, result_line
 from common.run_directory import RunDirectory
+from common.run_lock import hold
+from common.slug import slug
 from common.task import DataModule, Evaluation
 from common.trainer import Trainer
 
@@ -46,37 +54,54 @@ class Request:
     overrides: tuple[str, ...] = ()
 
 
-def check(request: Request, console: Console) -> tuple[CheckedData, Path]:
-    """Scan the request's data; returns what was found and the folder that holds the manifest."""
+@contextlib.contextmanager
+def checked(request: Request, console: Console, *, alone: bool = True) -> Iterator[tuple[CheckedData, Path]]:
+    """Scan the request's data; gives what was found and the folder that holds the manifest, as long as the block runs.
+
+    alone: keep other processes from checking the same data in another way meanwhile.
+    """
     challenge = request.challenge
     root = challenge.demo_data(console) if request.data is None else request.data
     output = _check_folder(root)
-    return challenge.check(root, request.recipe, output, console), output
+    output.mkdir(parents=True, exist_ok=True)
+    with contextlib.ExitStack() as held:
+        if alone:
+            held.enter_context(hold(output, "check", shared=not os.access(output, os.W_OK)))
+            remove_leftovers(output)
+        yield challenge.check(root, request.recipe, output, console), output
 
 
 def train(request: Request, console: Console) -> RunDirectory:
     """Train to the end of the recipe, or find it trained; returns the run directory."""
+    with trained(request, console, "train") as run:
+        return run
+
+
+@contextlib.contextmanager
+def trained(request: Request, console: Console, verb: str) -> Iterator[RunDirectory]:
+    """Train to the end of the recipe, or find it trained; the run is this process's until the block ends."""
     world = world_from_environment()
     device = select_device(request.device, world.local_rank)
     console.quiet = console.quiet or not world.is_main
-    with process_group(world, device):
-        if not world.is_main:
-            barrier()  # the main rank scans, the others find its manifest
-        checked, folder = check(request, console)
-        if world.is_main:
-            barrier()
-        run = RunDirectory(request.run or _default_run(request, checked))
-        if _is_trained(run, request.recipe):
-            console.print(f"train: {run.path} is trained already, nothing to do.", soft_wrap=True)
-            return run
-        if world.is_main:
-            with run.lock():
-                _prepare(run, request, checked, folder)
+    with contextlib.ExitStack() as held:
+        with process_group(world, device):
+            if not world.is_main:
+                barrier()  # the main rank scans, the others find its manifest
+            with checked(request, console, alone=world.is_main) as (found, folder):
+                if world.is_main:
+                    barrier()
+                run = RunDirectory(request.run or _default_run(request, found))
+                if world.is_main:
+                    held.enter_context(run.lock(verb))
+                is_trained = _is_trained(run, request.recipe)
+                if world.is_main and not is_trained:
+                    _prepare(run, request, found, folder)
+            if is_trained:
+                say(console, f"train: {run.path} is trained already, nothing to do.")
+            else:
+                barrier()  # the others go on with what the main rank prepared
                 _fit(run, request, device, world, console)
-        else:
-            barrier()
-            _fit(run, request, device, world, console)
-    return run
+        yield run
 
 
 def evaluate(
@@ -89,11 +114,7 @@ def evaluate(
 ) -> Result:
     """Evaluate a trained run's weights on every validation sample and decide about its target."""
     recipe = run.recipe(challenge.recipe_class)
-    if not run.weights_file.is_file():
-        raise DataError(
-            f"{run.path} has no trained weights yet.",
-            remedy="Finish its training: run the command it was started with.",
-        )
+    run.require_weights()
     if _is_evaluated(run, precision):
         console.print("evaluate: nothing changed since the last evaluation.")
     else:
@@ -110,12 +131,12 @@ def report(challenge: Challenge[Any, Any], run: RunDirectory) -> Path:
 def walk(request: Request, console: Console) -> Result:
     """The whole line, ending with the RESULT line."""
     challenge = request.challenge
-    run = train(request, console)
-    result = evaluate(challenge, run, console, device=request.device)
-    if world_from_environment().size == 1:
-        _deploy(challenge, run, console)
-    report(challenge, run)
-    console.print(result_line(result), soft_wrap=True, highlight=False, markup=False)
+    with trained(request, console, "challenge") as run:
+        result = evaluate(challenge, run, console, device=request.device)
+        if world_from_environment().size == 1:
+            _deploy(challenge, run, console)
+        report(challenge, run)
+    say(console, result_line(result))
     return result
 
 
@@ -155,11 +176,11 @@ class LiveReport(Observer):
         try:
             report(self._challenge, self._run)
         except Exception as error:
-            self._console.print(f"The report could not be refreshed: {error!r}", soft_wrap=True, markup=False)
+            say(self._console, f"The report could not be refreshed: {explain(error) or repr(error)}")
 
 
 def _prepare(run: RunDirectory, request: Request, checked: CheckedData, folder: Path) -> None:
-    """Create the run directory, or confirm that it belongs to this very request; let the other ranks go on."""
+    """Create the run directory, or confirm that it belongs to this very request, and keep the check in it."""
     description = {
         "model": request.challenge.model,
         "recipe": request.recipe_name,
@@ -175,8 +196,15 @@ def _prepare(run: RunDirectory, request: Request, checked: CheckedData, folder: 
             "A run belongs to one state of its data.",
             "Pass another --run, or leave --run out: changed data gets a new folder.",
         )
-    shutil.copytree(folder, run.data, dirs_exist_ok=True)
-    barrier()
+    _copy(folder, run.data)
+
+
+def _copy(folder: Path, target: Path) -> None:
+    """Copy a check's files, each whole or not at all, and check.json, which vouches for the others, as the last."""
+    files = [path for path in folder.rglob("*") if path.is_file() and not path.name.startswith(".")]
+    for path in sorted(files, key=lambda path: (path.name == "check.json", path)):
+        with path.open("rb") as source, atomic_writer(target / path.relative_to(folder)) as stream:
+            shutil.copyfileobj(source, stream, 1 << 20)
 
 
 def _fit(run: RunDirectory, request: Request, device: torch.device, world: World, console: Console) -> None:
@@ -191,19 +219,23 @@ def _fit(run: RunDirectory, request: Request, device: torch.device, world: World
     challenge.load_starting_weights(task, recipe, console)
     observers: list[Observer] = []
     if world.is_main:
-        write_json(
-            run.environment_file,
-            collect_environment(device=str(device), precision=precision.name, world_size=world.size),
+        run.record_environment(
+            collect_environment(device=str(device), precision=precision.name, world_size=world.size), _now()
         )
         challenge.keep_samples(run, recipe, data)
         _baselines(challenge, recipe, run, data)
-        observers = [JsonLines(), TensorBoard(), ProgressReport(console), LiveReport(challenge, console)]
+        observers = [
+            JsonLines(functools.partial(say, console)),
+            TensorBoard(),
+            ProgressReport(console),
+            LiveReport(challenge, console),
+        ]
         if training.profile_steps:
             observers.append(Profiler(*training.profile_steps))
-        console.print(
+        say(
+            console,
             f"train: {challenge.model}/{request.recipe_name} on {device} in {precision.name}, "
             f"{data.num_train} training and {data.num_validation} validation {data.sample_unit}s, run {run.path}",
-            soft_wrap=True,
         )
     trainer = Trainer(
         task, data, recipe, run, device=device, precision=precision, world=world, observers=tuple(observers)
@@ -245,7 +277,7 @@ def _write_evaluation(run: RunDirectory, evaluation: Evaluation, precision: str)
             "metrics": evaluation.metrics,
             "intervals": evaluation.intervals,
             "interval_method": evaluation.interval_method,
-            "step": read_json(run.training_file)["steps"],
+            "step": run.training()["steps"],
             "precision": precision,
             "weights": _stamp(run.weights_file),
         },
@@ -254,7 +286,7 @@ def _write_evaluation(run: RunDirectory, evaluation: Evaluation, precision: str)
 
 def _conclude(challenge: Challenge[Any, Any], recipe: Recipe, run: RunDirectory) -> Result:
     """Write result.json from the evaluation and the training's figures."""
-    evaluation, training, description = read_json(run.evaluation_file), read_json(run.training_file), run.description()
+    evaluation, training, description = run.evaluation(), run.training(), run.description()
     data = challenge.open_data(recipe, run.data, torch.device("cpu"))
     metrics = {name: math.nan if value is None else value for name, value in evaluation["metrics"].items()}
     comparable, why = challenge.comparability(recipe, data)
@@ -292,7 +324,7 @@ def _baselines(challenge: Challenge[Any, Any], recipe: Recipe, run: RunDirectory
     """Name -> metric -> value of what the run is held against, computed once."""
     if not run.baselines_file.is_file():
         write_json(run.baselines_file, challenge.baselines(recipe, data))
-    return read_json(run.baselines_file)
+    return run.baselines()
 
 
 def _default_run(request: Request, checked: CheckedData) -> Path:
@@ -300,23 +332,26 @@ def _default_run(request: Request, checked: CheckedData) -> Path:
     key = hashlib.sha256(f"{request.recipe.digest()} {checked.fingerprint}".encode()).hexdigest()[:8]
     parts = [request.challenge.model, request.recipe_name]
     if request.data is not None:
-        parts.append(request.data.resolve().name)
+        parts.append(slug(request.data.resolve().name))
     return Path("runs") / "-".join([*parts, key])
 
 
 def _check_folder(root: Path) -> Path:
     resolved = root.resolve()
-    return cache_folder() / "checks" / f"{resolved.name}-{hashlib.sha256(str(resolved).encode()).hexdigest()[:8]}"
+    return cache_folder() / "checks" / f"{slug(resolved.name)}-{hashlib.sha256(os.fsencode(resolved)).hexdigest()[:8]}"
 
 
 def _is_trained(run: RunDirectory, recipe: Recipe) -> bool:
-    return run.training_file.is_file() and run.description()["recipe_digest"] == recipe.digest()
+    """Whether nothing is left to train; a run whose weights were deleted has to write them again."""
+    if not (run.training_file.is_file() and run.weights_file.is_file()):
+        return False
+    return bool(run.description()["recipe_digest"] == recipe.digest())
 
 
 def _is_evaluated(run: RunDirectory, precision: str) -> bool:
     if not (run.evaluation_file.is_file() and run.predictions_file.is_file()):
         return False
-    evaluation = read_json(run.evaluation_file)
+    evaluation = run.evaluation()
     return evaluation["precision"] == precision and evaluation["weights"] == _stamp(run.weights_file)
 
 

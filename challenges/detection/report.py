@@ -19,7 +19,6 @@ from challenges.detection.evaluation import RECALLS, Scores, confusion, evaluate
 from challenges.detection.palette import class_colours
 from challenges.detection.scenes import Scenes
 from common.errors import DataError
-from common.files import read_json
 from common.recipe import Recipe
 from common.report.confusion import confusion_figures
 from common.report.data import check_record, data_warnings, quarantined_files
@@ -75,7 +74,7 @@ def sections(run: RunDirectory, scenes: Scenes, recipe: Recipe) -> list[Section]
         with np.load(run.predictions_file) as stored:
             table = DetectionTable.from_columns(stored)
         judged = Judged(validation, table, evaluate(validation, table, resamples=0))
-        intervals = read_json(run.evaluation_file)["intervals"] if run.evaluation_file.is_file() else {}
+        intervals = run.evaluation()["intervals"] if run.evaluation_file.is_file() else {}
         parts = [
             precision_section(judged, intervals),
             curves_section(judged),

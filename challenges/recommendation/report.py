@@ -20,8 +20,8 @@ def sections(run: RunDirectory, split: HistorySplit, recipe: RecommendationRecip
     parts = [_data(split, read_json(run.data / "check.json"))]
     if not (run.evaluation_file.is_file() and run.predictions_file.is_file()):
         return parts
-    evaluation = read_json(run.evaluation_file)
-    baselines = read_json(run.baselines_file) if run.baselines_file.is_file() else {}
+    evaluation = run.evaluation()
+    baselines = run.baselines()
     with np.load(run.predictions_file) as columns:
         predictions = dict(columns)
     return [

@@ -59,7 +59,7 @@ def test_a_full_disk_is_told_and_leaves_older_checkpoints(store, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", no_space)
-    with pytest.raises(TrainingError, match="No space left"):
+    with pytest.raises(TrainingError, match="the disk is full"):
         store.save(2, {"step": 2})
     assert store.steps() == [1]
     assert [path.suffix for path in store._folder.iterdir() if path.suffix == ".part"] == []

@@ -1,0 +1,68 @@
+"""Which model a user's data is for, from what the data is made of."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from challenges.classification.layout import find_layout
+from challenges.detection.annotations import coco, voc, yolo
+from challenges.detection.annotations.reading import list_scenes
+from challenges.recommendation.files import sources
+from common.errors import DataError
+from common.image_folders import Listing
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """A model, and what in the data speaks for it."""
+
+    model: str
+    why: str
+
+
+def choose_model(root: Path) -> Chosen:
+    """Annotated images are a detector's, other images a classifier's, a table of users and items a recommender's.
+
+    Raises DataError where a folder cannot be listed; what no model can read is the classifier's to refuse.
+    """
+    if root.is_file():
+        is_table = root.name.lower().removesuffix(".gz").endswith(sources.SUFFIXES)
+        return Chosen("ncf", "it is a table") if is_table else Chosen("resnet50", "it is no table that the kit knows")
+    listing = list_scenes(root)
+    if listing.files:
+        found = _annotations(root, listing)
+        if found:
+            return Chosen("ssd300", f"it has {len(listing.files):,} images and {found}")
+        return Chosen("resnet50", f"it has {len(listing.files):,} images and no annotations of boxes")
+    found = _interactions(root)
+    if found:
+        return Chosen("ncf", f"it has no images, but {found}")
+    return Chosen("resnet50", "it has neither images nor interactions")
+
+
+def _annotations(root: Path, listing: Listing) -> str:
+    """What annotates the images, in words; empty where nothing does."""
+    try:
+        files = coco.find(root, listing)
+        if files:
+            return f"COCO's annotations in {next(iter(files.values()))}"
+        source = voc.find(root, listing)
+        if source:
+            return f"{len(source.files):,} XML files of Pascal VOC's kind"
+    except DataError:  # there are several to choose from: the check says which
+        return "several sets of annotations"
+    labels = yolo.find(root, listing)
+    if labels:
+        return f"{len(labels):,} label files of YOLO's kind"
+    try:
+        find_layout(root, listing)
+        return ""
+    except DataError:  # no folders of classes: a file beside the images is all that can tell what they show
+        beside = coco.json_files(listing)
+        return f"no folders of classes, but {beside[0]}" if beside else ""
+
+
+def _interactions(root: Path) -> str:
+    try:
+        return f"interactions in {sources.find(root).layout.path.name}"
+    except DataError as error:
+        return "several files of interactions" if "several" in error.given else ""
