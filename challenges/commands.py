@@ -115,13 +115,17 @@ def evaluate(options: argparse.Namespace) -> None:
 def predict(options: argparse.Namespace) -> None:
     challenge, run = _open_run(options.run)
     from common.challenge import Question
+    from common.claimed_folder import claimed
     from common.device import select_device
 
     question = Question(tuple(map(Path, options.inputs)), tuple(options.history), options.user, options.threshold)
     _require_answerable(challenge, question)
     run.require_weights()
     output = Path(options.output) if options.output else run.path / "predictions"
-    with run.lock("predict", shared=options.output is not None):
+    with (
+        run.lock("predict", shared=bool(options.output)),
+        claimed(output) if options.output else contextlib.nullcontext(),
+    ):
         challenge.predict(run, question, output, select_device(options.device), _console())
 
 

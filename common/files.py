@@ -42,13 +42,21 @@ def atomic_writer(path: Path) -> Iterator[BinaryIO]:
 
 @contextlib.contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """Give an OSError of the block `path` as its file, where it has none or a temporary one: `write` names no file."""
+    """Give an OSError of the block `path` as its file, where it has none or a temporary one: `write` names no file.
+
+    The OSError may stand behind another error, such as that of a writer in C++.
+    """
     try:
         yield
-    except OSError as error:
-        if error.filename is None or _LEFTOVER.fullmatch(Path(os.fsdecode(error.filename)).name):
-            error.filename, error.filename2 = str(path), None
+    except Exception as error:
+        cause = error if isinstance(error, OSError) else error.__context__
+        if isinstance(cause, OSError) and (cause.filename is None or _is_temporary(cause.filename)):
+            cause.filename, cause.filename2 = str(path), None
         raise
+
+
+def _is_temporary(name: Any) -> bool:
+    return isinstance(name, str) and _LEFTOVER.fullmatch(os.path.basename(name)) is not None
 
 
 def remove_leftovers(folder: Path, older_than_s: float = 0.0) -> None:

@@ -176,7 +176,8 @@ class LiveReport(Observer):
         try:
             report(self._challenge, self._run)
         except Exception as error:
-            say(self._console, f"The report could not be refreshed: {explain(error) or repr(error)}")
+            told = " ".join(str(explain(error) or repr(error)).splitlines())
+            say(self._console, f"The report could not be refreshed: {told}")
 
 
 def _prepare(run: RunDirectory, request: Request, checked: CheckedData, folder: Path) -> None:

@@ -1,12 +1,16 @@
 """Checkpoints: whole or absent, verified, with a fallback."""
 
-import os
+import json
+import shutil
 
 import pytest
 import torch
 
-from common.checkpoint import CheckpointStore
-from common.errors import TrainingError
+from common.checkpoint import FORMAT, CheckpointStore
+from common.environment import kit_version
+from common.errors import CheckpointError, TrainingError
+from common.files import sha256
+from tests.full_disk import limited_files
 
 
 @pytest.fixture
@@ -42,6 +46,31 @@ def test_a_damaged_newest_checkpoint_falls_back_and_says_so(store, tmp_path, dam
     assert path.name in complaints[0]
 
 
+def test_all_damaged_is_told_and_nothing_begins_anew_unasked(store, tmp_path):
+    for step in (1, 2):
+        store.save(step, {}).write_bytes(b"")
+    with pytest.raises(CheckpointError, match=r"(?s)Every checkpoint .* is damaged: 2, 1.*delete .*checkpoints"):
+        store.latest(torch.device("cpu"))
+    shutil.rmtree(tmp_path / "checkpoints")  # the way out that is named
+    assert store.latest(torch.device("cpu")) == (None, [])
+
+
+@pytest.mark.parametrize(
+    "state", [{"step": 1}, {"step": 1, "format": 99, "kit": {"version": "7.0", "commit": "abc"}}, [1]]
+)
+def test_a_checkpoint_of_another_version_is_told_with_both_commits(store, state):
+    path = store.save(1, {})
+    torch.save(state, path)
+    path.with_suffix(".json").write_text(json.dumps({"sha256": sha256(path)}))
+    with pytest.raises(CheckpointError, match=r"(?s)format; this|format 99; this.*commit abc.*git checkout abc"):
+        store.latest(torch.device("cpu"))
+
+
+def test_a_checkpoint_tells_its_format_and_commit(store):
+    state = torch.load(store.save(1, {}), weights_only=True)
+    assert (state["format"], state["kit"]) == (FORMAT, kit_version())
+
+
 def test_a_checkpoint_without_its_sidecar_was_never_finished(store):
     store.save(1, {"step": 1})
     store.save(2, {"step": 2}).with_suffix(".json").unlink()
@@ -52,14 +81,12 @@ def test_nothing_saved_is_no_state(store):
     assert store.latest(torch.device("cpu")) == (None, [])
 
 
-def test_a_full_disk_is_told_and_leaves_older_checkpoints(store, monkeypatch):
-    store.save(1, {"step": 1})
-
-    def no_space(*_):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(os, "fsync", no_space)
-    with pytest.raises(TrainingError, match="the disk is full"):
-        store.save(2, {"step": 2})
+def test_a_full_disk_is_told_and_leaves_older_checkpoints(store):
+    store.save(1, {})
+    with (
+        limited_files(100_000),
+        pytest.raises(TrainingError, match=r"step-00000002\.pt cannot be written: files may not"),
+    ):
+        store.save(2, {"weights": torch.zeros(100_000)})
     assert store.steps() == [1]
     assert [path.suffix for path in store._folder.iterdir() if path.suffix == ".part"] == []

@@ -1,17 +1,20 @@
 """The loop: resume, signals, non-finite losses, cadence."""
 
+import json
 import math
 import os
+import shutil
 import signal
 
 import pytest
 import torch
 
-from common.errors import InterruptedRunError, RecipeError, TrainingError
+from common.errors import CheckpointError, InterruptedRunError, RecipeError, TrainingError
 from common.observers import JsonLines, Observer
 from common.recipe import TrainingConfig
 from common.run_directory import RunDirectory
 from common.trainer import Cadence
+from tests.full_disk import limited_files
 from tests.toy import ToyData, ToyTask, toy_recipe, toy_trainer
 
 
@@ -45,18 +48,83 @@ def test_a_run_stopped_at_any_step_resumes_bit_for_bit(tmp_path, stop, extra):
         assert torch.equal(value, weights(resumed)[name]), name
 
 
-def test_a_resumed_log_equals_the_uninterrupted_one(tmp_path):
-    def entries(folder):
-        timeless = {"seconds", "samples_per_s", "data_wait"}
-        return [{k: v for k, v in e.items() if k not in timeless} for e in RunDirectory(folder).metrics()]
+class Killed(BaseException):
+    """Stands for SIGKILL: nothing of the step it comes in is saved."""
 
+
+class KillAfter(Observer):
+    def __init__(self, step):
+        self.step = step
+
+    def on_step(self, step):
+        if step == self.step:
+            raise Killed
+
+
+def log_of(folder):
+    timeless = {"seconds", "samples_per_s", "data_wait"}
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [{name: value for name, value in line.items() if name not in timeless} for line in lines]
+
+
+@pytest.mark.parametrize(
+    ("log_every", "stops"), [(2, [KillAfter(5), StopAfter(8, signal.SIGINT)]), (5, [StopAfter(1), KillAfter(8)])]
+)
+def test_a_resumed_log_equals_the_uninterrupted_one(tmp_path, log_every, stops):
+    recipe = toy_recipe(log_every=log_every)
     (tmp_path / "whole").mkdir()
     (tmp_path / "cut").mkdir()
-    toy_trainer(tmp_path / "whole", observers=(JsonLines(),)).fit()
+    toy_trainer(tmp_path / "whole", recipe, observers=(JsonLines(),)).fit()
+    for stop in stops:
+        with pytest.raises((InterruptedRunError, Killed)):
+            toy_trainer(tmp_path / "cut", recipe, observers=(JsonLines(), stop)).fit()
+    toy_trainer(tmp_path / "cut", recipe, observers=(JsonLines(),)).fit()
+    toy_trainer(tmp_path / "cut", recipe, observers=(JsonLines(),)).fit()  # nothing is left, and nothing logged twice
+    assert log_of(tmp_path / "cut") == log_of(tmp_path / "whole")
+
+
+def test_a_streak_of_bad_losses_is_counted_over_a_resume(tmp_path):
+    recipe = toy_recipe(stop_after_nonfinite=5, log_every=10)
     with pytest.raises(InterruptedRunError):
-        toy_trainer(tmp_path / "cut", observers=(JsonLines(), StopAfter(6, signal.SIGINT))).fit()
-    toy_trainer(tmp_path / "cut", observers=(JsonLines(),)).fit()
-    assert entries(tmp_path / "cut") == entries(tmp_path / "whole")
+        toy_trainer(tmp_path, recipe, task=PoisonedTask(recipe, 5, 100), observers=(StopAfter(8),)).fit()
+    with pytest.raises(TrainingError, match="5 steps in a row at step 10"):
+        toy_trainer(tmp_path, recipe, task=PoisonedTask(recipe, 5, 100)).fit()
+
+
+def test_a_damaged_log_is_mended_by_the_training_and_told(tmp_path):
+    (tmp_path / "metrics.jsonl").write_bytes(b'{"kind": "train", "step"\n\0\0\n')
+    told = []
+    toy_trainer(tmp_path, observers=(JsonLines(told.append),)).fit()
+    assert "2 damaged lines" in told[0]
+    assert log_of(tmp_path)[0]["kind"] == "train"
+
+
+def test_a_checkpoint_of_another_network_is_told_with_a_way_out(tmp_path):
+    recipe = toy_recipe()
+    with pytest.raises(InterruptedRunError):
+        toy_trainer(tmp_path, recipe, observers=(StopAfter(3),)).fit()
+    with pytest.raises(CheckpointError, match=r"(?s)Missing|Unexpected.*written by.*begin anew: delete .*checkpoints"):
+        toy_trainer(tmp_path, recipe, task=ToyTask(recipe, normalised=False)).fit()
+    shutil.rmtree(tmp_path / "checkpoints")  # the way out that is named
+    toy_trainer(tmp_path, recipe, task=ToyTask(recipe, normalised=False)).fit()
+
+
+def test_too_little_memory_for_a_checkpoint_is_no_fault_of_it(tmp_path, monkeypatch):
+    with pytest.raises(InterruptedRunError):
+        toy_trainer(tmp_path, observers=(StopAfter(3),)).fit()
+
+    def no_memory(self, state):
+        torch.empty(10**15)
+
+    monkeypatch.setattr(ToyTask, "load_state_dict", no_memory)
+    with pytest.raises(RuntimeError, match="allocate memory"):
+        toy_trainer(tmp_path).fit()
+
+
+def test_a_full_disk_under_the_best_weights_is_told(tmp_path):
+    with limited_files(2000), pytest.raises(TrainingError, match=r"best\.pt cannot be written"):
+        toy_trainer(tmp_path, toy_recipe(checkpoint_every=1000)).fit()
+    toy_trainer(tmp_path, toy_recipe(checkpoint_every=1000)).fit()
 
 
 def test_accumulated_micro_batches_train_like_one_batch(tmp_path):
