@@ -33,7 +33,9 @@ WARNING = "Triton 24.10 has known vulnerabilities: for this machine's loopback a
 DEFAULT_FOLDER = Path(__file__).parents[2] / ".triton"
 PYTHON_MINORS = ("3.11", "3.12", "3.13")
 
-_BACKENDS = Path(__file__).parent / "backends"
+ENGINES = ("dali", "onnxruntime", "openvino")
+"""The kit's own backends, which run in the server's Python stub."""
+
 _STUB = "triton_python_backend_stub"
 _PARTS = {
     "pytriton/tritonserver/bin/": "bin/",
@@ -42,6 +44,7 @@ _PARTS = {
     "nvidia_pytriton.libs/": "lib/",
     "nvidia_pytriton-0.7.0.dist-info/licenses/": "licenses/",
 }
+_FOLDERS = tuple(part.rstrip("/") for part in _PARTS.values())
 
 
 @dataclass(frozen=True)
@@ -59,10 +62,6 @@ class Payload:
         return self.folder / "backends"
 
     @property
-    def libraries(self) -> Path:
-        return self.folder / "lib"
-
-    @property
     def record(self) -> Path:
         """Written last: a folder without it is an unfinished installation."""
         return self.folder / "payload.json"
@@ -73,26 +72,28 @@ class Payload:
             return False
         return read_json(self.record) == _contents()
 
-    def refresh_backends(self) -> None:
-        """Put the kit's current backend files beside the server's own Python backend."""
-        for model in _BACKENDS.glob("*/model.py"):
-            if model.parent.name not in ("check", "detections", "items"):  # which live in the model repository
-                target = self.backends / model.parent.name
-                target.mkdir(exist_ok=True)
-                shutil.copyfile(model, target / "model.py")
-
-    def library_path(self) -> str:
-        """Folders for LD_LIBRARY_PATH; without the running Python's own, the stub takes whichever it finds."""
-        return f"{self.libraries}:{_libpython_folder()}"
+    def may_be_replaced(self) -> bool:
+        """Whether the folder is absent, empty, or holds an unpacked server and nothing else."""
+        if not self.folder.is_dir():
+            return not self.folder.exists()
+        names = {entry.name for entry in self.folder.iterdir()}
+        return not names or (self.record.name in names and names <= {*_FOLDERS, self.record.name})
 
 
 def install(folder: Path = DEFAULT_FOLDER) -> Payload:
     """Download and unpack the server unless it is there; ServingError where it cannot run."""
+    folder = folder.resolve()
     payload = Payload(folder)
     if payload.is_installed():
         return payload
+    if not payload.may_be_replaced():
+        raise ServingError(
+            f"{folder} holds files that are no unpacked Triton server.",
+            "Only a folder that is absent, empty or an earlier server's is written.",
+            "Pass another folder, or move what lies there.",
+        )
     _check_platform()
-    _libpython_folder()
+    libpython_folder()
     with tempfile.TemporaryDirectory(prefix="triton-", dir=_made(folder.parent)) as temporary:
         unpacked = Path(temporary, "payload")
         _unpack(_download(Path(temporary)), unpacked)
@@ -135,7 +136,7 @@ def _check_platform() -> None:
         )
 
 
-def _libpython_folder() -> Path:
+def libpython_folder() -> Path:
     """Where the running Python keeps its shared library; the stub embeds that one."""
     name = f"libpython{_minor()}.so.1.0"
     candidates = [Path(sysconfig.get_config_var("LIBDIR") or ""), Path(sys.base_prefix, "lib")]
@@ -183,5 +184,9 @@ def _unpack(wheel: Path, folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    installed = install(Path(sys.argv[1]) if len(sys.argv) > 1 else DEFAULT_FOLDER)
+    try:
+        installed = install(Path(sys.argv[1]) if len(sys.argv) > 1 else DEFAULT_FOLDER)
+    except ServingError as error:
+        print(error, file=sys.stderr)
+        sys.exit(error.exit_code)
     print(f"tritonserver {SERVER_VERSION} in {installed.folder}\n{WARNING}")

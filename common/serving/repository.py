@@ -76,6 +76,11 @@ class ModelRepository:
         parts = {step.model_name for config in configs for step in config.ensemble_scheduling.step}
         return [config.name for config in configs if config.name not in parts]
 
+    def ensembles_of(self, part: str) -> list[str]:
+        """Names of the ensembles that the model is a step of."""
+        steps = {name: self.config(name).ensemble_scheduling.step for name in self.models()}
+        return [name for name, parts in steps.items() if part in (step.model_name for step in parts)]
+
     def add(
         self,
         name: str,

@@ -1,31 +1,41 @@
 """Starting and stopping the unpacked Triton server on this machine's loopback address."""
 
 import contextlib
-import os
-import secrets
 import signal
 import socket
 import subprocess
-import sys
 import time
 from dataclasses import dataclass, field
+from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 
 import psutil
 
 from common.errors import ServingError
 from common.serving.client import Client, Protocol
+from common.serving.health import Health
 from common.serving.payload import Payload
-from common.serving.problems import OverloadedError
 from common.serving.repository import ModelRepository
+from common.serving.workspace import Workspace
 
 LOOPBACK = "127.0.0.1"
 RESTRICTED = "model-repository,model-config,shared-memory,statistics,trace,logging"
-"""What only the holder of the key may call; metadata, health and inference are open."""
+"""In a container, what only the holder of the key may call; metadata, health and inference are open."""
 KEY_HEADER = "admin-key"
+CLOSED = "model-repository,model-config,shared-memory,trace,logging"
+"""On this machine, what nobody may call. Statistics are open: they say no more than the metrics do."""
+NEVER_SENT = "Closed=to\n\nall"
+"""A key that no request can carry, so that it may stand in the process list, which every user of the machine reads:
+an empty line ends HTTP's headers, and HTTP/2 knows no capital letters in a header's name."""
 EXIT_SECONDS = 10
+HEALED_EXIT_SECONDS = 3
+FIXED_SETTINGS = (
+    "--disable-auto-complete-config",
+    "--strict-readiness=true",
+    "--exit-on-error=true",
+    f"--exit-timeout-secs={EXIT_SECONDS}",
+)
 STUB_BACKENDS = ("python", "onnxruntime", "openvino", "dali")
-_PROJECT = Path(__file__).parents[2]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,10 +58,12 @@ class Ports:
 
 @dataclass
 class LocalServer:
-    """A tritonserver process on the loopback address, its stubs, its log and its administrator's key.
+    """A tritonserver process on the loopback address, its stubs and its log.
 
-    repository: the model repository; everything in it is loaded at the start and nothing can be changed afterwards.
+    repository: the model repository; everything in it is loaded at the start, and only its owner can change it.
     log:        file that takes everything the server and the stubs print; a restart keeps the one before as *.previous.
+    healed:     whether a model was loaded anew; Triton then waits in vain for the one whose process has ended.
+    workspace:  the private folder, which outlives restarts and goes at the end of the `with` block.
     """
 
     repository: Path
@@ -59,8 +71,11 @@ class LocalServer:
     log: Path
     ports: Ports = Ports()
     process: subprocess.Popen[bytes] | None = None
-    admin_key: str = field(default_factory=lambda: secrets.token_urlsafe(24), repr=False)
-    memory_prefix: str = field(default_factory=lambda: f"challenge_kit_{secrets.token_hex(4)}_")
+    workspace: Workspace = field(default_factory=Workspace)
+    healed: bool = False
+
+    def __post_init__(self) -> None:
+        self.health = Health(self)
 
     def start(self) -> None:
         """Start the process without waiting for it; ServingError for a taken port, no models or a missing payload."""
@@ -70,26 +85,28 @@ class LocalServer:
             raise ServingError(
                 f"There is no model in {self.repository}.", remedy="Write the repository first: kit serve RUN"
             )
-        self.ports = self.ports.chosen()
-        self.payload.refresh_backends()
+        self.ports, self.healed = self.ports.chosen(), False
+        self.workspace.furnish(self.repository, self.payload)
         self.log.parent.mkdir(parents=True, exist_ok=True)
         if self.log.exists():
             self.log.replace(self.log.with_name(f"{self.log.name}.previous"))
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
                 self.command(),
-                env=self.environment(),
+                env=self.workspace.environment(),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,  # Ctrl-C in the terminal reaches the supervisor alone, which stops in order
+                cwd=self.workspace.path,
             )
 
     def command(self) -> list[str]:
+        """The command line: every path in it lies in the workspace, and nothing in it is a secret."""
         return [
-            str(self.payload.server),
-            f"--model-repository={self.repository}",
-            f"--backend-directory={self.payload.backends}",
+            str(self.workspace.server),
+            f"--model-repository={self.workspace.models}",
+            f"--backend-directory={self.workspace.backends}",
             *(f"--backend-config={name},shm-region-prefix-name={self.memory_prefix}" for name in STUB_BACKENDS),
             f"--http-address={LOOPBACK}",
             f"--http-port={self.ports.http}",
@@ -99,37 +116,45 @@ class LocalServer:
             f"--metrics-port={self.ports.metrics}",
             "--allow-gpu-metrics=false",
             "--metrics-config=summary_latencies=true",
-            *safe_settings(self.admin_key),
+            *FIXED_SETTINGS,
+            "--model-control-mode=poll",  # whoever may write the private folder reloads a model; no request does
+            "--repository-poll-secs=1",
+            f"--http-restricted-api={CLOSED}:{NEVER_SENT}",
+            f"--grpc-restricted-protocol={CLOSED}:{NEVER_SENT}",
         ]
 
-    def environment(self) -> dict[str, str]:
-        """The running Python's environment for the stubs, with the kit importable in them."""
-        binaries = Path(sys.executable).parent
-        return {
-            **os.environ,
-            "PATH": f"{binaries}:{os.environ.get('PATH', '')}",
-            "LD_LIBRARY_PATH": self.payload.library_path(),
-            "PYTHONPATH": str(_PROJECT),
-            "PYTHONUNBUFFERED": "1",
-        }
+    @property
+    def memory_prefix(self) -> str:
+        return f"{self.workspace.name}_"
 
     def url(self, protocol: Protocol) -> str:
         return f"{LOOPBACK}:{self.ports.http if protocol == 'http' else self.ports.grpc}"
 
     def client(self, protocol: Protocol = "http", timeout: float = 30.0, retries: int = 3) -> Client:
-        """A client that may also read statistics."""
-        return Client(self.url(protocol), protocol, timeout, retries, admin_header(self.admin_key, protocol))
+        return Client(self.url(protocol), protocol, timeout, retries)
 
     def wait_ready(self, timeout: float = 60.0) -> float:
         """Wait until every model answers a real inference; returns the seconds since the call."""
         started = time.monotonic()
-        while time.monotonic() - started < timeout:
+        while (left := started + timeout - time.monotonic()) > 0:
             if self.process is None or self.process.poll() is not None:
                 raise ServingError("The server ended while it was starting:", self.complaint(), f"See {self.log}.")
-            if self.is_ready(timeout=2.0):
+            if self.answers() and self.is_ready(timeout=left):  # a slow model may take all of it
+                self.health.note_stubs()
                 return time.monotonic() - started
             time.sleep(0.1)
         raise ServingError(f"The server was not ready after {timeout:.0f} s.", self.complaint(), f"See {self.log}.")
+
+    def answers(self, timeout: float = 5.0) -> bool:
+        """Whether the server itself answers, whatever its models do."""
+        with contextlib.suppress(OSError, HTTPException):
+            connection = HTTPConnection(LOOPBACK, self.ports.http, timeout=timeout)
+            try:
+                connection.request("GET", "/v2/health/live")
+                return connection.getresponse().status == 200
+            finally:
+                connection.close()
+        return False
 
     def is_ready(self, timeout: float = 5.0) -> bool:
         """Whether every model answers an inference now. Triton's own readiness stays true when a stub has died."""
@@ -139,15 +164,44 @@ class LocalServer:
         """Why the server cannot serve, by a real inference per model; None where it can. A full queue is no problem."""
         if self.process is None or self.process.poll() is not None:
             return "the server process has ended"
-        with self.client(timeout=timeout, retries=0) as client:
-            for model in ModelRepository(self.repository).served():
-                try:
-                    client.infer(model, client.example_inputs(model))
-                except OverloadedError:
-                    continue
-                except ServingError as error:
-                    return error.given
+        for model in ModelRepository(self.repository).served():
+            problem = self.health.ask(model, timeout)
+            if problem:
+                return problem.given
         return None
+
+    def outage(self) -> str | None:
+        """Why the server as a whole must be restarted; None where at most single models are sick."""
+        if self.process is None or self.process.poll() is not None:
+            return "the server process has ended"
+        return None if self.answers() or self.answers() else "the server process answers no request"
+
+    def sick(self) -> dict[str, str]:
+        """Why each model that must be loaded anew does not answer; a slow or busy one is not among them."""
+        return self.health.sick()
+
+    def dead(self) -> dict[str, str]:
+        """The models whose stub has ended: what can be told without asking any model."""
+        return self.health.dead()
+
+    def heal(self, model: str, timeout: float = 30.0) -> float:
+        """Load one model anew while the others serve; returns the seconds it took. ServingError where it stays sick."""
+        started = time.monotonic()
+        ensembles = ModelRepository(self.repository).ensembles_of(model)
+        self.healed = True
+        self.health.end_stubs(model)
+        self.workspace.reload(model)
+        problem: ServingError | None = None
+        while (left := started + timeout - time.monotonic()) > 0:
+            if self.process is None or self.process.poll() is not None:
+                raise ServingError("the server process has ended")
+            problems = (self.health.ask(name, min(left, self.health.patience(name))) for name in (model, *ensembles))
+            problem = next((problem for problem in problems if problem), None)
+            if problem is None:
+                self.health.note_stubs()
+                return time.monotonic() - started
+            time.sleep(0.1)
+        raise ServingError(f"{model} does not answer after {timeout:.0f} s: {problem and problem.given}")
 
     def memory_bytes(self) -> int:
         """Resident memory of the server and its stubs."""
@@ -170,46 +224,35 @@ class LocalServer:
         """Give requests in flight `seconds`, then end the server and what is left of its stubs and shared memory."""
         if self.process is None:
             return
-        group = self.process.pid
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGINT)
             with contextlib.suppress(subprocess.TimeoutExpired):
-                self.process.wait(seconds)
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(group, signal.SIGKILL)
+                self.process.wait(min(seconds, HEALED_EXIT_SECONDS) if self.healed else seconds)
+        self.workspace.end_processes()
         self.process.wait()
         self.process = None
-        for leftover in Path("/dev/shm").glob(f"{self.memory_prefix}*"):
-            leftover.unlink(missing_ok=True)
 
     def __enter__(self) -> "LocalServer":
-        self.start()
+        try:
+            self.start()
+        except BaseException:
+            self.workspace.close()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:
         self.stop()
+        self.workspace.close()
 
 
 def safe_settings(admin_key: str) -> list[str]:
-    """What every server of the kit is started with: fixed models, strict readiness, administration behind a key.
-
-    The key stands in the process list, where other users of the machine can read it; it is a second barrier behind
-    the address the server listens on, never the only one.
-    """
+    """What a server in a container is started with: fixed models, strict readiness, administration behind a key."""
     return [
+        *FIXED_SETTINGS,
         "--model-control-mode=none",
-        "--disable-auto-complete-config",
-        "--strict-readiness=true",
-        "--exit-on-error=true",
-        f"--exit-timeout-secs={EXIT_SECONDS}",
         f"--http-restricted-api={RESTRICTED}:{KEY_HEADER}={admin_key}",
         f"--grpc-restricted-protocol={RESTRICTED}:{KEY_HEADER}={admin_key}",
     ]
-
-
-def admin_header(admin_key: str, protocol: Protocol) -> dict[str, str]:
-    """The header that opens the restricted calls; gRPC wants Triton's prefix before its name."""
-    return {KEY_HEADER if protocol == "http" else f"triton-grpc-protocol-{KEY_HEADER}": admin_key}
 
 
 def _bindable(port: int, purpose: str, stack: contextlib.ExitStack) -> int:

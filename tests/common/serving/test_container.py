@@ -9,7 +9,7 @@ import pytest
 from common.errors import ServingError
 from common.serving.container import container_command
 from common.serving.payload import Payload
-from common.serving.server import LocalServer, Ports, admin_header
+from common.serving.server import LocalServer, Ports
 
 
 def local(tmp_path: Path) -> LocalServer:
@@ -22,20 +22,13 @@ def test_local_server_is_closed_to_the_world(tmp_path: Path) -> None:
     server = local(tmp_path)
     arguments = dict(argument.lstrip("-").partition("=")[::2] for argument in server.command()[1:])
     assert [arguments[f"{name}-address"] for name in ("http", "grpc", "metrics")] == ["127.0.0.1"] * 3
-    assert arguments["model-control-mode"] == "none"
+    assert arguments["model-control-mode"] == "poll"
     assert arguments["strict-readiness"] == arguments["exit-on-error"] == "true"
     for protocol in ("http-restricted-api", "grpc-restricted-protocol"):
         apis, _, key = arguments[protocol].partition(":")
-        assert set(apis.split(",")) >= {"model-repository", "shared-memory", "statistics", "trace", "logging"}
-        assert key == f"admin-key={server.admin_key}"
-    assert len(server.admin_key) >= 32
-    assert local(tmp_path).admin_key != server.admin_key
-    assert server.admin_key not in repr(server)
-
-
-def test_header_names() -> None:
-    assert admin_header("secret", "http") == {"admin-key": "secret"}
-    assert admin_header("secret", "grpc") == {"triton-grpc-protocol-admin-key": "secret"}
+        assert set(apis.split(",")) == {"model-repository", "model-config", "shared-memory", "trace", "logging"}
+        assert key == "Closed=to\n\nall"
+    server.workspace.close()
 
 
 def test_container_is_unprivileged_and_on_loopback(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 from common.errors import ServingError
 from common.files import sha256
 from common.serving import payload as payload_module
-from common.serving.payload import Payload, install
+from common.serving.payload import install
 
 MINOR = payload_module._minor()
 ENTRIES = (
@@ -110,16 +110,11 @@ def test_machines_it_cannot_run_on(
         install(tmp_path / "triton")
 
 
-def test_backends_are_kept_current(tmp_path: Path) -> None:
-    payload = Payload(tmp_path)
-    payload.backends.mkdir()
-    for _ in range(2):
-        payload.refresh_backends()
-        assert sorted(path.parent.name for path in payload.backends.glob("*/model.py")) == [
-            "dali",
-            "onnxruntime",
-            "openvino",
-        ]
-        (payload.backends / "dali" / "model.py").write_text("old")
-    payload.refresh_backends()
-    assert (payload.backends / "dali" / "model.py").read_text() != "old"
+@pytest.mark.parametrize("names", [["photo.jpg"], ["payload.json", "photo.jpg"], ["bin"]])
+def test_a_folder_of_something_else_stays(pip: list[list[str]], tmp_path: Path, names: list[str]) -> None:
+    for name in names:
+        (tmp_path / name).write_text("{}")
+    with pytest.raises(ServingError, match="no unpacked Triton server"):
+        install(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted({*names, *(["wheel.whl"] if pip == [] else [])})
+    assert pip == []
