@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import secrets
 import shutil
 import signal
@@ -9,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from common.export.parity import compare
 from common.export.runner import TritonRunner
 from common.files import write_json
 from common.run_directory import RunDirectory
+from common.serving.claim import claimed, seal
 from common.serving.client import Client, Detection, Protocol, Recommended, padded
 from common.serving.container import container_command, unpinned_warning
 from common.serving.load import LoadGenerator, LoadPlan
@@ -33,8 +35,10 @@ from common.serving.payload import DEFAULT_FOLDER, WARNING, Payload
 from common.serving.repository import ModelRepository
 from common.serving.server import LocalServer, Ports
 from common.serving.supervisor import Supervisor
+from common.serving.workspace import Workspace
 
 FILES = 200  # validation files, at most, sent to the server by the whole line; `kit parity --files all` sends every one
+LONGEST_NAME = 64  # characters of a served model's name that are a run's
 VERSIONS_FILE = ROOT / "containers" / "versions.env"
 Runs = Sequence[tuple[Challenge[Any, Any], RunDirectory]]
 
@@ -49,10 +53,12 @@ def prove_served(
     if choice.engine == "tensorrt":  # the server for tests has no backend for plans
         console.print(f"serve: a TensorRT plan is served by NVIDIA's image: kit serve {run.path} --container")
         return
-    repository = _repository([(challenge, run)], {run.path: choice}, run.serving)
     sidecar = read_sidecar(artefact(run, choice.precision))
     trained, comparison = Trained.load(challenge, run), challenge.comparison()
-    with LocalServer(repository.path, Payload(payload_folder()), run.logs / "triton.log") as server:
+    with (
+        _repository([(challenge, run)], {run.path: choice}, run.serving) as repository,
+        LocalServer(repository.path, Payload(payload_folder()), run.logs / "triton.log") as server,
+    ):
         seconds = server.wait_ready()
         console.print(f"serve: Triton answers after {seconds:.1f} s ({choice.label})")
         with TritonRunner(
@@ -102,28 +108,44 @@ def serve(
     in_container: with NVIDIA's current Triton image under Docker instead of the server for tests.
     """
     choices = {run.path: chosen(run, precision) for _, run in runs}
-    ports = ports.chosen()  # a taken port is told before the folder of a server that runs is written anew
-    if len(runs) > 1 and folder is None:
-        folder = Path("runs") / "serving"
-    repository = _repository(runs, choices, folder or runs[0][1].serving)
+    ports = ports.chosen()  # a taken port is told before anything is written
     if in_container:
-        _run_container(repository, ports)
+        own = runs[0][1].serving if len(runs) == 1 else Path("runs") / "serving"
+        with _repository(runs, choices, folder or own) as repository:
+            _run_container(repository, ports)
         return
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
-    console.print(WARNING, soft_wrap=True)
-    with LocalServer(
-        repository.path, Payload(payload_folder()), repository.path.parent / "triton.log", ports
-    ) as server:
+    _say(console, WARNING)
+    log = runs[0][1].logs / f"triton-{ports.http}.log"  # servers that run beside each other have different ports
+    with (
+        Workspace() as workspace,
+        _repository(runs, choices, folder or workspace.open() / "repository") as repository,
+        LocalServer(repository.path, Payload(payload_folder()), log, ports, workspace=workspace) as server,
+    ):
         seconds = server.wait_ready()
-        console.print(f"Serving {', '.join(repository.served())}: ready after {seconds:.1f} s, Ctrl-C stops.")
-        console.print(
-            f"HTTP {server.url('http')}  gRPC {server.url('grpc')}  metrics 127.0.0.1:{server.ports.metrics}/metrics"
+        _say(console, f"Serving {', '.join(repository.served())}: ready after {seconds:.1f} s, Ctrl-C stops.")
+        _say(
+            console,
+            f"HTTP {server.url('http')}  gRPC {server.url('grpc')}  metrics 127.0.0.1:{server.ports.metrics}/metrics",
         )
-        console.print(f"Try: kit client IMAGE --url {server.url('http')}", soft_wrap=True)
-        Supervisor(server, lambda line: console.print(line, soft_wrap=True)).run(stop)
+        for name in repository.served():
+            _say(console, f"Try: {example_command(repository, name, server.url('http'))}")
+        Supervisor(server, lambda line: _say(console, line)).run(stop)
     console.print("Stopped.")
+
+
+def example_command(repository: ModelRepository, model: str, url: str) -> str:
+    """What to type to ask a served model, by what it takes: a picture, a user or a history."""
+    inputs = {tensor.name for tensor in repository.config(model).input}
+    if "encoded" in inputs:
+        return f"kit client IMAGE --model {model} --url {url}"
+    return f"kit client --model {model} {'--user USER' if 'user' in inputs else '--history ITEM ...'} --url {url}"
+
+
+def _say(console: Console, line: str) -> None:
+    console.print(line, soft_wrap=True, markup=False, highlight=False)
 
 
 def drive_load(
@@ -218,16 +240,28 @@ def _run_container(repository: ModelRepository, ports: Ports) -> None:
         raise ServingError("The container ended with an error.", "Its message stands above.", "Is Docker running?")
 
 
-def _repository(runs: Runs, choices: dict[Path, Choice], folder: Path) -> ModelRepository:
-    """A fresh repository of the runs; a model is named after its run where two runs share a model."""
-    models = [challenge.model for challenge, _ in runs]
-    with contextlib.suppress(FileNotFoundError):
-        shutil.rmtree(folder)
+@contextlib.contextmanager
+def _repository(runs: Runs, choices: dict[Path, Choice], folder: Path) -> Iterator[ModelRepository]:
+    """A fresh repository of the runs, in a folder that nobody else may write while it is served."""
     on_gpu = any(choice.engine == "tensorrt" for choice in choices.values())
-    repository = ModelRepository(folder, "gpu" if on_gpu else "cpu")
-    for challenge, run in runs:
-        name = challenge.model if models.count(challenge.model) == 1 else run.path.name
-        write_repository(challenge, run, choices[run.path], repository, name)
-    if not repository.models():
-        raise ServingError("There is nothing to serve.", remedy="kit serve RUN")
-    return repository
+    names = served_names([(challenge.model, run.path) for challenge, run in runs])
+    with claimed(folder, names):
+        repository = ModelRepository(folder, "gpu" if on_gpu else "cpu")
+        for name, (challenge, run) in zip(names, runs, strict=True):
+            write_repository(challenge, run, choices[run.path], repository, name)
+        if not repository.models():
+            raise ServingError("There is nothing to serve.", remedy="kit serve RUN")
+        seal(folder)
+        yield repository
+
+
+def served_names(runs: Sequence[tuple[str, Path]]) -> list[str]:
+    """A name for each (model, run's folder): the model's, or one made of the folder's where two runs share a model."""
+    models = [model for model, _ in runs]
+    names: list[str] = []
+    for model, path in runs:
+        plain = re.sub(r"[^A-Za-z0-9]+", "-", path.name).strip("-")[:LONGEST_NAME]
+        name = model if models.count(model) == 1 else plain or model
+        alike = sum(other == name or other.startswith(f"{name}-copy") for other in names)
+        names.append(f"{name}-copy{alike + 1}" if alike else name)
+    return names
