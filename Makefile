@@ -2,8 +2,9 @@
 
 PYTHON ?= python3
 VENV   ?= .venv
-KIT     = $(VENV)/bin/kit
-PIP     = $(VENV)/bin/pip --disable-pip-version-check
+# Not bin/kit and bin/pip: where the checkout's path has a space, such a script hands the path to a shell.
+KIT     = $(VENV)/bin/python -m challenges
+PIP     = $(VENV)/bin/python -m pip --disable-pip-version-check
 
 # Where torch's wheel comes from: left empty, the package index (on Linux a CUDA build); on a machine without a GPU the
 # index of CPU wheels that pytorch.org lists saves some 4 GB: make challenge1 TORCH_INDEX=<that address>. Wheels of a third
@@ -16,7 +17,13 @@ JOBS ?= auto
 # built by the locked setuptools.
 INSTALL = $(PIP) install -q --require-hashes --no-deps --no-build-isolation
 EDITABLE = $(PIP) install -q --no-deps --no-build-isolation -e .
-WALK   = $(if $(DATA),--data "$(DATA)") $(if $(RECIPE),--recipe $(RECIPE)) $(ARGS)
+# Names are data: neither make nor a shell reads what is in them. ARGS alone is a piece of the command line.
+override DATA := $(value DATA)
+override RECIPE := $(value RECIPE)
+override MODEL := $(value MODEL)
+export DATA RECIPE
+quoted = '$(subst ','\'',$(1))'
+WALK   = $(if $(DATA),--data="$$DATA") $(if $(RECIPE),--recipe="$$RECIPE") $(ARGS)
 
 # The models of each challenge; MODEL= narrows challenge 3 down to one of them.
 MODELS_1 := resnet50
@@ -37,7 +44,7 @@ challenge1: ## ResNet-50 on photographs, from data to a served model [DATA= RECI
 challenge2: ## SSD300 on images with boxes, from data to a served model [DATA= RECIPE= ARGS=]
 challenge3: ## recommenders on user-item histories, from data to served models [MODEL= DATA= RECIPE= ARGS=]
 challenge1 challenge2 challenge3: challenge%: $(VENV)/ready .triton/payload.json
-	@$(foreach model,$(call models,$*),$(KIT) challenge $(model) $(WALK) &&) true
+	@$(foreach model,$(call models,$*),$(KIT) challenge $(call quoted,$(model)) $(WALK) &&) true
 endif
 
 list: $(VENV)/ready ## list models and recipes with their targets
@@ -51,7 +58,7 @@ triton: .triton/payload.json ## unpack a Triton server for tests on this machine
 check: $(VENV)/ready-dev ## format, lint, types and fast tests: minutes, no GPU
 	$(VENV)/bin/ruff format --check
 	$(VENV)/bin/ruff check
-	$(VENV)/bin/mypy
+	$(VENV)/bin/python -m mypy
 	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n $(JOBS) --dist worksteal -m "not slow and not serving and not gpu"
 
 test: $(VENV)/ready-dev .triton/payload.json ## every test that runs on this machine
@@ -60,8 +67,8 @@ test: $(VENV)/ready-dev .triton/payload.json ## every test that runs on this mac
 lock: $(VENV)/ready-dev ## write locked/ anew after a change of pyproject.toml [UPGRADE=1 TORCH_INDEX=]
 	@$(VENV)/bin/python locked/lock.py $(if $(UPGRADE),--upgrade) $(if $(TORCH_INDEX),--torch-index $(TORCH_INDEX))
 
-clean: ## remove the environment and caches; runs and data stay
-	rm -rf $(VENV) .triton .pytest_cache .mypy_cache .ruff_cache build *.egg-info
+clean: ## remove the environment and caches; runs and data stay, and a VENV= that was there before
+	rm -rf $(if $(wildcard $(VENV)/made)$(filter .venv,$(VENV)),$(call quoted,$(VENV))) .triton .pytest_cache .mypy_cache .ruff_cache build *.egg-info
 
 include containers/container.mk
 
@@ -69,6 +76,7 @@ $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "$(PYTHON) is older than 3.11: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
+	@touch $(VENV)/made
 
 # A CPU build of torch says in its metadata that it needs no library of CUDA's.
 NEEDS_CUDA = from importlib.metadata import requires; exit(not any(line.startswith("nvidia-") for line in requires("torch")))

@@ -28,30 +28,30 @@ container1 container2 container3: container%:
 	$(call container_build,train,$*,--build-arg PYTORCH_IMAGE=$(PYTORCH_IMAGE))
 	$(call container_build,serve,$*,--build-arg TRITON_IMAGE=$(TRITON_IMAGE))
 
-container_compose = CHALLENGE=$(CHALLENGE_NAME_$(1)) KIT_VERSION=$(KIT_VERSION) MODELS=$(abspath $(MODELS)) \
+override MODELS := $(value MODELS)
+override MOUNTS := $(value MOUNTS)
+export MODELS MOUNTS
+container_compose = CHALLENGE=$(CHALLENGE_NAME_$(1)) KIT_VERSION=$(KIT_VERSION) MODELS="$$(CDPATH= cd -- "$$MODELS" && pwd)" \
 	$(ENGINE) compose --env-file containers/versions.env -f containers/compose.yaml
 up1: ## serve a run's models with metrics in containers, MODELS=runs/…/serving (up2, up3 alike)
 up1 up2 up3: up%:
-	@test -d "$(MODELS)" || { echo "MODELS=$(MODELS) is no folder. Give a run's serving folder: make up$* MODELS=runs/…/serving"; exit 2; }
+	@test -d "$$MODELS" || { printf '%s\n' "MODELS=$$MODELS is no folder. Give a run's serving folder: make up$* MODELS=runs/…/serving"; exit 2; }
 	$(call container_compose,$*) up --detach --wait serve metrics
-down: MODELS = .
+down: override MODELS := .
 down: ## stop what up1 started
 	$(call container_compose,1) down
 
 # The same command inside the image. DATA and every folder of MOUNTS are visible under their own names, read-only; runs/ is
-# the one place that is written, and its files belong to whoever types the command.
+# the one place that is written, and its files belong to whoever types the command. MOUNTS are quoted as in a shell.
 ifeq ($(CONTAINER),1)
-data_mount = $(foreach folder,$(abspath $(DATA) $(MOUNTS)),--volume "$(folder):$(folder):ro")
 .PHONY: challenge1 challenge2 challenge3
 challenge1 challenge2 challenge3: challenge%: container%
 	mkdir -p runs
 	$(foreach model,$(call models,$*),$(call container_walk,$*,$(model)) &&) true
 
 # 1: the challenge's number, 2: the model
-container_walk = $(ENGINE) run --rm --init $(if $(GPUS),--gpus $(GPUS)) --shm-size $(SHM) --ulimit memlock=-1 --ulimit stack=67108864 \
+container_walk = python3 containers/mounted.py $(ENGINE) run --rm --init $(if $(GPUS),--gpus $(GPUS)) --shm-size $(SHM) --ulimit memlock=-1 --ulimit stack=67108864 \
 	$(if $(MEMORY),--memory $(MEMORY) --memory-swap $(MEMORY)) --pids-limit 4096 --log-opt max-size=10m --log-opt max-file=5 \
 	--user "$$(id -u):$$(id -g)" --read-only --tmpfs /tmp:exec,mode=1777 --cap-drop ALL \
-	--security-opt no-new-privileges --volume "$(CURDIR)/runs:/opt/kit/runs" $(data_mount) \
-	$(call container_image,train,$(1)) \
-	kit challenge $(2) $(if $(DATA),--data "$(abspath $(DATA))") $(if $(RECIPE),--recipe $(RECIPE)) $(ARGS)
+	--security-opt no-new-privileges $(call container_image,train,$(1)) kit challenge $(call quoted,$(2)) $(ARGS)
 endif

@@ -172,18 +172,16 @@ def test_the_start_script_is_sound():
     ("arguments", "expected"),
     [
         (["container1"], "docker build -f containers/serve.Dockerfile -t challenge-kit/serve-classification:"),
-        (["challenge1", "CONTAINER=1", "DATA=/photos"], '--volume "/photos:/photos:ro"'),
-        (["challenge1", "CONTAINER=1", "DATA=/photos"], 'kit challenge resnet50 --data "/photos"'),
         (["challenge1", "CONTAINER=1"], "--gpus all --shm-size 8g"),
         (["challenge1", "CONTAINER=1", "GPUS="], "--init  --shm-size"),
-        (["challenge1", "CONTAINER=1", "ARGS=--training.epochs 2"], "kit challenge resnet50   --training.epochs 2"),
+        (["challenge1", "CONTAINER=1", "ARGS=--training.epochs 2"], "kit challenge 'resnet50' --training.epochs 2"),
         (
             ["challenge1", "CONTAINER=1", "MEMORY=9g"],
             "--memory 9g --memory-swap 9g --pids-limit 4096 --log-opt max-size",
         ),
         (["challenge1", "CONTAINER=1"], "--read-only --tmpfs /tmp:exec,mode=1777 --cap-drop ALL"),
-        (["challenge2", "CONTAINER=1"], "kit challenge ssd300"),
-        (["challenge3", "CONTAINER=1"], "kit challenge bert4rec"),
+        (["challenge2", "CONTAINER=1"], "kit challenge 'ssd300'"),
+        (["challenge3", "CONTAINER=1"], "kit challenge 'bert4rec'"),
         (["up1", "MODELS=/tmp"], "compose --env-file containers/versions.env -f containers/compose.yaml up"),
     ],
 )
