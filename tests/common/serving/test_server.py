@@ -199,6 +199,14 @@ def test_a_corrupt_engine_stops_the_start_with_its_name(payload: Payload, tmp_pa
         server.wait_ready()
 
 
+def stubs(server: LocalServer) -> list[psutil.Process]:
+    return psutil.Process(server.process.pid).children(recursive=True)
+
+
+def runs_model(process: psutil.Process, model: str) -> bool:
+    return any(f"/{model}/" in argument for argument in process.cmdline())
+
+
 def test_raw_bytes_instead_of_http(server: LocalServer) -> None:
     """Noise on either port is answered or dropped, and hurts nobody else."""
     generator = np.random.default_rng(0)
