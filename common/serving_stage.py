@@ -30,6 +30,7 @@ from common.run_directory import RunDirectory
 from common.serving.claim import claimed, seal
 from common.serving.client import Client, Detection, Protocol, Recommended, padded
 from common.serving.container import container_command, unpinned_warning
+from common.serving.front import Front
 from common.serving.load import LoadGenerator, LoadPlan
 from common.serving.payload import DEFAULT_FOLDER, WARNING, Payload
 from common.serving.repository import ModelRepository
@@ -118,20 +119,23 @@ def serve(
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
     _say(console, WARNING)
+    front = Front(ports)
     log = runs[0][1].logs / f"triton-{ports.http}.log"  # servers that run beside each other have different ports
     with (
         Workspace() as workspace,
         _repository(runs, choices, folder or workspace.open() / "repository") as repository,
-        LocalServer(repository.path, Payload(payload_folder()), log, ports, workspace=workspace) as server,
+        LocalServer(repository.path, Payload(payload_folder()), log, front.server_ports, workspace=workspace) as server,
+        front.before(server.ports, workspace.open()),
     ):
         seconds = server.wait_ready()
         _say(console, f"Serving {', '.join(repository.served())}: ready after {seconds:.1f} s, Ctrl-C stops.")
+        _say(console, front.banner())
         _say(
             console,
-            f"HTTP {server.url('http')}  gRPC {server.url('grpc')}  metrics 127.0.0.1:{server.ports.metrics}/metrics",
+            f"HTTP {front.url('http')}  gRPC {front.url('grpc')}  metrics 127.0.0.1:{server.ports.metrics}/metrics",
         )
         for name in repository.served():
-            _say(console, f"Try: {example_command(repository, name, server.url('http'))}")
+            _say(console, f"Try: {example_command(repository, name, front.url('http'))}")
         Supervisor(server, lambda line: _say(console, line)).run(stop)
     console.print("Stopped.")
 

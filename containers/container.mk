@@ -36,7 +36,7 @@ container_compose = CHALLENGE=$(CHALLENGE_NAME_$(1)) KIT_VERSION=$(KIT_VERSION) 
 up1: ## serve a run's models with metrics in containers, MODELS=runs/…/serving (up2, up3 alike)
 up1 up2 up3: up%:
 	@test -d "$$MODELS" || { printf '%s\n' "MODELS=$$MODELS is no folder. Give a run's serving folder: make up$* MODELS=runs/…/serving"; exit 2; }
-	$(call container_compose,$*) up --detach --wait serve metrics
+	$(call container_compose,$*) up --detach --wait serve front metrics
 down: override MODELS := .
 down: ## stop what up1 started
 	$(call container_compose,1) down

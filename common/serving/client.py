@@ -1,5 +1,6 @@
 """A typed client of Triton over HTTP or gRPC: arrays or image files in, arrays or class names out, errors in words."""
 
+import os
 import random
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -16,6 +17,8 @@ from common.serving.example import example_image
 from common.serving.problems import InvalidRequestError, OverloadedError, ServerDownError, explain
 
 Protocol = Literal["http", "grpc"]
+KEY_VARIABLE = "KIT_KEY"
+"""The environment variable with the key that the proxy before a server asks for."""
 FIRST_PAUSE = 0.1
 """Seconds before the first repetition; doubled for each further one, and scattered so that clients spread out."""
 DETECTOR_OUTPUTS = frozenset({"boxes", "scores", "labels", "names", "count"})
@@ -59,7 +62,7 @@ class Client:
         headers: Mapping[str, str] | None = None,
     ) -> None:
         self.url, self.protocol, self.timeout, self.retries = url, protocol, timeout, retries
-        self.headers = dict(headers or {})
+        self.headers = {**key_header(), **(headers or {})}
         self._outputs: dict[str, str] = {}
         self._api: Any = tritonclient.http if protocol == "http" else tritonclient.grpc
         if protocol == "http":
@@ -190,6 +193,12 @@ class Client:
                     raise problem from error
                 time.sleep(FIRST_PAUSE * 2**attempt * random.uniform(0.5, 1.5))
         raise AssertionError("the last attempt returns or raises")
+
+
+def key_header() -> dict[str, str]:
+    """The header that shows the environment's key; nothing where there is none."""
+    key = os.environ.get(KEY_VARIABLE)
+    return {"authorization": f"Bearer {key}"} if key else {}
 
 
 def padded(encoded: Sequence[bytes]) -> np.ndarray:

@@ -21,7 +21,7 @@ import tritonclient.http
 import tritonclient.http.aio
 from tritonclient.utils import np_to_triton_dtype
 
-from common.serving.client import Client, Protocol
+from common.serving.client import Client, Protocol, key_header
 from common.serving.problems import explain
 from common.serving.statistics import read_counts
 
@@ -87,7 +87,7 @@ class LoadGenerator:
     model: str
     batches: Sequence[Mapping[str, np.ndarray]]
     statistics_of: tuple[str, ...] = ()
-    headers: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=key_header)
     memory_bytes: Callable[[], int] | None = None
 
     def run(self, plan: LoadPlan, report: Callable[[dict[str, Any]], None] = lambda step: None) -> dict[str, Any]:

@@ -19,7 +19,7 @@ class UnknownModelError(ServingError):
 
 
 class ForbiddenError(ServingError):
-    """The call needs the administrator's key."""
+    """The call needs the administrator's key, or the key of the proxy before the server."""
 
 
 class OverloadedError(ServingError):
@@ -62,6 +62,14 @@ def _explain_status(status: str, text: str, model: str, url: str, timeout: float
 
     if says("unknown model") or status in ("404", "NOT_FOUND"):
         return UnknownModelError(f"The server at {url} has no model {model}: {text}", remedy="Check the model's name.")
+    if status in ("401", "UNAUTHENTICATED"):
+        return ForbiddenError(f"{url} asks for a key, and got none or another.", remedy="Set it: export KIT_KEY=…")
+    if status in ("413", "415"):
+        return InvalidRequestError(f"{url} refused the request: {text}")
+    if status == "429" or says("too many requests"):
+        return OverloadedError(f"{url} refused the request: {text}", remedy=LATER)
+    if status == "502":
+        return ServerDownError(f"No model server stands behind {url}: {text}", remedy=LATER)
     if status == "403" or says("restricted", "expects header"):
         return ForbiddenError(f"{url} does not allow this call without the administrator's key.")
     if status in ("499", "DEADLINE_EXCEEDED") or says("deadline exceeded"):

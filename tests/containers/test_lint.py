@@ -67,11 +67,11 @@ def test_services_are_hardened_and_listen_to_this_machine_only():
         assert service["read_only"], name
         assert service["cap_drop"] == ["ALL"], name
         assert "no-new-privileges:true" in service["security_opt"], name
-        assert all(port.startswith("127.0.0.1:") for port in service.get("ports", [])), name
+        assert all(port.startswith(("127.0.0.1:", "${BIND:-127.0.0.1}:")) for port in service.get("ports", [])), name
         assert service["mem_limit"] == service["memswap_limit"], name
         assert 0 < service["pids_limit"] <= 4096, name
         assert set(service["logging"]["options"]) == {"max-size", "max-file"}, name
-    assert {"serve", "client", "metrics"} == set(compose["services"])
+    assert {"serve", "front", "client", "metrics"} == set(compose["services"])
 
 
 def test_services_talk_over_an_internal_network_and_none_reaches_the_internet():
