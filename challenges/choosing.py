@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from challenges.classification.layout import find_layout
-from challenges.detection.annotations import coco, voc, yolo
+from challenges.detection.annotations import coco, voc, yolo_files
 from challenges.detection.annotations.reading import list_scenes
 from challenges.recommendation.files import sources
 from common.errors import DataError
@@ -50,9 +50,9 @@ def _annotations(root: Path, listing: Listing) -> str:
             return f"{len(source.files):,} XML files of Pascal VOC's kind"
     except DataError:  # there are several to choose from: the check says which
         return "several sets of annotations"
-    labels = yolo.find(root, listing)
-    if labels:
-        return f"{len(labels):,} label files of YOLO's kind"
+    yolo = yolo_files.find(root, listing)
+    if yolo:
+        return f"{len(yolo.labels) + len(yolo.left):,} label files of YOLO's kind"
     try:
         find_layout(root, listing)
         return ""
