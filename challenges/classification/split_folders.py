@@ -121,7 +121,8 @@ def refuse_shared_subfolders(root: Path, base: Base) -> None:
         same = [other for other in inner if len(own & inner[other]) >= max(2, len(own | inner[other]) / 2)]
         if len(same) < 2 or 2 * len(same) < min(len(base.folder.folders), COMPARED):
             continue
-        shared = sorted(set.intersection(own, *(inner[other] for other in same)) or own)
+        common = set.intersection(own, *(inner[other] for other in same)) or own
+        shared = [inside for inside in base.folder.folders[same[0]].folders if key(inside) in common]
         where = displayed(root.joinpath(*base.path))
         raise DataError(
             f"{named(same)} in {where} hold the same subfolders with pictures ({named(shared)}): these are splits, or "

@@ -93,6 +93,7 @@ def test_a_single_outer_folder_is_passed_through():
     ("folders", "told"),
     [
         (inside("first", "second"), "first, second in /data hold the same subfolders with pictures (cat, dog)"),
+        (["x/Cat", "x/Dog", "y/cat", "y/dog"], "x, y in /data hold the same subfolders with pictures (Cat, Dog)"),
         (inside("fold1", "fold2", "fold3"), "fold1, fold2, fold3 in /data hold the same subfolders"),
         (inside("colour", "grey", "train"), "train is called like a split"),
         (inside("train/a", "train/b", "val"), "a, b in /data/train hold the same subfolders"),
