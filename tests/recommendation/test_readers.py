@@ -1,6 +1,8 @@
 """Every format gives the same table, and every broken file says where it is broken."""
 
 import gzip
+import subprocess
+import sys
 
 import numpy as np
 import pyarrow as pa
@@ -233,3 +235,26 @@ def test_blocks_are_joined(tmp_path, monkeypatch):
     rows = [(n % 37, n * 7 % 101, 3.0, n) for n in range(2000)]
     write(tmp_path / "ratings.dat", lines("::", rows))
     assert as_rows(read(tmp_path)) == rows
+
+
+def test_line_breaks_in_quotes_across_blocks(tmp_path, monkeypatch):
+    monkeypatch.setattr(columns, "BLOCK_BYTES", 100)
+    rows = [(n % 37, n * 7 % 101, 3.0, n) for n in range(300)]
+    text = "".join(
+        f'{user},{item},{rating},{time},"good,\r\nand ""long"" {time}\n"\n' for user, item, rating, time in rows
+    )
+    write(tmp_path / "reviews.csv", "user,item,rating,time,review\n" + text)
+    assert as_rows(read(tmp_path)) == rows
+
+
+@pytest.mark.parametrize("gz", ["", ".gz"])
+def test_the_interpreter_ends_in_peace_after_a_refusal(tmp_path, gz):
+    """Arrow reads ahead on its own thread: it must not come back to a Python that is ending."""
+    path = write(tmp_path / f"x.csv{gz}", HEADER + "1,2,3,soon\n" * 50_000)
+    script = (
+        "import sys\nfrom pathlib import Path\nfrom challenges.recommendation.files.readers import read\n"
+        "from common.errors import DataError\n"
+        "try:\n    read(Path(sys.argv[1]))\nexcept DataError:\n    sys.exit(2)\n"
+    )
+    assert not isinstance(columns._opened(path), pa.PythonFile)
+    assert subprocess.run([sys.executable, "-c", script, path], stderr=subprocess.PIPE).returncode == 2

@@ -1,18 +1,17 @@
 """Reading the columns of an interactions file block by block, ids as numbers from 0 on, with an error per line."""
 
-import gzip
-import io
-import zlib
+import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import IO, Any, NoReturn
+from pathlib import Path
+from typing import Any, NoReturn
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 
-from challenges.recommendation.files.sources import FORMATS, Layout, damaged
+from challenges.recommendation.files.sources import FORMATS, Layout
 from challenges.recommendation.files.text_rows import first_problem, id_problem, time_type
 from common.errors import DataError
 
@@ -100,10 +99,8 @@ def read_columns(layout: Layout) -> Columns:
             if "time" in layout.roles:
                 parts["time"].append(_times(block["time"]))
             rows += len(parts["user"][-1])
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, _UnusableError) as error:
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError, _UnusableError) as error:
         _explain(layout, error, rows)
-    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise damaged(layout.path, error) from None
     if not rows:
         raise DataError(f"{layout.path} holds no interactions.", FORMATS)
     joined = {role: _joined(parts.pop(role)) for role in list(parts)}
@@ -162,48 +159,33 @@ def _text_blocks(layout: Layout) -> Iterator[dict[str, pa.Array]]:
         types[layout.roles["rating"]] = pa.float32()
     if "time" in layout.roles:
         types[layout.roles["time"]] = time_type(layout)
-    with _opened(layout) as stream, _reader(stream, layout, types) as blocks:
+    with _opened(layout.path) as stream, _reader(stream, layout, types) as blocks:
         for block in blocks:
             yield {role: block.column(name) for role, name in layout.roles.items()}
 
 
-def _reader(stream: IO[bytes], layout: Layout, types: dict[str, pa.DataType]) -> pyarrow.csv.CSVStreamingReader:
-    delimiter = "\t" if layout.delimiter == "::" else layout.delimiter
+def _reader(stream: pa.NativeFile, layout: Layout, types: dict[str, pa.DataType]) -> pyarrow.csv.CSVStreamingReader:
+    names = list(layout.names)
+    if layout.delimiter == "::":  # a column of nothing between every two
+        names = [part for name in layout.names for part in (name, f"after {name}")][:-1]
+        types = types | {name: pa.null() for name in names[1::2]}
     return pyarrow.csv.open_csv(
         stream,
-        read_options=pyarrow.csv.ReadOptions(
-            block_size=BLOCK_BYTES, column_names=list(layout.names), skip_rows=int(layout.header)
+        read_options=pyarrow.csv.ReadOptions(block_size=BLOCK_BYTES, column_names=names, skip_rows=int(layout.header)),
+        parse_options=pyarrow.csv.ParseOptions(
+            delimiter=layout.delimiter[0], quote_char='"' if layout.header else False, newlines_in_values=layout.header
         ),
-        parse_options=pyarrow.csv.ParseOptions(delimiter=delimiter, quote_char='"' if layout.header else False),
         convert_options=pyarrow.csv.ConvertOptions(include_columns=list(types), column_types=types),
     )
 
 
-def _opened(layout: Layout) -> IO[bytes]:
-    path = layout.path
-    stream: Any = gzip.open(path, "rb") if path.name.endswith(".gz") else path.open("rb")  # noqa: SIM115
-    return io.BufferedReader(_DoubleColons(stream), 1 << 20) if layout.delimiter == "::" else stream
+def _opened(path: Path) -> pa.NativeFile:
+    """A stream without Python in it: Arrow reads ahead on a thread of its own, which outlives a refusal.
 
-
-class _DoubleColons(io.RawIOBase):
-    """Reads another stream with every :: as a tab."""
-
-    def __init__(self, stream: IO[bytes]) -> None:
-        self.stream, self.kept = stream, b""
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        text = self.kept + self.stream.read(len(buffer) - len(self.kept))
-        self.kept = b":" if text.endswith(b":") and len(text) > 1 else b""
-        text = text.removesuffix(self.kept).replace(b"::", b"\t")
-        buffer[: len(text)] = text
-        return len(text)
-
-    def close(self) -> None:
-        self.stream.close()
-        super().close()
+    Where that thread enters Python while the interpreter ends, the process aborts.
+    """
+    file = pa.OSFile(os.fsencode(path))
+    return pa.CompressedInputStream(file, "gzip") if path.name.endswith(".gz") else file
 
 
 def _explain(layout: Layout, error: Exception, rows: int) -> NoReturn:
