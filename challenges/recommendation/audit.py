@@ -82,7 +82,7 @@ def negative_problems(split: HistorySplit) -> dict[str, int]:
 
 def mixed_ids(ids: np.ndarray) -> dict[str, Any] | None:
     """How many ids are text where others are whole numbers, and the first such; None where all are alike."""
-    numbers = np.char.isdigit(ids)
+    numbers = np.char.isdigit(np.char.replace(ids, ".0", ""))  # 7.0 is told elsewhere
     if numbers.all() or not numbers.any():
         return None
     return {"text": int((~numbers).sum()), "numbers": int(numbers.sum()), "first": str(ids[~numbers][0])}

@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from challenges.recommendation.files.columns import UNKNOWN_TIME
 from challenges.recommendation.files.readers import Interactions
+from challenges.recommendation.files.times import UNKNOWN_TIME
 from challenges.recommendation.recipes import HistoryConfig
 from common.errors import DataError
 

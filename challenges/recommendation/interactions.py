@@ -12,16 +12,21 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from challenges.recommendation import audit
-from challenges.recommendation.files.readers import read
+from challenges.recommendation import audit, understanding
+from challenges.recommendation.files.columns import RowsRefusedError
+from challenges.recommendation.files.readers import Interactions, read
 from challenges.recommendation.files.sources import Source, find
 from challenges.recommendation.histories import HistorySplit
 from challenges.recommendation.recipes import HistoryConfig
 from challenges.recommendation.splits import split
 from common.errors import DataError
-from common.files import read_json, write_json
+from common.files import read_json, write_csv, write_json
+from common.text import printable
+from common.understanding import print_understanding
 
-FORMAT = 1  # of check.json and the splits; another number means that the data is checked again
+FORMAT = 2  # of check.json and the splits; another number means that the data is checked again
+
+QUARANTINE = "quarantine.csv"
 
 
 @dataclass(frozen=True)
@@ -42,7 +47,9 @@ class CheckReport:
     def print(self, console: Console) -> None:
         """Show the files, the counts from reading to split, warnings, and what metrics can be compared with."""
         record, facts = self.record, self.record["facts"]
-        console.print(f"{record['files'][0]} ({record['format_name']})", markup=False, highlight=False, soft_wrap=True)
+        named = f"{printable(record['files'][0])} ({record['format_name']})"
+        console.print(named, markup=False, highlight=False, soft_wrap=True)
+        print_understanding(record["understood"], console)
         table = Table("", "users", "items", "interactions")
         rows = {"read": facts["read"], "after the filters": facts["kept"]}
         for name, counts in rows.items():
@@ -66,7 +73,7 @@ class CheckReport:
         ):
             console.print(line, markup=False, highlight=False, soft_wrap=True)
         for warning in self.warnings:
-            console.print(f"[yellow]warning:[/yellow] {escape(warning)}", highlight=False, soft_wrap=True)
+            console.print(f"[yellow]warning:[/yellow] {escape(printable(warning))}", highlight=False, soft_wrap=True)
 
 
 def check(root: Path, output: Path, config: HistoryConfig, *, console: Console | None = None) -> CheckReport:
@@ -87,10 +94,10 @@ def check(root: Path, output: Path, config: HistoryConfig, *, console: Console |
     if stored is not None:
         return stored
     if console is not None:
-        console.print(f"reading {source.layout.path.name}", markup=False, highlight=False, soft_wrap=True)
-    interactions = read(source)
+        console.print(f"reading {printable(source.layout.path.name)}", markup=False, highlight=False, soft_wrap=True)
+    interactions = _read(source, output)
     parts = split(interactions, config, _fingerprint(source, arguments["history"]))
-    record = {
+    record: dict[str, Any] = {
         "format": FORMAT,
         "root": str(source.root),
         "fingerprint": parts.fingerprint,
@@ -100,13 +107,28 @@ def check(root: Path, output: Path, config: HistoryConfig, *, console: Console |
         "protocol": parts.protocol,
         "num_items": parts.num_items,
         "facts": parts.facts,
+        "understood": understanding.understood(interactions, parts, config),
     } | audit.findings(interactions, parts)
+    record["warnings"] = [*understanding.warnings(interactions, config), *record["warnings"]]
     output.mkdir(parents=True, exist_ok=True)
+    (output / QUARANTINE).unlink(missing_ok=True)
     (output / "check.json").unlink(missing_ok=True)  # written last: where it is whole, the split is
     record["split_sha256"] = parts.write(output)
     record["seconds"] = round(time.monotonic() - started, 3)
     write_json(output / "check.json", record)
     return CheckReport(parts, record)
+
+
+def _read(source: Source, output: Path) -> Interactions:
+    """Read the interactions; where lines are refused, the first of them are listed in `output` before."""
+    try:
+        return read(source)
+    except RowsRefusedError as error:
+        (output / "check.json").unlink(missing_ok=True)
+        rows = [(source.layout.path.name, line, problem.kind, problem.told) for line, problem in error.rows]
+        write_csv(output / QUARANTINE, ("file", "line", "code", "reason"), rows)
+        listed = f"The first are listed in {output / QUARANTINE}"
+        raise DataError(error.given, error.allowed, f"{error.remedy} {listed}") from None
 
 
 def _fingerprint(source: Source, history: dict[str, Any]) -> str:

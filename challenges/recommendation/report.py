@@ -140,6 +140,7 @@ def _data(split: HistorySplit, record: Mapping[str, Any]) -> Section:
             ("Judged users", f"{split.num_judged:,}"),
             ("Held-out items", f"{counts['targets']:,}"),
             ("Equal times", str(split.facts["tie_rule"])),
+            *((f"Understood {name}", sentence) for name, sentence in record.get("understood", {}).items()),
         ]
     )
     warnings = [notice(text, "warning") for text in record["warnings"]]

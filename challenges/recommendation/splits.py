@@ -4,8 +4,8 @@ from typing import Any
 
 import numpy as np
 
-from challenges.recommendation.files.columns import UNKNOWN_TIME
 from challenges.recommendation.files.readers import Interactions
+from challenges.recommendation.files.times import UNKNOWN_TIME
 from challenges.recommendation.filters import Filtered, filter_interactions, where
 from challenges.recommendation.histories import Histories, HistorySplit
 from challenges.recommendation.recipes import HistoryConfig
@@ -209,7 +209,7 @@ def _official(interactions: Interactions, table: Filtered, config: HistoryConfig
     if not trained[official.users].all():
         stranger = interactions.user_ids[official.users[~trained[official.users]][0]]
         raise DataError(
-            f"{where(interactions)} has nothing of user {stranger}, whom the test file judges.",
+            f"{where(interactions)} has nothing of user {str(stranger)!r}, whom the test file judges.",
             "Every judged user needs interactions to learn from.",
             "Download the three files again.",
         )

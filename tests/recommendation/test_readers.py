@@ -10,8 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from challenges.recommendation.files import columns
-from challenges.recommendation.files.columns import UNKNOWN_TIME
 from challenges.recommendation.files.readers import read
+from challenges.recommendation.files.times import UNKNOWN_TIME
 from common.errors import DataError
 
 ROWS = [(10, 7, 4.0, 100), (10, 3, 5.0, 90), (2, 7, 1.5, 50), (2, 11, 3.0, 60), (2, 3, 2.0, 60)]

@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from challenges.recommendation.files.columns import UNKNOWN_TIME
+from challenges.recommendation.files.layout import Layout
 from challenges.recommendation.files.readers import Interactions, OfficialSplit
-from challenges.recommendation.files.sources import Layout, Source
+from challenges.recommendation.files.sources import Source
+from challenges.recommendation.files.times import UNKNOWN_TIME
 from challenges.recommendation.recipes import HistoryConfig
 from challenges.recommendation.splits import split
 from common.errors import DataError

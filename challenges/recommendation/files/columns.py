@@ -3,21 +3,31 @@
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, NoReturn
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet as pq
 
-from challenges.recommendation.files.sources import FORMATS, Layout
-from challenges.recommendation.files.text_rows import first_problem, id_problem, time_type
+from challenges.recommendation.files.layout import FORMATS, Layout
+from challenges.recommendation.files.text_rows import Problem, advice, id_problem, survey, time_kind
+from challenges.recommendation.files.times import (
+    KNOWN_TIMES,
+    UNKNOWN_TIME,
+    TimeKind,
+    kind_of_times,
+    parse_dates,
+    whole_microseconds,
+)
 from common.errors import DataError
 
 BLOCK_BYTES = 16 << 20
 BLOCK_ROWS = 1 << 20
-UNKNOWN_TIME = np.iinfo(np.int64).min
+MOST_EVENTS = 100  # kinds; a column with more tells no kinds apart
 _ID = pa.dictionary(pa.int32(), pa.string())
 
 
@@ -26,7 +36,9 @@ class Columns:
     """An interactions file in its own order.
 
     users, items: (row,) int32, positions in user_ids and item_ids, which list ids by first appearance.
-    ratings:      (row,) float32, or None. times: (row,) int64, UNKNOWN_TIME where missing, or None.
+    ratings:      (row,) float32, or None.
+    times:        (row,) int64, UNKNOWN_TIME where missing, or None; microseconds unless time_kind is "number".
+    events:       kind of event -> rows of it, where a column tells kinds apart.
     """
 
     users: np.ndarray
@@ -35,6 +47,8 @@ class Columns:
     times: np.ndarray | None
     user_ids: list[str]
     item_ids: list[str]
+    time_kind: TimeKind = "number"
+    events: dict[str, int] | None = None
 
     def __len__(self) -> int:
         return len(self.users)
@@ -45,7 +59,15 @@ class Columns:
 
 
 class _UnusableError(Exception):
-    """Something in a block is wrong; the file is then searched for its line."""
+    """Something in a block is wrong; a text file is then searched for its line."""
+
+
+class RowsRefusedError(DataError):
+    """Interactions with lines that cannot be used. rows: (line, what they have in common, why) of the first ones."""
+
+    def __init__(self, given: str, allowed: str, remedy: str, rows: tuple[tuple[int, Problem], ...]) -> None:
+        super().__init__(given, allowed, remedy)
+        self.rows = rows
 
 
 class IdNumbers:
@@ -57,7 +79,7 @@ class IdNumbers:
 
     def add(self, column: pa.Array) -> np.ndarray:
         if column.null_count:
-            raise _UnusableError(f"a {self.role} is missing")
+            raise _UnusableError(f"{_article(self.role)} is missing, in {column.null_count:,} of {len(column):,} rows")
         encoded = column if pa.types.is_dictionary(column.type) else column.dictionary_encode()
         numbers = np.asarray([self._number(value) for value in encoded.dictionary.to_pylist()], np.int32)
         return numbers[encoded.indices.to_numpy()]
@@ -68,16 +90,22 @@ class IdNumbers:
         if number is None:
             problem = id_problem(name, self.role, self.numeric)
             if problem:
-                raise _UnusableError(problem)
+                raise _UnusableError(problem.told)
             number = self.numbers[name] = len(self.numbers)
         return number
 
 
+def _article(role: str) -> str:
+    return f"{'an' if role == 'item' else 'a'} {role}"
+
+
 def _id_text(value: Any, role: str) -> str:
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    if isinstance(value, bool) or not isinstance(value, int | float | Decimal):
         raise _UnusableError(f"the {role} {value!r} is neither a number nor text")
-    if isinstance(value, float) and not value.is_integer():
-        raise _UnusableError(f"the {role} {value!r} is no whole number")
+    if value != value:
+        raise _UnusableError(f"{_article(role)} is missing (nan)")
+    if isinstance(value, float | Decimal) and value != value // 1:
+        raise _UnusableError(f"the {role} {value} is no whole number")
     return str(int(value))
 
 
@@ -88,16 +116,18 @@ def read_columns(layout: Layout) -> Columns:
     Raises DataError with the file and the line where a value is not what its column needs.
     """
     users, items = (IdNumbers(role, layout.numeric_ids) for role in ("user", "item"))
-    parts: dict[str, list[np.ndarray]] = {role: [] for role in layout.roles}
-    rows = 0
+    parts: dict[str, list[np.ndarray]] = {role: [] for role in layout.roles if role != "event"}
+    kind, events, rows = _time_kind(layout), _Events(), 0
     try:
-        for block in _parquet_blocks(layout) if not layout.delimiter else _text_blocks(layout):
+        for block in _parquet_blocks(layout) if not layout.delimiter else _text_blocks(layout, kind):
             for role, numbers in (("user", users), ("item", items)):
                 parts[role].append(numbers.add(block[role]))
             if "rating" in layout.roles:
                 parts["rating"].append(_ratings(block["rating"]))
             if "time" in layout.roles:
-                parts["time"].append(_times(block["time"]))
+                parts["time"].append(_times(block["time"], kind))
+            if "event" in layout.roles:
+                events.add(block["event"])
             rows += len(parts["user"][-1])
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError, _UnusableError) as error:
         _explain(layout, error, rows)
@@ -111,7 +141,48 @@ def read_columns(layout: Layout) -> Columns:
         joined.get("time"),
         list(users.numbers),
         list(items.numbers),
+        kind,
+        events.counts if "event" in layout.roles else None,
     )
+
+
+class _Events:
+    """Counts the kinds of events: kind -> rows, or None where they are too many to be kinds."""
+
+    def __init__(self) -> None:
+        self.counts: dict[str, int] | None = {}
+
+    def add(self, column: pa.Array) -> None:
+        if self.counts is None:
+            return
+        for kind in pc.value_counts(column).to_pylist():
+            name = "" if kind["values"] is None else str(kind["values"])
+            self.counts[name] = self.counts.get(name, 0) + kind["counts"]
+        if len(self.counts) > MOST_EVENTS:
+            self.counts = None
+
+
+def _time_kind(layout: Layout) -> TimeKind:
+    """How the times are written; those that Parquet itself calls dates count as dates."""
+    if layout.delimiter or "time" not in layout.roles:
+        return time_kind(layout)
+    name = layout.roles["time"]
+    stored = pq.read_schema(layout.path).field(name).type
+    if pa.types.is_integer(stored):
+        return "number"
+    if pa.types.is_floating(stored):
+        return "fraction"
+    if not _is_text(stored):
+        return "zoned date" if getattr(stored, "tz", None) else "date"
+    with pq.ParquetFile(layout.path) as file:
+        batch = next(file.iter_batches(1000, columns=[name]), None)
+    texts = [] if batch is None else [text for text in batch.column(0).to_pylist() if text is not None]
+    return kind_of_times(texts)
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    value = kind.value_type if pa.types.is_dictionary(kind) else kind
+    return pa.types.is_string(value) or pa.types.is_large_string(value)
 
 
 def _joined(parts: list[np.ndarray]) -> np.ndarray:
@@ -128,15 +199,19 @@ def _joined(parts: list[np.ndarray]) -> np.ndarray:
 
 def _ratings(column: pa.Array) -> np.ndarray:
     values = column.cast(pa.float32(), safe=False).to_numpy(zero_copy_only=False)
-    if not np.isfinite(values).all():
-        raise _UnusableError("a rating is missing or not finite")
+    wrong = np.count_nonzero(~np.isfinite(values))
+    if wrong:
+        raise _UnusableError(f"a rating is missing or not finite, in {wrong:,} of {len(values):,} rows")
     return values
 
 
-def _times(column: pa.Array) -> np.ndarray:
-    """Whole numbers in the column's own unit; parts of seconds are kept as microseconds."""
-    if pa.types.is_timestamp(column.type) or pa.types.is_date(column.type):
-        column = column.cast(pa.timestamp("us")).cast(pa.int64())
+def _times(column: pa.Array, kind: TimeKind) -> np.ndarray:
+    """Whole numbers in the column's own unit; dates and parts of seconds are kept as microseconds."""
+    if _is_text(column.type):
+        text = column.dictionary_decode() if pa.types.is_dictionary(column.type) else column
+        column = _numbers_of_text(text, kind)
+    elif pa.types.is_timestamp(column.type) or pa.types.is_date(column.type):
+        column = whole_microseconds(column)
     if pa.types.is_floating(column.type):
         seconds = column.to_numpy(zero_copy_only=False).astype(np.float64)
         if np.abs(np.nan_to_num(seconds)).max(initial=0) > np.iinfo(np.int64).max / 1e6:
@@ -147,18 +222,28 @@ def _times(column: pa.Array) -> np.ndarray:
     return column.cast(pa.int64()).fill_null(UNKNOWN_TIME).to_numpy(zero_copy_only=False)
 
 
+def _numbers_of_text(column: pa.Array, kind: TimeKind) -> pa.Array:
+    """Times that a Parquet file or a CSV's dates hold as text."""
+    if kind == "number":
+        return column.cast(pa.int64())
+    return column.cast(pa.float64()) if kind == "fraction" else parse_dates(column, kind)
+
+
 def _parquet_blocks(layout: Layout) -> Iterator[dict[str, pa.Array]]:
     with pq.ParquetFile(layout.path) as file:
         for batch in file.iter_batches(BLOCK_ROWS, columns=list(dict.fromkeys(layout.roles.values()))):
             yield {role: batch.column(name) for role, name in layout.roles.items()}
 
 
-def _text_blocks(layout: Layout) -> Iterator[dict[str, pa.Array]]:
-    types = {layout.roles[role]: _ID for role in ("user", "item")}
-    if "rating" in layout.roles:
-        types[layout.roles["rating"]] = pa.float32()
-    if "time" in layout.roles:
-        types[layout.roles["time"]] = time_type(layout)
+def _text_blocks(layout: Layout, kind: TimeKind) -> Iterator[dict[str, pa.Array]]:
+    stored = {
+        "user": _ID,
+        "item": _ID,
+        "rating": pa.float32(),
+        "time": {"number": pa.int64(), "fraction": pa.float64()}.get(kind, pa.string()),
+        "event": _ID,
+    }
+    types = {name: stored[role] for role, name in layout.roles.items()}
     with _opened(layout.path) as stream, _reader(stream, layout, types) as blocks:
         for block in blocks:
             yield {role: block.column(name) for role, name in layout.roles.items()}
@@ -171,11 +256,13 @@ def _reader(stream: pa.NativeFile, layout: Layout, types: dict[str, pa.DataType]
         types = types | {name: pa.null() for name in names[1::2]}
     return pyarrow.csv.open_csv(
         stream,
-        read_options=pyarrow.csv.ReadOptions(block_size=BLOCK_BYTES, column_names=names, skip_rows=int(layout.header)),
+        read_options=pyarrow.csv.ReadOptions(block_size=BLOCK_BYTES, column_names=names, skip_rows=layout.skipped),
         parse_options=pyarrow.csv.ParseOptions(
             delimiter=layout.delimiter[0], quote_char='"' if layout.header else False, newlines_in_values=layout.header
         ),
-        convert_options=pyarrow.csv.ConvertOptions(include_columns=list(types), column_types=types),
+        convert_options=pyarrow.csv.ConvertOptions(
+            include_columns=list(types), column_types=types, decimal_point="," if layout.decimal_comma else "."
+        ),
     )
 
 
@@ -190,20 +277,20 @@ def _opened(path: Path) -> pa.NativeFile:
 
 def _explain(layout: Layout, error: Exception, rows: int) -> NoReturn:
     """Raise the DataError that names the line; rows: how many had been read before the faulty block."""
-    allowed = "Users and items are ids as large as you like, ratings and times are finite numbers."
-    if layout.numeric_ids:
-        allowed = "Here users and items are whole numbers from 0 on; ids of text need a header naming the columns."
     if not layout.delimiter:
         place = f", after row {rows:,}" if rows else ""
-        raise DataError(f"{layout.path}{place}: {error}.", allowed, "Mend or drop those rows.") from None
-    found = first_problem(layout)
-    if found:
-        number, problem = found
-        raise DataError(f"{layout.path}, line {number:,}: {problem}.", allowed, _remedy(problem)) from None
-    raise DataError(f"{layout.path} cannot be read: {error}.", FORMATS) from None
-
-
-def _remedy(problem: str) -> str:
-    if "negative" in problem:
-        return "A negative id often stands for somebody unknown: drop those lines, or number the ids from 0 on."
-    return "Mend or drop that line and those like it."
+        told = str(error).splitlines()[0].rstrip(".")
+        raise DataError(
+            f"{layout.path}{place}: {told}.",
+            KNOWN_TIMES if "time" in told else "Users and items are whole numbers or text, ratings finite numbers.",
+            "Mend or drop those rows.",
+        ) from None
+    found = survey(layout)
+    if found is None:
+        raise DataError(f"{layout.path} cannot be read: {error}.", FORMATS) from None
+    number, problem = found.rows[0]
+    share = f", one of {found.alike:,} like it among {found.looked:,} rows" if found.alike > 1 else ""
+    allowed, remedy = advice(found)
+    raise RowsRefusedError(
+        f"{layout.path}, line {number:,}: {problem.told}{share}.", allowed, remedy, found.rows
+    ) from None

@@ -9,8 +9,11 @@ import numpy as np
 import pyarrow as pa
 
 from challenges.recommendation.files.columns import IdNumbers, read_columns
-from challenges.recommendation.files.sources import Layout, Source, find, text_lines
+from challenges.recommendation.files.layout import Layout
+from challenges.recommendation.files.sources import Source, find
+from challenges.recommendation.files.text import text_lines
 from challenges.recommendation.files.text_rows import id_problem
+from challenges.recommendation.files.times import TimeKind
 from common.errors import DataError
 
 _TITLE_NAMES = ("title", "movietitle", "name", "itemname", "itemtitle", "productname")
@@ -38,6 +41,7 @@ class Interactions:
     times:        (row,) int64, columns.UNKNOWN_TIME where one is missing, or None: then the lines are in time's order.
     user_ids, item_ids: (user,), (item,) str, sorted: by number where all are whole numbers, else as text.
     titles:       (item,) str, empty where unknown.
+    time_kind:    how the times were written; events: kind of event -> rows of it, where a column tells kinds apart.
     """
 
     source: Source
@@ -49,6 +53,8 @@ class Interactions:
     item_ids: np.ndarray
     titles: np.ndarray
     official: OfficialSplit | None = None
+    time_kind: TimeKind = "number"
+    events: dict[str, int] | None = None
 
     def __len__(self) -> int:
         return len(self.users)
@@ -85,6 +91,8 @@ def read(source: Source | Path) -> Interactions:
             item_places[tests.items].astype(np.int64),
             item_places[tests.negatives].astype(np.int64),
         ),
+        time_kind=columns.time_kind,
+        events=columns.events,
     )
 
 
@@ -112,7 +120,7 @@ def _official(source: Source, users: IdNumbers, items: IdNumbers) -> OfficialSpl
             continue
         pair, *names_of_row = line.rstrip("\r\n").split("\t")
         key = re.fullmatch(r"\((\d+), ?(\d+)\)", pair)
-        problem = next((found for name in names_of_row if (found := id_problem(name, "item", True))), None)
+        problem = next((found.told for name in names_of_row if (found := id_problem(name, "item", True))), None)
         if key is None:
             problem = f"it begins with {pair[:40]!r} instead of (user,item)"
         elif len(rows) >= len(test) or (key[1], key[2]) != test.pair(len(rows)):

@@ -1,60 +1,37 @@
-"""Which files hold the interactions, and how their columns are laid out."""
+"""Which files hold the interactions, and what format each is."""
 
-import csv
-import gzip
+import dataclasses
 import hashlib
 import re
-import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import islice, takewhile
 from pathlib import Path
 from typing import Literal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from challenges.recommendation.files.layout import (
+    FORMATS,
+    Layout,
+    named_layout,
+    role_of,
+    unnamed_layout,
+    with_words_for_ratings,
+)
+from challenges.recommendation.files.text import csv_rows, first_line, text_lines
+from challenges.recommendation.files.text_rows import is_number, sample
 from common.errors import DataError
+from common.text import printable
 
 Kind = Literal["movielens", "ncf", "recbole", "lines", "table"]
 
-ROLES: dict[str, tuple[str, ...]] = {
-    "user": ("user", "userid", "uid", "users", "customerid", "reviewerid", "visitorid", "profileid", "memberid"),
-    "item": (
-        *("item", "itemid", "iid", "items", "movie", "movieid", "sid", "product", "productid", "asin", "parentasin"),
-        *("article", "articleid", "track", "trackid", "song", "songid", "book", "bookid", "game", "gameid"),
-    ),
-    "rating": ("rating", "ratings", "score", "stars", "overall"),
-    "time": ("timestamp", "time", "ts", "unixtime", "unixreviewtime", "datetime", "date", "createdat", "eventtime"),
-}
-"""Names of columns by what they hold, in lower case without underscores; of several, the first named here counts."""
-
-FORMATS = (
-    "Read are MovieLens (u.data, ratings.dat, ratings.csv), lines of `user item`, CSV, TSV or Parquet with columns "
-    "such as user, item, rating, timestamp, NCF's .train.rating files and RecBole's .inter files; each also as .gz."
-)
 SUFFIXES = (".csv", ".tsv", ".parquet", ".dat", ".data", ".txt", ".inter", ".rating")
 BESIDE = {"movies", "items", "users", "tags", "links", "genome-scores", "genome-tags", "demo", "README", "readme"}
 MAIN = ("ratings", "interactions")
 TITLE_FILES = ("movies.dat", "movies.csv", "u.item", "items.csv")
 _DELIMITERS = ",\t;|"
-
-
-@dataclass(frozen=True)
-class Layout:
-    """One file's columns.
-
-    delimiter:    between fields; empty for Parquet. names: all columns in the file's order.
-    roles:        user, item, and where present rating and time -> column name.
-    header:       the first line holds the names.
-    numeric_ids:  the format knows numbers only; elsewhere ids are any text.
-    """
-
-    path: Path
-    delimiter: str
-    names: tuple[str, ...]
-    roles: dict[str, str]
-    header: bool
-    numeric_ids: bool
 
 
 @dataclass(frozen=True)
@@ -102,18 +79,29 @@ def find(root: Path) -> Source:
         if not found:
             folders = sorted(folder for folder in root.iterdir() if folder.is_dir() and folder.name[0] != ".")
             found = [source for folder in folders for source in _of_folder(folder)]
+        if not found:
+            _explain_tables(root)
     except OSError as error:
         raise DataError(f"{error.filename or root} cannot be read: {(error.strerror or str(error)).lower()}.") from None
     if not found:
         raise DataError(f"No interactions were found in {root}.", FORMATS, "Name the folder or the file itself.")
     if len(found) > 1:
-        names = [str(source.layout.path.relative_to(root)) for source in found]
+        names = [printable(str(source.layout.path.relative_to(root))) for source in found]
         raise DataError(
             f"{root} holds several interaction files: {', '.join(names)}.",
             "They may be different splits or numberings of the same data, so none is chosen silently.",
             f"Name the one that is meant, such as DATA={found[0].layout.path}",
         )
     return found[0]
+
+
+def _explain_tables(root: Path) -> None:
+    """Raise the error that a file which might be meant would meet if it were named, where there is one."""
+    folders = [root, *sorted(folder for folder in root.iterdir() if folder.is_dir() and folder.name[0] != ".")]
+    for folder in folders:
+        for path in sorted(path for path in folder.iterdir() if path.is_file() and _is_candidate(path)):
+            if not _plain_name(path).endswith(".txt"):
+                _of_file(path)
 
 
 def _of_folder(folder: Path) -> list[Source]:
@@ -143,57 +131,81 @@ def _of_file(path: Path, *, listed: bool = False) -> Source | None:
     if re.search(r"\.train\.(rating|parquet)$", name):
         return _ncf(path)
     if name.endswith(".parquet"):
-        return _named(path, "", _parquet_columns(path), listed)
-    first = _first_line(path)
+        return _table(path, lambda: _parquet_layout(path), _parquet_columns(path), listed)
+    first = first_line(path)
     if first is None:
         if listed and name.endswith(".txt"):
             return None
         raise DataError(f"{path} is empty.", FORMATS)
     if name == "u.data":
-        return Source("movielens", path.parent, _unnamed(path, "\t"), _titles(path.parent))
+        return Source("movielens", path.parent, unnamed_layout(path, "\t"), _titles(path.parent))
     if "::" in first:
-        return Source("movielens", path.parent, _unnamed(path, "::"), _titles(path.parent))
+        return Source("movielens", path.parent, unnamed_layout(path, "::"), _titles(path.parent))
     if name.endswith(".inter"):
-        columns = tuple(first.split("\t"))
-        return Source("recbole", path.parent, _layout(path, "\t", columns), _recbole_titles(path))
+        delimiter = next((sign for sign in "\t, " if sign in first), "\t")
+        return Source("recbole", path.parent, _text_layout(path, delimiter), _recbole_titles(path))
     lines = re.fullmatch(r"-?[^\s,;|]+([ \t])-?[^\s,;|]+", first)
-    if lines and not _role_of(first.split()[0]):
+    if lines and not role_of(first.split()[0]):
         if listed and not re.fullmatch(r"-?\d+\s-?\d+", first):
             return None  # prose
         layout = Layout(path, lines[1], ("user", "item"), {"user": "user", "item": "item"}, False, True)
         return Source("lines", path.parent, layout, _own_titles(path.parent))
-    delimiter = max(_DELIMITERS, key=first.count)
+    stated = re.fullmatch(r"sep=(.)", first)  # a line that Excel writes and reads
+    delimiter = stated[1] if stated else _delimiter(first)
     if name.endswith((".txt", ".dat", ".data")) and listed and first.count(delimiter) < 1:
         return None
-    return _named(path, delimiter, tuple(next(csv.reader([first], delimiter=delimiter))), listed)
+    columns, _ = _header(path, delimiter)
+    return _table(path, lambda: _text_layout(path, delimiter), columns, listed)
 
 
-def _named(path: Path, delimiter: str, columns: tuple[str, ...], listed: bool) -> Source | None:
-    roles = {role for column in columns if (role := _role_of(column))}
+def _delimiter(first: str) -> str:
+    """The sign between the names of the first line; a blank where nothing else is there and the names are known."""
+    delimiter = max(_DELIMITERS, key=first.count)
+    if delimiter not in first and {"user", "item"} <= {role_of(word) for word in first.split()}:
+        return " "
+    return delimiter
+
+
+def _table(path: Path, layout: Callable[[], Layout], columns: Sequence[str], listed: bool) -> Source | None:
+    roles = {role for column in columns if (role := role_of(column))}
     if listed and not {"user", "item"} & roles and _stem(path) not in MAIN:
         return None  # some other table
-    return Source("table", path.parent, _layout(path, delimiter, columns), _titles(path.parent))
+    return Source("table", path.parent, layout(), _titles(path.parent))
 
 
-def _layout(path: Path, delimiter: str, columns: tuple[str, ...]) -> Layout:
-    roles: dict[str, str] = {}
-    for role, names in ROLES.items():
-        known = sorted((names.index(_normal(name)), name) for name in columns if _normal(name) in names)
-        if known:
-            roles[role] = known[0][1]
-    for role in ("user", "item"):
-        if role not in roles:
-            raise DataError(
-                f"{path}, line 1: no column names the {role}; there are {', '.join(map(repr, columns[:12]))}.",
-                f"Known names of that column: {', '.join(ROLES[role][:6])} (upper case and _ do not matter).",
-                f"Name the columns, such as user{delimiter or ','}item, or rename the one that is meant.",
-            )
-    return Layout(path, delimiter, columns, roles, bool(delimiter), False)
+def _header(path: Path, delimiter: str) -> tuple[list[str], int]:
+    """The names in the first record below blank lines and Excel's `sep=`, and how many lines lie above the rows."""
+    above = sum(1 for _ in takewhile(lambda line: re.fullmatch(r"\s*|sep=.\s*", line), text_lines(path)))
+    below = islice(text_lines(path), above, None)
+    rows = csv_rows(path, below, delimiter, quoted=True)
+    _, names = next(rows, (0, []))
+    following = next((number for number, _ in rows), None)
+    return names, above + (following - 1 if following else 1 + sum(name.count("\n") for name in names))
 
 
-def _unnamed(path: Path, delimiter: str) -> Layout:
-    names = ("user", "item", "rating", "time")
-    return Layout(path, delimiter, names, {name: name for name in names}, False, True)
+def _text_layout(path: Path, delimiter: str) -> Layout:
+    """The layout of a file with a header; how its numbers are written is decided by its first rows."""
+    names, skipped = _header(path, delimiter)
+    layout = named_layout(path, delimiter, names, skipped)
+    rows = sample(layout)
+    ratings = [fields["rating"] for fields in rows if "rating" in fields]
+    if delimiter != "," and ratings and all(re.fullmatch(r"\s*-?\d+(,\d+)?\s*", text) for text in ratings):
+        layout = dataclasses.replace(layout, decimal_comma=any("," in text for text in ratings))
+    if not any(is_number(text, layout.decimal_comma) for text in ratings):
+        return with_words_for_ratings(layout)
+    return layout
+
+
+def _parquet_layout(path: Path) -> Layout:
+    schema = _parquet_schema(path)
+    layout = named_layout(path, "", schema.names)
+    rating = layout.roles.get("rating")
+    kind = None if rating is None else schema.field(rating).type
+    if kind is not None and (
+        pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_dictionary(kind)
+    ):
+        return with_words_for_ratings(layout)
+    return layout
 
 
 def _ncf(path: Path) -> Source:
@@ -210,20 +222,10 @@ def _ncf(path: Path) -> Source:
             )
         others.append(present[0])
     if path.name.endswith(".parquet"):
-        named = _layout(path, "", _parquet_columns(path))
-        layout = Layout(path, "", named.names, named.roles, False, True)
+        layout = dataclasses.replace(_parquet_layout(path), numeric_ids=True)
     else:
-        layout = _unnamed(path, "\t")
+        layout = unnamed_layout(path, "\t")
     return Source("ncf", path.parent, layout, _own_titles(path.parent), (others[0], others[1]))
-
-
-def _role_of(column: str) -> str | None:
-    return next((role for role, names in ROLES.items() if _normal(column) in names), None)
-
-
-def _normal(column: str) -> str:
-    """`user_id:token` and `userId` are both `userid`."""
-    return re.sub(r"[^a-z]", "", column.split(":")[0].lower())
 
 
 def _titles(folder: Path) -> Path | None:
@@ -242,37 +244,13 @@ def _recbole_titles(path: Path) -> Path | None:
 
 
 def _parquet_columns(path: Path) -> tuple[str, ...]:
+    return tuple(_parquet_schema(path).names)
+
+
+def _parquet_schema(path: Path) -> pa.Schema:
     try:
-        return tuple(pq.read_schema(path).names)
+        return pq.read_schema(path)
     except (pa.ArrowInvalid, OSError) as error:
         raise DataError(
             f"{path} is no readable Parquet file: {str(error).splitlines()[0]}", FORMATS, "Copy or write it again."
         ) from None
-
-
-def _first_line(path: Path) -> str | None:
-    return next((line.rstrip("\r\n") for line in text_lines(path) if line.strip()), None)
-
-
-def text_lines(path: Path, encoding: str = "utf-8") -> Iterator[str]:
-    """A text file's lines, unpacked where it is gzipped; raises DataError where it is cut off or no text."""
-    number = 0
-    try:
-        with (gzip.open if path.name.endswith(".gz") else open)(path, "rb") as stream:
-            for number, line in enumerate(stream, start=1):  # noqa: B007 (named in the error)
-                yield line.decode(encoding).removeprefix("\ufeff")
-    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise damaged(path, error, number) from None
-    except UnicodeDecodeError:
-        raise DataError(
-            f"{path}, line {number}: it is not UTF-8.", FORMATS, f"Try: iconv -f latin1 -t utf-8 {path.name}"
-        ) from None
-
-
-def damaged(path: Path, error: Exception, line: int | None = None) -> DataError:
-    """The error of a gzip file that breaks off."""
-    after = f" after line {line:,}" if line else ""
-    reason = "it is cut off" if isinstance(error, EOFError) else str(error)
-    return DataError(
-        f"{path} cannot be unpacked{after}: {reason}.", "A whole gzip file is needed.", "Download or copy it again."
-    )
