@@ -114,6 +114,11 @@ class Challenge(ABC, Generic[RecipeType, Data]):
     def primary_metric(self) -> str:
         """The metric of a result whose recipe has no target."""
 
+    def main_metric(self, recipe: RecipeType, metrics: Mapping[str, float]) -> str:
+        """The metric that a result is about: the target's or the challenge's, if this data's evaluation reports it."""
+        wanted = recipe.target.metric if recipe.target else self.primary_metric()
+        return wanted if wanted in metrics else next(iter(metrics))
+
     @abstractmethod
     def keep_samples(self, run: RunDirectory, recipe: RecipeType, data: Data) -> None:
         """Keep what the report is to show of the data, such as a few training samples as the network sees them."""

@@ -140,17 +140,17 @@ def decide(target: Target | None, metrics: Mapping[str, float], comparable: bool
     """Compare a run's metrics with its target.
 
     comparable: the run followed the target's protocol; where it did not, `why` is the reason returned.
-    Raises RecipeError when the evaluation does not report the target's metric.
+    Raises RecipeError when the evaluation of comparable data does not report the target's metric.
     """
     if target is None:
         return "not-comparable", why or "Nothing is published for this data."
+    if not comparable:
+        return "not-comparable", why
     if target.metric not in metrics:
         raise RecipeError(
             f"The recipe's target is a {target.metric}, which its evaluation does not report.",
             f"It reports {', '.join(sorted(metrics)) or 'nothing'}.",
         )
-    if not comparable:
-        return "not-comparable", why
     value = metrics[target.metric]
     if not math.isfinite(value):
         return "missed", f"{target.metric} is {value}."

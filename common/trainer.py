@@ -224,7 +224,7 @@ class Trainer:
 
     def _keep_best(self, evaluation: Evaluation) -> None:
         target = self._recipe.target
-        name = target.metric if target else next(iter(evaluation.metrics))
+        name = target.metric if target and target.metric in evaluation.metrics else next(iter(evaluation.metrics))
         sign = 1 if target is None or target.higher_is_better else -1
         if sign * evaluation.metrics[name] > self._best:
             self._best = sign * evaluation.metrics[name]

@@ -292,7 +292,7 @@ def _conclude(challenge: Challenge[Any, Any], recipe: Recipe, run: RunDirectory)
     metrics = {name: math.nan if value is None else value for name, value in evaluation["metrics"].items()}
     comparable, why = challenge.comparability(recipe, data)
     verdict, reason = decide(recipe.target, metrics, comparable, why)
-    metric = recipe.target.metric if recipe.target else challenge.primary_metric()
+    metric = challenge.main_metric(recipe, metrics)
     interval = evaluation["intervals"].get(metric)
     kit = kit_version()
     result = Result(
@@ -303,7 +303,7 @@ def _conclude(challenge: Challenge[Any, Any], recipe: Recipe, run: RunDirectory)
         interval=Interval(low=interval[0], high=interval[1], method=evaluation["interval_method"])
         if interval
         else None,
-        target=recipe.target,
+        target=recipe.target if recipe.target and recipe.target.metric == metric else None,
         verdict=verdict,
         reason=reason,
         metrics=metrics,

@@ -13,6 +13,7 @@ from challenges.recommendation import baselines, interactions
 from challenges.recommendation.comparison import RankingComparison
 from challenges.recommendation.data import HistoryData
 from challenges.recommendation.histories import Histories, HistorySplit
+from challenges.recommendation.ranking import nearest_metric
 from challenges.recommendation.recipes import RecommendationRecipe
 from challenges.recommendation.report import sections
 from common.challenge import Challenge, CheckedData, Question
@@ -110,6 +111,10 @@ class RecommendationChallenge(Challenge[RecipeType, HistoryData], Generic[Recipe
 
     def primary_metric(self) -> str:
         return self.metric
+
+    def main_metric(self, recipe: RecipeType, metrics: Mapping[str, float]) -> str:
+        """The target's metric or the model's, or what comes next to it where this data has no such ranking."""
+        return nearest_metric(recipe.target.metric if recipe.target else self.metric, metrics)
 
     def keep_samples(self, run: RunDirectory, recipe: RecipeType, data: HistoryData) -> None:
         """Histories are shown from the split itself."""

@@ -11,7 +11,8 @@ Equal scores rank before the held-out item, and so does NaN: a model that answer
 evaluator of He et al. does the same, because it appends the held-out item last and sorts stably.
 """
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 
 import numpy as np
@@ -152,6 +153,27 @@ class Rankings:
         recall = [found[:, k - 1] / limit for k, limit in zip(cutoffs, limits, strict=True)]
         ndcg = [gain[:, k - 1] / ideal[limit - 1] for k, limit in zip(cutoffs, limits, strict=True)]
         return torch.stack([*recall, *ndcg, 1 / (first.double() + 1)], 1), first[:, None]
+
+
+def nearest_metric(wanted: str, reported: Iterable[str]) -> str:
+    """The metric itself if it is reported; else the same with the nearest cutoff, or mrr, at worst among all items.
+
+    A small catalogue has small cutoffs, several held-out items have recall for hr, and most data no lists of its own.
+    """
+    names = list(reported)
+    if wanted in names:
+        return wanted
+    kind, _, rest = wanted.partition("@")
+    cutoff, _, protocol = rest.partition("/")
+    for place in (protocol, "full"):
+        for found in (kind, "recall") if kind == "hr" else (kind,):
+            others = [re.fullmatch(rf"{found}@(\d+)/{re.escape(place)}", name) for name in names]
+            near = sorted((abs(int(other[1]) - int(cutoff)), other[0]) for other in others if other)
+            if near:
+                return near[0][1]
+        if f"mrr/{place}" in names:
+            return f"mrr/{place}"
+    return names[0]
 
 
 @lru_cache(maxsize=4)
