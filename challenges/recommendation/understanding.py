@@ -28,6 +28,7 @@ def understood(interactions: Interactions, split: HistorySplit, config: HistoryC
         "ratings": _ratings(interactions, config),
         "events": _events(interactions),
         "times": _times(interactions),
+        "titles": _titles(interactions, split),
         "splits": f"{split.protocol}: {split.num_users:,} users to learn from, {split.num_judged:,} judged by "
         f"{len(split.targets.items):,} held-out interactions",
     }
@@ -74,6 +75,13 @@ def _ratings(interactions: Interactions, config: HistoryConfig) -> str:
         return f"{shown}; every row counts as liked, whatever its rating"
     share = float((interactions.ratings >= np.float32(config.minimum_rating)).mean())
     return f"{shown}; rows from {config.minimum_rating:g} on count as liked ({share:.1%}), the others are dropped"
+
+
+def _titles(interactions: Interactions, split: HistorySplit) -> str:
+    if interactions.source.titles is None:
+        return ""
+    named = int(np.count_nonzero(split.titles != ""))
+    return f"{interactions.source.titles.name!r} names {named:,} of {split.num_items:,} items"
 
 
 def rating_counts(ratings: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -142,8 +150,8 @@ def _column_warnings(layout: Layout) -> Iterator[str]:
 
 
 def _rating_warnings(interactions: Interactions, config: HistoryConfig) -> Iterator[str]:
-    if interactions.ratings is None:
-        return
+    if interactions.ratings is None or interactions.official is not None:
+        return  # data with a split of its own is used as it is
     values, counts = rating_counts(interactions.ratings)
     least = -np.inf if config.minimum_rating is None else config.minimum_rating
     counted = values >= np.float32(least)

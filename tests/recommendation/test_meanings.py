@@ -188,12 +188,22 @@ def test_recbole_with_other_signs(tmp_path, separator):
     assert ("where RecBole itself has tabs" in told) == (separator != "\t")
 
 
+@pytest.mark.parametrize("missing", ["", "None", "NaT", "<NA>", "NULL", "nan"])
+@pytest.mark.parametrize("time", ["1600000000", "1600000000.5", "2020-09-13"])
+def test_a_missing_time_is_unknown_however_it_is_written(tmp_path, missing, time):
+    times = read(written(tmp_path, {"time": [time, missing, *[time] * 10]})).times
+    assert (times == UNKNOWN_TIME).tolist() == [False, True, *[False] * 10]
+
+
 @pytest.mark.parametrize(
     ("text", "seconds"),
     [
         ("2020-09-13 12:26:40", NOON),
         ("2020-09-13T12:26:40", NOON),
         ("2020-09-13", NOON - 44_800),
+        ("2020-09-13 12:26", NOON - 40),
+        ("2020-09-13 12:26:40.5", NOON + 0.5),
+        ("2020-09-13 12:26:40.5 +02", NOON - 7199.5),
         ("2020-09-13 12:26:40+00:00", NOON),
         ("2020-09-13T12:26:40Z", NOON),
         ("2020-09-13T12:26:40.123456789Z", NOON + 0.123456),

@@ -122,6 +122,7 @@ def test_ncf_files_must_agree(tmp_path):
         ("movies.csv", 'movieId,title,genres\n7,Heat,Crime\n3,"Amélie (2001)",Comedy\n'),
         ("u.item", "3|Amélie (2001)|x\n7|Heat|x\n".encode("latin-1")),
         ("items.csv", "item,name\n3,Amélie (2001)\n7,Heat\n"),
+        ("items.csv", "\ufeffname;year;item_id\nAmélie (2001);2001;3\nHeat;1995;7\n"),
     ],
 )
 def test_titles(tmp_path, name, text):

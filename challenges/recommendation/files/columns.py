@@ -17,6 +17,7 @@ from challenges.recommendation.files.layout import FORMATS, Layout
 from challenges.recommendation.files.text_rows import Problem, advice, id_problem, survey, time_kind
 from challenges.recommendation.files.times import (
     KNOWN_TIMES,
+    NO_VALUES,
     UNKNOWN_TIME,
     TimeKind,
     kind_of_times,
@@ -261,7 +262,10 @@ def _reader(stream: pa.NativeFile, layout: Layout, types: dict[str, pa.DataType]
             delimiter=layout.delimiter[0], quote_char='"' if layout.header else False, newlines_in_values=layout.header
         ),
         convert_options=pyarrow.csv.ConvertOptions(
-            include_columns=list(types), column_types=types, decimal_point="," if layout.decimal_comma else "."
+            include_columns=list(types),
+            column_types=types,
+            null_values=NO_VALUES,
+            decimal_point="," if layout.decimal_comma else ".",
         ),
     )
 

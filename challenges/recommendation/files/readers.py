@@ -1,6 +1,5 @@
 """Reading interactions of any known format into one table of numbers, with ids, titles and NCF's own split."""
 
-import csv
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,9 +8,9 @@ import numpy as np
 import pyarrow as pa
 
 from challenges.recommendation.files.columns import IdNumbers, read_columns
-from challenges.recommendation.files.layout import Layout
+from challenges.recommendation.files.layout import ROLES, Layout, normal
 from challenges.recommendation.files.sources import Source, find
-from challenges.recommendation.files.text import text_lines
+from challenges.recommendation.files.text import csv_rows, first_line, text_lines
 from challenges.recommendation.files.text_rows import id_problem
 from challenges.recommendation.files.times import TimeKind
 from common.errors import DataError
@@ -149,17 +148,17 @@ def read_titles(path: Path) -> dict[str, str]:
     """Item id -> title, of MovieLens' movies.dat, movies.csv and u.item, RecBole's .item, or items.csv."""
     name = path.name.removesuffix(".gz")
     if name == "movies.dat":
-        rows = (line.rstrip("\r\n").split("::") for line in text_lines(path, "latin-1"))
-        return {row[0]: row[1] for row in rows if len(row) > 1}
+        pairs = (line.rstrip("\r\n").split("::") for line in text_lines(path, "latin-1"))
+        return {pair[0]: pair[1] for pair in pairs if len(pair) > 1}
     if name == "u.item":
-        rows = (line.rstrip("\r\n").split("|") for line in text_lines(path, "latin-1"))
-        return {row[0]: row[1] for row in rows if len(row) > 1}
-    if name.endswith(".item"):
-        table = csv.reader(text_lines(path), delimiter="\t", quoting=csv.QUOTE_NONE)
-    else:
-        table = csv.reader(text_lines(path))
-    header = [re.sub(r"[^a-z]", "", column.split(":")[0].lower()) for column in next(table, [])]
+        pairs = (line.rstrip("\r\n").split("|") for line in text_lines(path, "latin-1"))
+        return {pair[0]: pair[1] for pair in pairs if len(pair) > 1}
+    first = first_line(path) or ""
+    delimiter = max("\t,;", key=first.count)
+    rows = (row for _, row in csv_rows(path, text_lines(path), delimiter, quoted=not name.endswith(".item")))
+    header = [normal(column) for column in next(rows, [])]
     title = next((header.index(known) for known in _TITLE_NAMES if known in header), None)
     if title is None:
         return {}
-    return {row[0].strip(): row[title] for row in table if len(row) > title}
+    item = next((header.index(known) for known in ROLES["item"] if known in header[:title] + header[title + 1 :]), 0)
+    return {row[item].strip(): row[title] for row in rows if len(row) > max(item, title)}

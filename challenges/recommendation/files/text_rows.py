@@ -14,7 +14,6 @@ from challenges.recommendation.files.times import KNOWN_TIMES, TimeKind, is_miss
 SAMPLED = 1000  # records that decide how numbers and times are written
 LOOKED, LOOKED_BEYOND = 100_000, 10_000  # records: in all, and at least after the first faulty one
 LISTED = 1000  # faulty records that are kept
-_WHOLE = re.compile(r"\d+")
 _NEGATIVE = re.compile(r"-\d+(\.0*)?")
 
 
@@ -39,13 +38,15 @@ class Survey:
 
 def id_problem(name: str, role: str, numeric: bool) -> Problem | None:
     """What is wrong with an id, or None."""
+    if name.isdecimal():
+        return None  # most are
     if not name:
         return Problem("missing", f"the {role} is empty")
     if is_missing(name):
         return Problem("missing", f"the {role} is missing ({name!r})")
     if _NEGATIVE.fullmatch(name):
         return Problem("negative", f"the {role} {name} is negative")
-    if numeric and not _WHOLE.fullmatch(name):
+    if numeric:
         return Problem("text", f"the {role} {name[:40]!r} is no whole number")
     return None
 

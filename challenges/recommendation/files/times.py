@@ -23,17 +23,19 @@ _DATE = re.compile(
     r"\d{4}-\d\d-\d\d"
     r"([ T]\d\d:\d\d(:\d\d(\.\d+)?)?( ?(?P<zone>Z|UTC|GMT|[-+]\d\d(:?\d\d)?))?)?"
 )
-_MISSING = r"(?i)-?nan|nat|null|none|n/?a|#n/a|<na>|"
+NO_VALUES = ("", *("nan", "NaN", "NAN", "-nan", "-NaN", "NaT", "null", "NULL", "Null", "None", "none", "NONE"),
+             *("NA", "N/A", "n/a", "#N/A", "#NA", "<NA>"))  # fmt: skip
+"""How programs write that there is no value."""
 
 
 def is_missing(text: str) -> bool:
-    return re.fullmatch(_MISSING, text.strip()) is not None
+    return text.strip() in NO_VALUES
 
 
 def kind_of_times(texts: Iterable[str]) -> TimeKind:
     """What the first times of a file look like; what looks like nothing known counts as a date."""
     texts = [text.strip() for text in texts if not is_missing(text)]
-    if all(re.fullmatch(r"[-+]?\d+", text) for text in texts):
+    if all(re.fullmatch(r"-?\d+", text) for text in texts):
         return "number"
     if _is_float(texts[0]):
         return "fraction"
@@ -47,7 +49,7 @@ def time_problem(text: str, kind: TimeKind) -> str | None:
     if is_missing(text):
         return None
     if kind in ("number", "fraction"):
-        pattern = r"[-+]?\d{1,19}" if kind == "number" else r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?"
+        pattern = r"-?\d{1,19}" if kind == "number" else r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?"
         fits = re.fullmatch(pattern, text)
         return None if fits else f"the time {shown} is not of the kind that the first one is"
     found = _DATE.fullmatch(text)
@@ -85,7 +87,7 @@ def parse_dates(column: pa.Array, kind: TimeKind) -> pa.Array:
     column: (row,) text. Raises pyarrow.ArrowInvalid where a time is in no known form.
     """
     text = pc.utf8_trim_whitespace(column)
-    text = pc.if_else(pc.match_substring_regex(text, f"^({_MISSING.replace('(?i)', '(?i:')}))$"), None, text)
+    text = pc.if_else(pc.is_in(text, pa.array(NO_VALUES, text.type)), None, text)
     text = pc.replace_substring_regex(text, r" ?(UTC|GMT|Z)$", "Z")
     text = pc.replace_substring_regex(text, r" ([-+]\d\d(:?\d\d)?)$", r"\1")
     text = pc.replace_substring_regex(text, r"(\.\d{6})\d+", r"\1")
