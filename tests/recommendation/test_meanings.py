@@ -58,10 +58,29 @@ def test_an_identifier_comes_before_a_name(tmp_path, order):
     assert record["understood"]["columns"].endswith("not read: 'user'")
 
 
-def test_two_columns_of_one_name(tmp_path):
+@pytest.mark.parametrize("names", [("user", "user"), ("user_id", "userId"), ("user1", "user2")])
+def test_two_columns_of_one_name(tmp_path, names):
     path = tmp_path / "x.csv"
-    path.write_text("user,user,item\n1,2,3\n")
-    assert "2 columns are named 'user'" in refused(path)
+    path.write_text(",".join(names) + ",item\n1,2,3\n")
+    assert f"several columns could hold the user: {names[0]!r}, {names[1]!r}" in refused(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [('{"user_id": 1, "item_id": 2}\n', "JSON"), ("[[1, 2]]\n", "JSON"), ("<!doctype html>\n", "a web page")],
+)
+def test_what_is_no_table_is_read_as_none(tmp_path, text, told):
+    path = tmp_path / "x.csv"
+    path.write_text(text * 3)
+    assert f"line 1: it looks like {told}" in refused(path)
+    assert refused(tmp_path) == refused(path)
+
+
+def test_a_header_that_is_too_short(tmp_path):
+    path = tmp_path / "x.csv"
+    path.write_text("user,item\n1,2,3\n1,3,4\n")
+    assert "has 3 fields instead of 2, one of 2 like it" in refused(path)
+    assert "a name for every field" in refused(path)
 
 
 def test_how_the_data_was_taken_is_told_also_when_nothing_changed(tmp_path):

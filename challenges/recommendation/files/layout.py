@@ -85,9 +85,10 @@ def named_layout(path: Path, delimiter: str, names: Sequence[str], skipped: int 
     for role in ("user", "item"):
         if role not in roles:
             raise _nameless(path, delimiter, names, role)
-        if names.count(roles[role]) > 1:
+        alike = [name for name in names if normal(name) == normal(roles[role])]
+        if len(alike) > 1:
             raise DataError(
-                f"{path}, line 1: {names.count(roles[role])} columns are named {roles[role]!r}.",
+                f"{path}, line 1: several columns could hold the {role}: {', '.join(map(repr, alike[:12]))}.",
                 f"One column holds the {role}.",
                 "Rename or drop the others.",
             )

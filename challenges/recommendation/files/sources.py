@@ -137,6 +137,10 @@ def _of_file(path: Path, *, listed: bool = False) -> Source | None:
         if listed and name.endswith(".txt"):
             return None
         raise DataError(f"{path} is empty.", FORMATS)
+    if first.startswith(("{", "[", "<")):
+        if listed:
+            return None
+        raise _no_table(path, first)
     if name == "u.data":
         return Source("movielens", path.parent, unnamed_layout(path, "\t"), _titles(path.parent))
     if "::" in first:
@@ -156,6 +160,14 @@ def _of_file(path: Path, *, listed: bool = False) -> Source | None:
         return None
     columns, _ = _header(path, delimiter)
     return _table(path, lambda: _text_layout(path, delimiter), columns, listed)
+
+
+def _no_table(path: Path, first: str) -> DataError:
+    """The error of a file that holds something else than a table, whatever it is called."""
+    remedy = "Download it again, from the address of the file itself."
+    if first[0] != "<":
+        remedy = "Convert it, such as with pandas.read_json(file, lines=True).to_csv('ratings.csv', index=False)."
+    return DataError(f"{path}, line 1: it looks like {'a web page' if first[0] == '<' else 'JSON'}.", FORMATS, remedy)
 
 
 def _delimiter(first: str) -> str:

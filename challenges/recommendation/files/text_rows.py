@@ -150,6 +150,7 @@ def advice(found: Survey) -> tuple[str, str]:
         "negative": "A negative id often stands for somebody unknown: drop those lines, or number the ids from 0 on.",
         "backslash": 'Write the file again with doubled quotes, such as sed \'s/\\\\"/""/g\' does.',
         "date": f"{_conversion(told)}, or leave the column out: then the order of the lines counts.",
+        "width": "Give the first line a name for every field of the others, or mend those lines.",
         "rating": "Write numbers, or rename the column: it is then not read.",
     }.get(kind, f"Mend or drop {several}.")
     if found.alike == 1 and kind not in ("missing", "negative", "backslash"):
