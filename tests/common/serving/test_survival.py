@@ -16,7 +16,7 @@ from common.serving import watchdog
 from common.serving.payload import Payload
 from common.serving.server import LocalServer
 from common.serving.supervisor import RestartPolicy, Supervisor
-from common.serving.workspace import Workspace
+from common.serving.workspace import SAFE_PATH, Workspace
 from tests.common.serving.colours import picture, write_repository
 
 OWNER = """
@@ -135,6 +135,14 @@ def test_two_servers_on_one_repository(server: LocalServer, tmp_path: Path) -> N
         assert list(watchdog.SHARED_MEMORY.glob(f"{prefix}*"))
     assert not list(watchdog.SHARED_MEMORY.glob(f"{prefix}*"))
     assert classify(server, "blue") == "blue"
+
+
+def test_the_workspace_has_a_plain_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "My Photos").mkdir()
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "My Photos"))
+    with Workspace() as workspace:
+        assert SAFE_PATH.fullmatch(str(workspace.path))
+        assert not list((tmp_path / "My Photos").iterdir())
 
 
 def test_left_overs_go_and_what_is_held_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
