@@ -4,6 +4,7 @@ import argparse
 import contextlib
 import io
 import os
+import select
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -31,13 +32,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if isinstance(stream, io.TextIOWrapper):  # what the terminal's encoding lacks is shown as an escape
             stream.reconfigure(errors="backslashreplace")
     try:
-        with _threads_without_traceback(debug):
-            code = _run(given)
-        _flush()
-        return code
-    except SystemExit:
-        _flush()
-        raise
+        try:
+            with _threads_without_traceback(debug):
+                return _run(given)
+        finally:  # a full disk or a closed pipe behind the output is met here, not when the interpreter ends
+            if sys.stdout is not None:
+                sys.stdout.flush()
     except KeyboardInterrupt:
         print("Interrupted.", file=sys.stderr)
         return 130
@@ -71,21 +71,18 @@ def _tell(error: BaseException) -> int:
     return known.exit_code
 
 
-def _flush() -> None:
-    """Write what is still to be written, so that a full disk or a closed pipe behind the output is met here."""
-    if sys.stdout is not None:
-        sys.stdout.flush()
-
-
 def _nobody_reads() -> bool:
     """Whether it is the output's reader that went away; then nothing more is written to it."""
     try:
-        _flush()
-    except BrokenPipeError:
-        with contextlib.suppress(OSError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return True
-    return False
+        descriptor = sys.stdout.fileno()
+    except (AttributeError, OSError):  # closed, or no file of the system's
+        return False
+    output = select.poll()
+    output.register(descriptor, 0)
+    if not any(event & (select.POLLERR | select.POLLHUP) for _, event in output.poll(0)):
+        return False
+    os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)
+    return True
 
 
 @contextlib.contextmanager
