@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from challenges.classification.layout import find_layout
-from challenges.detection.annotations import coco, voc, yolo_files
+from challenges.detection.annotations import coco, foreign, voc, yolo_files
 from challenges.detection.annotations.reading import list_scenes
 from challenges.recommendation.files import sources
 from common.errors import DataError
@@ -33,7 +33,7 @@ def choose_model(root: Path) -> Chosen:
         if found:
             return Chosen("ssd300", f"it has {len(listing.files):,} images and {found}")
         return Chosen("resnet50", f"it has {len(listing.files):,} images and no annotations of boxes")
-    found = _interactions(root)
+    found = _interactions(root, listing)
     if found:
         return Chosen("ncf", f"it has no images, but {found}")
     return Chosen("resnet50", "it has neither images nor interactions")
@@ -48,11 +48,15 @@ def _annotations(root: Path, listing: Listing) -> str:
         source = voc.find(root, listing)
         if source:
             return f"{len(source.files):,} XML files of Pascal VOC's kind"
+        texts = yolo_files.find(root, listing)
+        if texts:
+            return f"{len(texts.labels) + len(texts.left):,} label files of YOLO's kind"
     except DataError:  # there are several to choose from: the check says which
         return "several sets of annotations"
-    yolo = yolo_files.find(root, listing)
-    if yolo:
-        return f"{len(yolo.labels) + len(yolo.left):,} label files of YOLO's kind"
+    try:
+        foreign.refuse_known(root, coco.json_files(listing))
+    except DataError:  # the check says how to convert them
+        return "annotations of another tool's kind"
     try:
         find_layout(root, listing)
         return ""
@@ -61,8 +65,9 @@ def _annotations(root: Path, listing: Listing) -> str:
         return f"no folders of classes, but {beside[0]}" if beside else ""
 
 
-def _interactions(root: Path) -> str:
+def _interactions(root: Path, listing: Listing) -> str:
     try:
         return f"interactions in {sources.find(root).layout.path.name}"
-    except DataError as error:
-        return "several files of interactions" if "several" in error.given else ""
+    except DataError:  # none, several, or none that can be read: the check says what is wrong with a table
+        tables = sum(listing.others.get(suffix, 0) for suffix in sources.SUFFIXES)
+        return f"{tables:,} files that may be tables" if tables else ""

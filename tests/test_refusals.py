@@ -181,6 +181,16 @@ def test_annotated_images_are_a_detectors(photographs, files, why):
     assert (chosen.model, why in chosen.why) == ("ssd300", True)
 
 
+def test_a_table_that_cannot_be_read_is_still_a_recommenders(tmp_path):
+    from challenges.choosing import choose_model
+
+    (tmp_path / "table.csv").write_text("a,b\n1,2\n")
+    assert choose_model(tmp_path).model == "ncf"
+    assert choose_model(tmp_path / "table.csv").model == "ncf"
+    (tmp_path / "table.csv").rename(tmp_path / "table.jpeg")
+    assert choose_model(tmp_path).model == "resnet50"
+
+
 def test_two_checks_of_one_folder_do_not_mix(photographs, tmp_path, capsys):
     from common.run_lock import hold
     from common.workflow import _check_folder
