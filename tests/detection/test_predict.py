@@ -73,7 +73,7 @@ def ask(tmp_path: Path):
 
     def call(*inputs: Path, **options) -> tuple[str, Path]:
         run = RunDirectory(tmp_path / "run")
-        run.create(RECIPES["demo"], {"model": "ssd300", "recipe": "demo"})
+        run.create(RECIPES["demo"], {"model": "ssd300", "recipe": "demo", "command": "kit train", "data": {}})
         console = Console(record=True, width=160, file=SimpleNamespace(write=len, flush=lambda: None))
         output = tmp_path / "run" / "predictions"
         predict(RedChallenge(tmp_path), run, Question(tuple(inputs), **options), output, CPU, console)

@@ -100,7 +100,8 @@ def test_every_section_joins_the_page(run, scenes, monkeypatch):
 
 def test_average_precision_of_each_class_the_weakest_first(run, scenes):
     keep(run, TABLE)
-    (run.evaluation_file).write_text(json.dumps({"metrics": {}, "intervals": {"ap": [0.1, 0.9]}}))
+    evaluation = {"metrics": {}, "intervals": {"ap": [0.1, 0.9]}, "interval_method": "bootstrap", "step": 1}
+    run.evaluation_file.write_text(json.dumps({**evaluation, "precision": "fp32", "weights": [0, 0]}))
     shown = text_of(run, scenes)["Average precision"]
     validation = scenes.subset("val")
     scores, own = evaluate(validation, TABLE, resamples=0), class_scores(validation, TABLE)
