@@ -5,6 +5,7 @@ The one place where such errors become messages: the command line asks it about 
 
 import errno
 import sys
+import zipfile
 from collections.abc import Iterator
 
 from common.errors import CheckpointError, DataError, KitError, TrainingError
@@ -47,6 +48,9 @@ def explain(error: BaseException) -> KitError | None:
         return _refused(error)
     if isinstance(error, UnicodeError):
         return _encoding(error)
+    if isinstance(error, zipfile.BadZipFile | EOFError):
+        remedy = "Delete predictions.npz of the run, then evaluate the run again."
+        return CheckpointError(f"A file of arrays is empty or damaged: {error}", remedy=remedy)
     return None
 
 

@@ -10,6 +10,7 @@ import os
 import shlex
 import shutil
 import sys
+import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -350,10 +351,15 @@ def _is_trained(run: RunDirectory, recipe: Recipe) -> bool:
 
 
 def _is_evaluated(run: RunDirectory, precision: str) -> bool:
-    if not (run.evaluation_file.is_file() and run.predictions_file.is_file()):
+    if not (run.evaluation_file.is_file() and _can_be_read(run.predictions_file)):
         return False
     evaluation = run.evaluation()
     return evaluation["precision"] == precision and evaluation["weights"] == _stamp(run.weights_file)
+
+
+def _can_be_read(predictions: Path) -> bool:
+    """Whether the file of predictions is there and whole; one that is damaged is evaluated anew."""
+    return predictions.is_file() and zipfile.is_zipfile(predictions)
 
 
 def _stamp(path: Path) -> list[int]:

@@ -3,6 +3,7 @@
 import errno
 import io
 
+import numpy as np
 import pytest
 import torch
 
@@ -93,6 +94,11 @@ def test_a_user_without_a_home_is_told(monkeypatch):
 
 def test_a_name_that_is_no_text_is_told():
     assert "Rename it" in provoked(io.TextIOWrapper(io.BytesIO(), encoding="utf-8").write, "caf\udce9.jpg").remedy
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 cut off"])
+def test_damaged_predictions_are_told(content):
+    assert "evaluate the run again" in provoked(np.load, io.BytesIO(content)).remedy
 
 
 def test_a_mistake_of_the_kits_own_stays_one():
