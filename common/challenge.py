@@ -10,6 +10,7 @@ import torch
 from rich.console import Console
 
 from common.distributed import World
+from common.fitting import Fit
 from common.recipe import Recipe
 from common.report.elements import Section
 from common.run_directory import RunDirectory
@@ -77,6 +78,10 @@ class Challenge(ABC, Generic[RecipeType, Data]):
 
         Raises DataError when nothing can be learnt from the folder.
         """
+
+    def fits(self, recipe: RecipeType, checked: Path) -> Sequence[Fit]:
+        """Values for this data, of a recipe that is fitted to it; `checked` holds what the check wrote."""
+        return ()
 
     @abstractmethod
     def open_data(

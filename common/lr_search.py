@@ -15,7 +15,7 @@ from common.lr_finder import Sweep, find_lr
 from common.precision import select_precision
 from common.report.lr_sweep import draw_sweep
 from common.run_directory import RunDirectory
-from common.workflow import Request, checked
+from common.workflow import Request, checked, fitted
 
 SWEEP_STEPS = 100
 
@@ -26,6 +26,7 @@ def sweep_lr(request: Request, console: Console) -> None:
         if request.run is not None:
             held.enter_context(RunDirectory(request.run).lock("lr-find"))
         found, folder = held.enter_context(checked(request, console))
+        request = fitted(request, folder, console)
         sweep = _sweep(request, folder, console)
         picture = (request.run or Path("runs")) / f"lr-find-{request.challenge.model}-{request.recipe_name}.png"
         with atomic_writer(picture) as stream:

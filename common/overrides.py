@@ -28,6 +28,18 @@ def apply_overrides(recipe: RecipeType, arguments: Sequence[str], program: str) 
         raise RecipeError(problem, hint, f"See `{program} --help` for every field.") from None
 
 
+def chosen_fields(arguments: Sequence[str]) -> frozenset[str]:
+    """The dotted fields that `--field value`, `--field=value` and `--part.no-field` set."""
+    options = (argument[2:].split("=")[0].replace("-", "_") for argument in arguments if argument.startswith("--"))
+    return frozenset(name for option in options for name in (option, _positive(option)))
+
+
+def _positive(option: str) -> str:
+    """The field that a switch such as training.no_compile turns off."""
+    part, dot, name = option.rpartition(".")
+    return part + dot + name.removeprefix("no_")
+
+
 def print_overrides(recipe: Recipe, program: str) -> None:
     """Print every field that can be overridden, with its meaning and default."""
     with contextlib.suppress(SystemExit):

@@ -119,6 +119,8 @@ class Recipe:
     summary: Annotated[str, tyro.conf.Fixed, tyro.conf.Suppress]
     target: Annotated[Target | None, tyro.conf.Fixed, tyro.conf.Suppress] = None
     """None where nothing is published for the data: such a run is never compared."""
+    fit: Literal["data", "none"] = "none"
+    """data: fields that were not given follow from the data, each told with its reason; none: all are as written."""
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
 

@@ -12,7 +12,7 @@ import shutil
 import sys
 import zipfile
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from rich.console import Console
 
+from common import fitting
 from common.challenge import Challenge, CheckedData
 from common.console import say
 from common.device import DeviceChoice, select_device
@@ -29,6 +30,7 @@ from common.errors import DataError
 from common.failures import explain
 from common.files import atomic_writer, cache_folder, remove_leftovers, write_json
 from common.observers import Entry, JsonLines, Observer, Profiler, ProgressReport, RunFacts, TensorBoard
+from common.overrides import chosen_fields
 from common.precision import select_precision
 from common.recipe import Recipe
 from common.report.page import write_report
@@ -72,6 +74,17 @@ def checked(request: Request, console: Console, *, alone: bool = True) -> Iterat
         yield challenge.check(root, request.recipe, output, console), output
 
 
+def fitted(request: Request, folder: Path, console: Console) -> Request:
+    """The request with its recipe fitted to the data whose check is in `folder`, where the recipe asks for it."""
+    if request.recipe.fit == "none":
+        return request
+    fits = request.challenge.fits(request.recipe, folder)
+    recipe, told = fitting.apply(request.recipe, fits, chosen_fields(request.overrides))
+    for line in told:
+        say(console, line)
+    return replace(request, recipe=recipe)
+
+
 def train(request: Request, console: Console) -> RunDirectory:
     """Train to the end of the recipe, or find it trained; returns the run directory."""
     with trained(request, console, "train") as run:
@@ -91,6 +104,7 @@ def trained(request: Request, console: Console, verb: str) -> Iterator[RunDirect
             with checked(request, console, alone=world.is_main) as (found, folder):
                 if world.is_main:
                     barrier()
+                request = fitted(request, folder, console)
                 run = RunDirectory(request.run or _default_run(request, found))
                 if world.is_main:
                     held.enter_context(run.lock(verb))
