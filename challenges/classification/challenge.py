@@ -9,6 +9,7 @@ import torch
 from rich.console import Console
 
 from challenges.classification import baselines, folder
+from challenges.classification import fits as rules
 from challenges.classification.data import PhotographData
 from challenges.classification.manifest import Manifest
 from challenges.classification.recipes import DEMO, RECIPES, ClassificationRecipe
@@ -17,7 +18,8 @@ from challenges.classification.task import ClassificationTask
 from common.challenge import Challenge, CheckedData, Question
 from common.dali.images import serving_pipeline
 from common.distributed import World
-from common.files import atomic_writer, cache_folder
+from common.files import atomic_writer, cache_folder, read_json
+from common.fitting import Fit
 from common.preprocessing import ImagePreprocessing
 from common.processes import usable_cores
 from common.report.elements import Section
@@ -62,6 +64,9 @@ class ClassificationChallenge(Challenge[ClassificationRecipe, PhotographData]):
         manifest = report.manifest
         summary: dict[str, object] = {"classes": list(manifest.classes), "images": len(manifest.paths)}
         return CheckedData(root, manifest.fingerprint, summary)
+
+    def fits(self, recipe: ClassificationRecipe, checked: Path) -> Sequence[Fit]:
+        return rules.fits(recipe, Manifest.read(checked / "manifest.csv"), read_json(checked / "check.json"))
 
     def open_data(
         self,
@@ -114,6 +119,10 @@ class ClassificationChallenge(Challenge[ClassificationRecipe, PhotographData]):
 
     def primary_metric(self) -> str:
         return "top1"
+
+    def main_metric(self, recipe: ClassificationRecipe, metrics: Mapping[str, float]) -> str:
+        """Where classes are balanced, top1 would reward answering with the commonest ones."""
+        return "balanced_top1" if recipe.balance and recipe.target is None else super().main_metric(recipe, metrics)
 
     def keep_samples(self, run: RunDirectory, recipe: ClassificationRecipe, data: PhotographData) -> None:
         batch = next(data.train_batches(0, min(NUM_SAMPLES, data.num_train), 1))

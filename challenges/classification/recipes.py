@@ -101,6 +101,7 @@ RECIPES: Mapping[str, ClassificationRecipe] = {
     ),
     "photos": ClassificationRecipe(
         summary="from scratch on hundreds to thousands of your own photographs",
+        fit="data",
         preprocessing=ImagePreprocessing(resize=110, crop=96),
         optimizer=_FROM_SCRATCH,
         data=DataConfig(area=(0.35, 1.0)),
@@ -110,6 +111,7 @@ RECIPES: Mapping[str, ClassificationRecipe] = {
     ),
     "finetune": ClassificationRecipe(
         summary="start from --weights FILE: train the head, then all stages at falling learning rates",
+        fit="data",
         optimizer=OptimizerConfig(peak_lr=0.01, weight_decay=1e-4, schedule="cosine", warmup_epochs=1, nesterov=True),
         data=DataConfig(area=(0.25, 1.0)),
         finetune=FinetuneConfig(freeze_epochs=3, stage_lr_decay=0.5),

@@ -1,0 +1,83 @@
+"""What a recipe for photographs of one's own takes from them: rules from the check's facts to fields, with reasons."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from challenges.classification.manifest import Manifest
+from challenges.classification.recipes import ClassificationRecipe
+from common.fitting import Fit
+from common.preprocessing import ImagePreprocessing
+
+SMALL_NETWORK = 5_000  # training photographs below which 50 layers learn no more than 18, at several times the work
+SIDES = {65: 64, 0: 96}  # from scratch: median shorter side in pixels below which the input is so large
+BATCHES = {300: 8, 1_000: 16, 0: 32}  # training photographs below which a batch is so large: few still make many steps
+SCRATCH_PASSES, SCRATCH_EPOCHS = 70_000, (12, 150)  # photographs seen in a run, and the epochs between which that lies
+FINETUNE_PASSES, FINETUNE_EPOCHS = 15_000, (5, 60)
+SKEWED = 2.0  # largest class over smallest from which on rare classes are answered as if they were frequent
+RESIZE = 1.15  # of the validation's shorter side over its crop, as 256 over 224
+
+
+def fits(recipe: ClassificationRecipe, manifest: Manifest, record: Mapping[str, Any]) -> list[Fit]:
+    """The values for this data; `record` is check.json's content."""
+    train = manifest.subset("train")
+    count = f"there are {len(train):,} training photographs"
+    found = [*_length(recipe, len(train), count), *_balance(train), _flip(recipe)]
+    if recipe.weights is None:
+        depth = 18 if len(train) < SMALL_NETWORK else 50
+        found += [Fit("model.depth", depth, f"since {count}"), _size(train)]
+        found += _scans(train, record)
+    return found
+
+
+def _length(recipe: ClassificationRecipe, count: int, told: str) -> Iterator[Fit]:
+    """Batch, epochs and, with starting weights, the rate: a few photographs are seen more often, in smaller steps."""
+    batch = _at(BATCHES, count)
+    passes, (fewest, most) = (
+        (SCRATCH_PASSES, SCRATCH_EPOCHS) if recipe.weights is None else (FINETUNE_PASSES, FINETUNE_EPOCHS)
+    )
+    epochs = float(min(most, max(fewest, round(passes / count))))
+    yield Fit("training.batch_size", batch, f"since {told}")
+    yield Fit("training.epochs", epochs, f"since {told}: {round(epochs * count / batch):,} steps of {batch}")
+    yield Fit("training.evaluate_every", max(1.0, epochs / 8), "an eighth of the run")
+    if recipe.weights is not None:
+        before = recipe.training.batch_size
+        rate = recipe.optimizer.peak_lr * batch / before
+        yield Fit("optimizer.peak_lr", rate, f"{recipe.optimizer.peak_lr:g} is for batches of {before}")
+        yield Fit("training.micro_batch", None, "such a batch needs no cutting")
+
+
+def _size(train: Manifest) -> Fit:
+    side = int(np.median(np.minimum(train.heights, train.widths)))
+    crop = _at(SIDES, side)
+    preprocessing = ImagePreprocessing(resize=round(RESIZE * crop), crop=crop)
+    return Fit("preprocessing", preprocessing, f"since the median shorter side is {side:,} pixels")
+
+
+def _scans(train: Manifest, record: Mapping[str, Any]) -> Iterator[Fit]:
+    """Gray pictures of one size were taken by a machine that frames them alike: crops stay near the whole."""
+    modes = record["modes"]
+    gray = sum(count for mode, count in modes.items() if mode in ("1", "L", "LA", "I", "I;16"))
+    framed = len({*zip(train.heights.tolist(), train.widths.tolist(), strict=True)}) == 1
+    if gray == sum(modes.values()) and framed:
+        yield Fit("data.area", (0.6, 1.0), "since all are gray and of one size, as scans are")
+
+
+def _flip(recipe: ClassificationRecipe) -> Fit:
+    """Not guessed: only whoever knows the pictures knows whether their mirror images occur."""
+    reason = "right for most objects; for letters, or where left and right differ, give --data.flip 0"
+    return Fit("data.flip", recipe.data.flip, reason)
+
+
+def _balance(train: Manifest) -> Iterator[Fit]:
+    counts = np.bincount(train.labels, minlength=len(train.classes))
+    ratio = counts.max() / max(1, counts.min())
+    if ratio >= SKEWED:
+        reason = f"since the largest class is {ratio:.1f} times the smallest; balanced_top1 is the figure"
+        yield Fit("balance", 1.0, reason)
+
+
+def _at(steps: Mapping[int, int], number: int) -> int:
+    """The value of the first bound that `number` is below; 0 stands for no bound."""
+    return next(value for bound, value in steps.items() if number < bound or not bound)

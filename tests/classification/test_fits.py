@@ -1,0 +1,83 @@
+"""What recipes for photographs of one's own take from them."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from challenges.classification.fits import fits
+from challenges.classification.manifest import Manifest
+from challenges.classification.recipes import RECIPES
+from common.fitting import apply
+
+PHOTOS, FINETUNE = RECIPES["photos"], RECIPES["finetune"]
+
+
+def manifest(counts, size=(480, 640), sizes=None):
+    """`counts` training photographs per class and one validation photograph each, of (height, width) pixels."""
+    labels = np.concatenate([np.repeat(np.arange(len(counts)), counts), np.arange(len(counts))])
+    number = len(labels)
+    heights, widths = np.asarray(sizes or [size] * number, np.int32).T
+    splits = np.asarray(["train"] * sum(counts) + ["val"] * len(counts), object)
+    empty, zeros = np.full(number, "", object), np.zeros(number, np.int64)
+    names = tuple(f"class {label}" for label in range(len(counts)))
+    return Manifest(Path(), names, empty, labels, widths, heights, splits, zeros, zeros, empty, "")
+
+
+def fitted(recipe, data, modes=None, chosen=()):
+    found, told = apply(recipe, fits(recipe, data, {"modes": modes or {"RGB": len(data)}}), chosen)
+    assert all(line.startswith("fit: ") and ", " in line for line in told)
+    return found
+
+
+@pytest.mark.parametrize(("count", "depth"), [(100, 18), (4_998, 18), (5_000, 50), (200_000, 50)])
+def test_few_photographs_get_a_small_network(count, depth):
+    assert fitted(PHOTOS, manifest([count // 2] * 2)).model.depth == depth
+
+
+@pytest.mark.parametrize("recipe", [PHOTOS, FINETUNE.__class__(**{**vars(FINETUNE), "weights": Path("w.pth")})])
+@pytest.mark.parametrize("count", [20, 100, 500, 2_000, 20_000])
+def test_every_run_makes_enough_steps_and_no_more_passes_than_it_needs(recipe, count):
+    training = fitted(recipe, manifest([count // 2] * 2)).training
+    steps = training.epochs * count / training.batch_size
+    assert steps >= 140
+    assert training.epochs * count <= 15 * max(count, 20_000)
+    assert 5 <= training.epochs / training.evaluate_every <= 8
+
+
+def test_a_smaller_batch_takes_smaller_steps():
+    recipe = FINETUNE.__class__(**{**vars(FINETUNE), "weights": Path("w.pth")})
+    found = fitted(recipe, manifest([120, 120]))
+    assert found.optimizer.peak_lr / found.training.batch_size == pytest.approx(0.01 / 64)
+    assert found.model == recipe.model
+    assert found.preprocessing == recipe.preprocessing
+
+
+def test_small_pictures_get_a_small_input():
+    assert fitted(PHOTOS, manifest([50, 50], (28, 28))).preprocessing.crop == 64
+    assert fitted(PHOTOS, manifest([50, 50], (64, 200))).preprocessing.crop == 64
+    assert fitted(PHOTOS, manifest([50, 50])).preprocessing.crop == 96
+
+
+@pytest.mark.parametrize(
+    ("counts", "balance"), [([100, 100], 0.0), ([100, 51], 0.0), ([100, 50], 1.0), ([500, 3], 1.0)]
+)
+def test_rare_classes_count_from_two_to_one_on(counts, balance):
+    assert fitted(PHOTOS, manifest(counts)).balance == balance
+
+
+def test_scans_are_hardly_cropped():
+    scans, photographs = manifest([50, 50]), manifest([1, 1], sizes=[(480, 640), (480, 640), (30, 40), (30, 40)])
+    assert fitted(PHOTOS, scans, {"L": 102}).data.area == (0.6, 1.0)
+    assert fitted(PHOTOS, scans, {"L": 101, "RGB": 1}).data.area == PHOTOS.data.area
+    assert fitted(
+        PHOTOS, manifest([2, 1], sizes=[(48, 64), (30, 40), (48, 64), (48, 64), (48, 64)]), {"L": 5}
+    ).data == (PHOTOS.data)
+    assert fitted(PHOTOS, photographs).data.area == PHOTOS.data.area
+
+
+def test_what_the_user_gave_stays():
+    found = fitted(PHOTOS, manifest([50, 50]), chosen={"model.depth", "preprocessing.crop", "training.epochs"})
+    assert (found.model, found.preprocessing) == (PHOTOS.model, PHOTOS.preprocessing)
+    assert found.training.epochs == PHOTOS.training.epochs
+    assert found.training.batch_size == 8
