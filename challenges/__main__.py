@@ -216,25 +216,30 @@ def _add_serving_verbs(verb: Callable[..., argparse.ArgumentParser]) -> None:
 
     client = verb(
         "client",
-        "ask a server about images: the likeliest classes, or what was found where",
+        "ask a server about images, histories or users: the likeliest classes, what was found where, what comes next",
         "kit client cat.jpg dog.jpg\nkit client street.jpg --model ssd300\n"
+        "kit client --model bert4rec --history 12 7 'The Third Title'\nkit client --model ncf --user 196\n"
         "kit client cat.jpg --protocol grpc --url 127.0.0.1:8001",
     )
-    client.add_argument("images", nargs="+", metavar="IMAGE")
     client.add_argument("--top-k", type=int, default=3, help="classes per image, from a classifier")
     client.add_argument("--threshold", type=float, default=0.3, help="lowest score shown, from a detector")
     load = verb(
         "load",
         "measure a server under load and write a record",
-        "kit load cat.jpg --concurrency 1 2 4 8 16\nkit load cat.jpg --rate 50 --seconds 30",
+        "kit load cat.jpg --concurrency 1 2 4 8 16\nkit load cat.jpg --rate 50 --seconds 30\n"
+        "kit load --model bert4rec --history 12 7",
     )
-    load.add_argument("images", nargs="+", metavar="IMAGE", help="files to send, in turn")
     load.add_argument("--concurrency", type=int, nargs="*", default=[1, 2, 4, 8], help="closed loop: clients at a time")
     load.add_argument("--rate", type=float, nargs="*", default=[], help="open loop: requests per second")
     load.add_argument("--seconds", type=float, default=10.0, help="of each step")
     load.add_argument("--output", default="runs/load.json", help="the record's file")
     for parser in (client, load):
-        parser.add_argument("--url", default="127.0.0.1:8000", help="host:port, without a scheme")
+        parser.add_argument("images", nargs="*", default=[], metavar="IMAGE", help="files, for a model of images")
+        parser.add_argument(
+            "--history", nargs="+", default=[], metavar="ITEM", help="identifiers or titles, oldest first"
+        )
+        parser.add_argument("--user", help="a user of the training data, for a model that knows only those")
+        parser.add_argument("--url", default="127.0.0.1:8000", help="host:port, also with http:// before it")
         parser.add_argument("--protocol", choices=["http", "grpc"], default="http")
         parser.add_argument("--model", default="resnet50", help="name of the served model")
         parser.add_argument("--timeout", type=float, default=30.0, help="seconds for one request")

@@ -14,10 +14,7 @@ if TYPE_CHECKING:
 
     from common.challenge import Challenge, Question
     from common.run_directory import RunDirectory
-    from common.serving.client import Client
     from common.workflow import Request
-
-SIDES = ("left", "top", "right", "bottom")  # of a box, in pixels
 
 
 def list(options: argparse.Namespace) -> None:
@@ -174,48 +171,23 @@ def serve(options: argparse.Namespace) -> None:
 
 
 def client(options: argparse.Namespace) -> None:
+    from challenges.asking import show
     from common.serving.client import Client
 
     with Client(options.url, options.protocol, options.timeout) as connection:
-        show = _show_found if connection.is_detector(options.model) else _show_classes
-        show(connection, options)
-
-
-def _show_classes(connection: "Client", options: argparse.Namespace) -> None:
-    from rich.table import Table
-
-    from common.console import plain
-
-    table = Table("image", *(f"{place}." for place in range(1, options.top_k + 1)))
-    answers = connection.classify(options.model, options.images, top_k=options.top_k)
-    for image, answer in zip(options.images, answers, strict=True):
-        table.add_row(plain(image), *(plain(f"{name} {score:.1%}") for name, score in answer))
-    _console().print(table)
-
-
-def _show_found(connection: "Client", options: argparse.Namespace) -> None:
-    from rich.table import Column, Table
-
-    from common.console import plain
-
-    table = Table("image", "what", "score", *(Column(side, justify="right") for side in SIDES))
-    for image, answer in zip(options.images, connection.detect(options.model, options.images), strict=True):
-        found = [detection for detection in answer if detection.score >= options.threshold]
-        for detection in found:
-            edges = (f"{edge:.0f}" for edge in detection.box)
-            table.add_row(plain(image), plain(detection.name), f"{detection.score:.1%}", *edges)
-        if not found:
-            table.add_row(plain(image), "nothing")
-    _console().print(table)
+        show(connection, options, _console())
 
 
 def load(options: argparse.Namespace) -> None:
+    from challenges.asking import batches
+    from common.serving.client import Client
     from common.serving_stage import drive_load
 
+    with Client(options.url, options.protocol, options.timeout) as connection:
+        asked = batches(connection, options)
     drive_load(
-        options.url, options.protocol, options.model, [Path(image) for image in options.images], _console(),
-        concurrencies=tuple(options.concurrency), rates=tuple(options.rate), seconds=options.seconds,
-        output=Path(options.output),
+        options.url, options.protocol, options.model, asked, _console(), concurrencies=tuple(options.concurrency),
+        rates=tuple(options.rate), seconds=options.seconds, output=Path(options.output),
     )  # fmt: skip
 
 

@@ -28,7 +28,7 @@ from common.export.runner import TritonRunner
 from common.files import write_json
 from common.run_directory import RunDirectory
 from common.serving.claim import claimed, seal
-from common.serving.client import Client, Detection, Protocol, Recommended, padded
+from common.serving.client import Client, Detection, Protocol, Recommended
 from common.serving.container import container_command, unpinned_warning
 from common.serving.front import Front
 from common.serving.load import LoadGenerator, LoadPlan
@@ -158,7 +158,7 @@ def drive_load(
     url: str,
     protocol: Protocol,
     model: str,
-    files: Sequence[Path],
+    batches: Sequence[Mapping[str, np.ndarray]],
     console: Console,
     *,
     concurrencies: tuple[int, ...],
@@ -166,14 +166,10 @@ def drive_load(
     seconds: float,
     output: Path,
 ) -> None:
-    """Send image files to a server at every concurrency and rate, print what came back, write the record."""
-    missing = [path for path in files if not path.is_file()]
-    if missing:
-        raise ServingError(f"There is no file {missing[0]}.", "Load is made of image files.", "Check the path.")
+    """Send batches to a server at every concurrency and rate, print what came back, write the record."""
     plan = LoadPlan(concurrencies=concurrencies, rates=rates, seconds=seconds)
-    batches = [{"encoded": padded([path.read_bytes()])} for path in files]
     with Client(url, protocol) as client:
-        client.infer(model, batches[0])  # a server that is not there, or a picture it refuses, is told before the load
+        client.infer(model, batches[0])  # a server that is not there, or a question it refuses, is told before the load
     table = Table("load", "requests/s", "p50 ms", "p90 ms", "p99 ms", "errors")
 
     def show(step: dict[str, Any]) -> None:

@@ -2,6 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -16,6 +17,7 @@ from challenges.recommendation.histories import Histories, HistorySplit
 from challenges.recommendation.ranking import nearest_metric
 from challenges.recommendation.recipes import RecommendationRecipe
 from challenges.recommendation.report import sections
+from challenges.recommendation.top_items import LOWEST
 from common.challenge import Challenge, CheckedData, Question
 from common.errors import CheckpointError
 from common.files import cache_folder
@@ -162,10 +164,16 @@ class RecommendationChallenge(Challenge[RecipeType, HistoryData], Generic[Recipe
         options: "EngineOptions",
         run: RunDirectory,
     ) -> None:
+        from common.serving.recommender import Names, add_recommender
+
         split = HistorySplit.read(run.data)
-        repository.add_recommender(
-            name, path, sidecar.signature, engine, split.item_ids.tolist(), split.titles.tolist(), options=options
-        )
+        names = Names(split.item_ids.tolist(), split.titles.tolist())
+        if "user" in self.predicts_from:
+            users = split.user_ids.tolist()
+            names = replace(names, users=users, offsets=split.train.offsets, items=split.train.items)
+        add_recommender(
+            repository, name, path, sidecar.signature, engine, names, lowest_score=LOWEST, options=options
+        )  # fmt: skip
 
     def compare_served(self, client: "Client", run: RunDirectory, limit: int) -> dict[str, Any]:
         split = HistorySplit.read(run.data)
@@ -174,9 +182,12 @@ class RecommendationChallenge(Challenge[RecipeType, HistoryData], Generic[Recipe
         rows = np.unique(np.linspace(0, len(index) - 1, min(limit, len(index))).astype(np.int64))
         from common.serving_stage import ask_recommender
 
-        answers, milliseconds = ask_recommender(client, self.model, self.inputs_of(split, index[rows]))
+        inputs = named_inputs(split, self.inputs_of(split, index[rows]))
+        answers, milliseconds = ask_recommender(client, self.model, inputs)
         positions = {identifier: position for position, identifier in enumerate(split.item_ids.tolist())}
-        served = np.asarray([[positions[item.identifier] for item in answer] for answer in answers])
+        served = np.full(expected[rows].shape, -1)
+        for line, answer in zip(served, answers, strict=True):
+            line[: len(answer)] = [positions[item.identifier] for item in answer]
         names = [
             title or identifier
             for title, identifier in zip(split.titles.tolist(), split.item_ids.tolist(), strict=True)
@@ -200,6 +211,15 @@ class RecommendationChallenge(Challenge[RecipeType, HistoryData], Generic[Recipe
                 for user, answer in list(zip(index[rows], answers, strict=True))[:EXAMPLES]
             ],
         }
+
+
+def named_inputs(split: HistorySplit, inputs: "Arrays") -> "Arrays":
+    """The same question in the data's own names, as a server is asked: str in place of positions, empty as padding."""
+    names = {"user": split.user_ids}
+    return {
+        name: np.array([*names.get(name, split.item_ids).tolist(), ""], dtype=object)[positions]
+        for name, positions in inputs.items()
+    }
 
 
 def padded_histories(histories: Histories, rows: np.ndarray, width: int | None = None) -> np.ndarray:

@@ -1,24 +1,26 @@
 """`kit predict` for recommenders: items from the user's own history to a table of what comes next."""
 
-import difflib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from rich.console import Console
-from rich.table import Table
 
+from challenges.recommendation.answers import recommendation_table
 from challenges.recommendation.histories import HistorySplit
+from challenges.recommendation.top_items import LOWEST
 from common.challenge import Question
-from common.console import plain
+from common.console import say
 from common.errors import DataError
 from common.run_directory import RunDirectory
+from common.serving.backends.naming import Catalogue, shortened
+from common.text import printable
 
 if TYPE_CHECKING:
     from challenges.recommendation.challenge import RecommendationChallenge
 
-NEAREST = 3  # titles suggested for one that is unknown
+REPEATED = 3  # unknown names that a message repeats, with the nearest known ones
 
 
 def predict(
@@ -30,44 +32,60 @@ def predict(
 ) -> None:
     """Recommend for a history of item identifiers or titles, oldest first, or for a user.
 
-    Raises DataError for an item or user that the data does not have, with the nearest ones.
+    Items that the data does not have are told and left out. Raises DataError where it has none of them, or no such
+    user.
     """
     recipe = run.recipe(challenge.recipe_class)
     data = challenge.open_data(recipe, run.data, device)
     split = data.split
     arrays = challenge.asked(split, question)
+    for line in unknown_items(split, question.history):
+        say(console, line)
     task = challenge.build_task(recipe, data)
     challenge.load_weights(task, run.weights_file)
     module = task.place(device).eval().inference_module()
     with torch.no_grad():
         items, scores = module(**{name: torch.as_tensor(array).to(device) for name, array in arrays.items()})
+    answer = [
+        (str(split.item_ids[item]), str(split.titles[item]), score)
+        for item, score in zip(items[0].tolist(), scores[0].tolist(), strict=True)
+        if score > LOWEST
+    ]
     told = f"user {question.user}" if question.user else f"after {', '.join(question.history)}"
-    table = Table("", "item", "title", "score", title=plain(f"{run.path.name}: {told}"))
-    for place, (item, score) in enumerate(zip(items[0].tolist(), scores[0].tolist(), strict=True), start=1):
-        table.add_row(str(place), plain(split.item_ids[item]), plain(split.titles[item]), f"{score:.3f}")
-    console.print(table)
+    console.print(recommendation_table(f"{run.path.name}: {told}", answer))
+    if not answer:
+        console.print("Nothing is left to recommend: every item is in the history.")
 
 
 def positions_of(split: HistorySplit, items: Sequence[str]) -> np.ndarray:
-    """(1, item) int64: the catalogue's positions of identifiers or titles."""
-    return np.asarray([[find(split, item) for item in items]], np.int64)
+    """(1, item) int64: the catalogue's positions of identifiers or titles, without unknown ones.
 
-
-def find(split: HistorySplit, item: str) -> int:
-    """Position in the catalogue of an identifier, else of a title in any case.
-
-    Raises DataError with the nearest ones.
+    Raises DataError where none is known, with the nearest ones.
     """
-    exact = np.flatnonzero(split.item_ids == item)
-    if len(exact):
-        return int(exact[0])
-    titles = [title.lower() for title in split.titles.tolist()]
-    if item.lower() in titles:
-        return titles.index(item.lower())
-    near = difflib.get_close_matches(item.lower(), [title for title in titles if title], n=NEAREST, cutoff=0.4)
-    told = "; ".join(str(split.titles[titles.index(title)]) for title in near)
-    raise DataError(
-        f"The catalogue of {split.num_items:,} items has no {item!r}.",
-        "Items are named by the identifiers or titles of the training data.",
-        f"Did you mean: {told}?" if told else f"Identifiers look like {split.item_ids[0]}.",
-    )
+    catalogue = Catalogue(split.item_ids.tolist(), split.titles.tolist())
+    found = [position for position in map(catalogue.find, items) if position is not None]
+    if not found:
+        near = catalogue.nearest(items[0])
+        raise DataError(
+            f"The catalogue of {split.num_items:,} items has none of "
+            f"{', '.join(repr(shortened(item)) for item in items[:REPEATED])}.",
+            "Items are named by the identifiers or titles of the training data.",
+            f"Did you mean: {printable('; '.join(near))}?" if near else f"Identifiers look like {catalogue.like()}.",
+        )
+    return np.asarray([found], np.int64)
+
+
+def unknown_items(split: HistorySplit, items: Sequence[str]) -> list[str]:
+    """A line for each item that the catalogue does not have, with the nearest ones."""
+    catalogue = Catalogue(split.item_ids.tolist(), split.titles.tolist())
+    unknown = [item for item in items if catalogue.find(item) is None]
+    lines = []
+    for item in unknown[:REPEATED]:
+        near = catalogue.nearest(item)
+        lines.append(
+            f"unknown item, left out: {printable(shortened(item))}"
+            + (f" (did you mean: {printable('; '.join(near))}?)" if near else "")
+        )
+    if len(unknown) > REPEATED:
+        lines.append(f"unknown items, left out: {len(unknown) - REPEATED} more")
+    return lines

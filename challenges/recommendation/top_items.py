@@ -8,6 +8,9 @@ from common.export.signature import Signature, TensorSpec
 SEEN = -1e4
 """The score of a seen item: below any other, and still a float16 number."""
 
+LOWEST = SEEN / 2
+"""What scores no more is no recommendation, in any precision."""
+
 
 def marked(history: Tensor, num_items: int) -> Tensor:
     """(batch, item) float32: 1 at every item of `history`, 0 elsewhere.

@@ -1,9 +1,10 @@
 """A typed client of Triton over HTTP or gRPC: arrays or image files in, arrays or class names out, errors in words."""
 
+import contextlib
 import os
 import random
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -14,13 +15,21 @@ from tritonclient.utils import np_to_triton_dtype, triton_to_np_dtype
 
 from common.errors import ServingError
 from common.serving.example import example_image
-from common.serving.problems import InvalidRequestError, OverloadedError, ServerDownError, explain
+from common.serving.problems import (
+    InvalidRequestError,
+    OverloadedError,
+    ServerDownError,
+    UnknownModelError,
+    explain,
+)
 
 Protocol = Literal["http", "grpc"]
 KEY_VARIABLE = "KIT_KEY"
 """The environment variable with the key that the proxy before a server asks for."""
 FIRST_PAUSE = 0.1
 """Seconds before the first repetition; doubled for each further one, and scattered so that clients spread out."""
+REQUEST_BYTES = 16 * 1024 * 1024
+"""Bytes of the images that travel in one request, with their padding; a larger image travels alone."""
 DETECTOR_OUTPUTS = frozenset({"boxes", "scores", "labels", "names", "count"})
 
 
@@ -48,7 +57,7 @@ class Recommended(NamedTuple):
 class Client:
     """One connection to one server; not to be shared between threads.
 
-    url:     host:port without a scheme.
+    url:     host:port, also with http:// or grpc:// before it.
     timeout: seconds for one attempt.
     retries: repetitions after a refused connection or an overloaded server; nothing else is ever repeated.
     """
@@ -61,17 +70,17 @@ class Client:
         retries: int = 3,
         headers: Mapping[str, str] | None = None,
     ) -> None:
-        self.url, self.protocol, self.timeout, self.retries = url, protocol, timeout, retries
+        self.url, self.protocol, self.timeout, self.retries = address(url), protocol, timeout, retries
         self.headers = {**key_header(), **(headers or {})}
         self._outputs: dict[str, str] = {}
         self._api: Any = tritonclient.http if protocol == "http" else tritonclient.grpc
         if protocol == "http":
             self._connection = self._api.InferenceServerClient(
-                url, connection_timeout=min(timeout, 5.0), network_timeout=timeout
+                self.url, connection_timeout=min(timeout, 5.0), network_timeout=timeout
             )
             self._limits: dict[str, float] = {}
         else:
-            self._connection = self._api.InferenceServerClient(url)
+            self._connection = self._api.InferenceServerClient(self.url)
             self._limits = {"client_timeout": timeout}
 
     def infer(self, model: str, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -101,20 +110,24 @@ class Client:
         return [found for inputs in _batches(images, batch) for found in _detections(self.infer(model, inputs))]
 
     def recommend(self, model: str, inputs: Mapping[str, np.ndarray]) -> list[list[Recommended]]:
-        """What a recommender answers for every row of its inputs, best first."""
-        answer = self.infer(model, inputs)
-        rows = zip(*(answer[name].tolist() for name in ("identifiers", "titles", "scores")), strict=True)
-        return [
-            [
-                Recommended(identifier.decode(), title.decode(), score)
-                for identifier, title, score in zip(*row, strict=True)
-            ]
-            for row in rows
-        ]
+        """What a recommender answers for every row of its inputs, best first.
+
+        inputs: identifiers or titles, str or bytes (batch, any), with empty ones as padding.
+        """
+        return recommended(self.infer(model, inputs))
 
     def is_detector(self, model: str) -> bool:
         """Whether the model answers with named boxes, by its metadata."""
         return DETECTOR_OUTPUTS.issubset(output["name"] for output in self.metadata(model)["outputs"])
+
+    def served(self, names: Iterable[str]) -> list[str]:
+        """Those of the names that are models here; a server lists its models to its administrator only."""
+        found = []
+        for name in names:
+            with contextlib.suppress(UnknownModelError):
+                self.metadata(name)
+                found.append(name)
+        return found
 
     def ready(self, model: str) -> bool:
         """Whether the model answers a real inference, on a small picture or on zeros."""
@@ -125,12 +138,14 @@ class Client:
         return True
 
     def example_inputs(self, model: str) -> dict[str, np.ndarray]:
-        """A batch of one that fits the model's metadata; free dimensions get the size 1."""
+        """A batch of one that fits the model's metadata; free dimensions get the size 1, strings are empty."""
         inputs = {}
         for tensor in self.metadata(model)["inputs"]:
             shape = [max(1, int(size)) for size in tensor["shape"]]
             if tensor["name"] == "encoded" and tensor["datatype"] == "UINT8":
                 inputs["encoded"] = padded([example_image()])
+            elif tensor["datatype"] == "BYTES":
+                inputs[tensor["name"]] = np.full(shape, b"", object)
             else:
                 inputs[tensor["name"]] = np.zeros(shape, triton_to_np_dtype(tensor["datatype"]))
         return inputs
@@ -201,6 +216,38 @@ def key_header() -> dict[str, str]:
     return {"authorization": f"Bearer {key}"} if key else {}
 
 
+def address(url: str) -> str:
+    """host:port of an address as people write it.
+
+    Raises InvalidRequestError for one without a port, and for what the client does not speak.
+    """
+    scheme, _, rest = url.rpartition("://")
+    if scheme.lower() not in ("", "http", "grpc"):
+        raise InvalidRequestError(
+            f"The address {url} begins with {scheme}://.",
+            "The client speaks plain HTTP and gRPC: HOST:PORT or http://HOST:PORT.",
+            "Where a proxy in front of the server asks for TLS, connect behind it, for instance through an SSH tunnel.",
+        )
+    rest = rest.rstrip("/")
+    host, _, port = rest.rpartition(":")
+    if not host or not port.isdecimal() or not 0 < int(port) < 65536 or set(host) & set("/@?# "):
+        raise InvalidRequestError(
+            f"The address {url} is no HOST:PORT.", "For instance 127.0.0.1:8000 or http://127.0.0.1:8000"
+        )
+    return rest
+
+
+def recommended(answer: Mapping[str, np.ndarray]) -> list[list[Recommended]]:
+    """Row by row, the items before the padding."""
+    rows = []
+    for row, count in enumerate(answer["count"].ravel().tolist()):
+        columns = (answer[name][row, :count].tolist() for name in ("identifiers", "titles", "scores"))
+        rows.append(
+            [Recommended(item.decode(), title.decode(), score) for item, title, score in zip(*columns, strict=True)]
+        )
+    return rows
+
+
 def padded(encoded: Sequence[bytes]) -> np.ndarray:
     """Files as one array (batch, bytes) of uint8, the shorter ones followed by zeros, which decoders skip."""
     if not encoded or not all(encoded):
@@ -214,8 +261,15 @@ def padded(encoded: Sequence[bytes]) -> np.ndarray:
 def _batches(images: Sequence[Path | str | bytes], batch: int) -> Iterator[dict[str, np.ndarray]]:
     """The inputs of every request; all files are read before the first is sent."""
     encoded = [_image_bytes(image) for image in images]
-    for start in range(0, len(encoded), batch):
-        yield {"encoded": padded(encoded[start : start + batch])}
+    part: list[bytes] = []
+    for data in encoded:
+        longest = max(map(len, (*part, data)))
+        if part and (len(part) == batch or longest * (len(part) + 1) > REQUEST_BYTES):
+            yield {"encoded": padded(part)}
+            part = []
+        part.append(data)
+    if part:
+        yield {"encoded": padded(part)}
 
 
 def _detections(answer: Mapping[str, np.ndarray]) -> list[list[Detection]]:

@@ -128,17 +128,24 @@ def dimensions(spec: TensorSpec) -> list[int]:
 
 
 def add_warmup(config: pb.ModelConfig, batch_sizes: tuple[int, ...]) -> None:
-    """One run per batch size at load time, on random numbers; free dimensions get the size 1."""
+    """One run per batch size at load time, on zeros; free dimensions get the size 1.
+
+    Triton's random numbers are random bytes, which hold values that are no numbers.
+    """
     for size in sorted(set(batch_sizes)):
         warmup = config.model_warmup.add(name=f"batch {size}", batch_size=size)
         for tensor in config.input:
             entry = warmup.inputs[tensor.name]
             entry.data_type = tensor.data_type
             entry.dims.extend(1 if dimension < 0 else dimension for dimension in tensor.dims)
-            if tensor.data_type in (pb.TYPE_FP16, pb.TYPE_FP32, pb.TYPE_FP64):
-                entry.random_data = True
-            else:
-                entry.zero_data = True
+            entry.zero_data = True
+
+
+def add_step(config: pb.ModelConfig, model: str, inputs: dict[str, str], outputs: dict[str, str]) -> None:
+    """inputs, outputs: the model's tensor name -> the ensemble's."""
+    step = config.ensemble_scheduling.step.add(model_name=model, model_version=-1)
+    step.input_map.update(inputs)
+    step.output_map.update(outputs)
 
 
 def write_config(config: pb.ModelConfig, path: Path) -> None:

@@ -21,7 +21,7 @@ import tritonclient.http
 import tritonclient.http.aio
 from tritonclient.utils import np_to_triton_dtype
 
-from common.serving.client import Client, Protocol, key_header
+from common.serving.client import Client, Protocol, address, key_header
 from common.serving.problems import explain
 from common.serving.statistics import read_counts
 
@@ -131,9 +131,11 @@ class LoadGenerator:
 
     def _connection(self, plan: LoadPlan) -> Any:
         if self.protocol == "grpc":
-            return tritonclient.grpc.aio.InferenceServerClient(self.url)
+            return tritonclient.grpc.aio.InferenceServerClient(address(self.url))
         return tritonclient.http.aio.InferenceServerClient(
-            self.url, conn_limit=plan.outstanding + max(plan.concurrencies, default=0), conn_timeout=plan.timeout
+            address(self.url),
+            conn_limit=plan.outstanding + max(plan.concurrencies, default=0),
+            conn_timeout=plan.timeout,
         )
 
     def _sender(self, connection: Any, plan: LoadPlan) -> Callable[[], Any]:

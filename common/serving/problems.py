@@ -30,6 +30,10 @@ class ServerDownError(ServingError):
     """Nobody answers at the address."""
 
 
+class WrongPortError(ServerDownError):
+    """Something answers at the address, and in another protocol."""
+
+
 class RequestTimeoutError(ServingError):
     """The answer did not come in time; whether the server worked is unknown."""
 
@@ -43,6 +47,12 @@ def explain(error: Exception, model: str, url: str, timeout: float) -> ServingEr
     if isinstance(error, ServingError):
         return error
     text = _message(error)
+    if _is_other_protocol(error, text):
+        return WrongPortError(
+            f"What answers at {url} is no Triton in the protocol that was asked for.",
+            "A server has a port each for HTTP (8000), gRPC (8001) and metrics (8002); `kit serve` prints them.",
+            "Choose the port's protocol: --protocol http or --protocol grpc, or the other port: --url HOST:PORT",
+        )
     if isinstance(error, InferenceServerException):
         status = str(error.status() or "")
         return _explain_status(status.removeprefix("StatusCode."), text, model, url, timeout)
@@ -61,7 +71,7 @@ def _explain_status(status: str, text: str, model: str, url: str, timeout: float
         return any(phrase in lowered for phrase in phrases)
 
     if says("unknown model") or status in ("404", "NOT_FOUND"):
-        return UnknownModelError(f"The server at {url} has no model {model}: {text}", remedy="Check the model's name.")
+        return UnknownModelError(f"The server at {url} has no model {model}.", remedy="Check the model's name.")
     if status in ("401", "UNAUTHENTICATED"):
         return ForbiddenError(f"{url} asks for a key, and got none or another.", remedy="Set it: export KIT_KEY=…")
     if status in ("413", "415"):
@@ -81,6 +91,13 @@ def _explain_status(status: str, text: str, model: str, url: str, timeout: float
     if status in ("400", "INVALID_ARGUMENT") or says(*PARSER_WORDS):
         return InvalidRequestError(f"{model} refused the request: {text}")
     return ServerFaultError(f"{model} failed with {status or 'no status'}: {text}", remedy="See the server's log.")
+
+
+def _is_other_protocol(error: Exception, text: str) -> bool:
+    """gRPC is hung up on by an HTTP port; HTTP is answered with gRPC's frames, or with a page that is not Triton's."""
+    if isinstance(error, InferenceServerException):
+        return error.status() == "405" or ("failed to connect" in text and "Socket closed" in text)
+    return type(error).__name__ in ("HTTPParseError", "JSONDecodeError")
 
 
 def _message(error: Exception) -> str:

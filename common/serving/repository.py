@@ -16,6 +16,7 @@ from common.serving.config import (
     Device,
     Engine,
     EngineOptions,
+    add_step,
     add_warmup,
     model_config,
     pb,
@@ -35,15 +36,20 @@ ENCODED = TensorSpec("encoded", "uint8", ("bytes",))
 SIZES = TensorSpec("sizes", "int64", (2,))
 """An image's height and width in pixels, after the orientation that EXIF states."""
 
-_BACKENDS = Path(__file__).parent / "backends"
+BACKENDS = Path(__file__).parent / "backends"
 
 
 @dataclass(frozen=True, kw_only=True)
 class ImageLimits:
-    """Largest file that is decoded, and the number of pixels from which on none is."""
+    """What is decoded: of one file the bytes, at most, and the number of pixels from which on it is refused.
+
+    maximum_request_bytes, maximum_request_pixels: of all files of one request, the first with their padding.
+    """
 
     maximum_bytes: int = 32 * 1024 * 1024
     maximum_pixels: int = 100_000_000
+    maximum_request_bytes: int = 64 * 1024 * 1024
+    maximum_request_pixels: int = 200_000_000
 
 
 DEFAULT_LIMITS = ImageLimits()
@@ -115,7 +121,7 @@ class ModelRepository:
         for output, names in labels.items():
             self._add_labels(config, output, names)
         add_warmup(config, (1, signature.batch.optimum, signature.batch.maximum))
-        self._write(config, version, {ARTEFACT_NAMES[engine]: artefact})
+        self.write(config, version, {ARTEFACT_NAMES[engine]: artefact})
 
     def add_preprocessing(
         self,
@@ -133,7 +139,7 @@ class ModelRepository:
         config.input[0].allow_ragged_batch = True  # files of different length may share a batch
         config.default_model_filename = "model.dali"
         self._add_example_warmup(config)
-        self._write(config, version, {"model.dali": graph})
+        self.write(config, version, {"model.dali": graph})
 
     def add_check(
         self,
@@ -150,7 +156,7 @@ class ModelRepository:
         for key, value in vars(limits).items():
             config.parameters[key].string_value = str(value)
         self._add_example_warmup(config)
-        self._write(config, 1, {"model.py": _BACKENDS / "check" / "model.py"})
+        self.write(config, 1, {"model.py": BACKENDS / "check" / "model.py"})
 
     def add_image_classifier(
         self,
@@ -181,8 +187,8 @@ class ModelRepository:
             name, artefact, signature, engine, graph, (output,), labels=labelled, options=options, batching=batching,
             limits=limits, verify=verify,
         )  # fmt: skip
-        _add_step(config, f"{name}_model", {signature.inputs[0].name: "images"}, {output.name: output.name})
-        self._write(config, 1, {})
+        add_step(config, f"{name}_model", {signature.inputs[0].name: "images"}, {output.name: output.name})
+        self.write(config, 1, {})
 
     def add_image_detector(
         self,
@@ -215,7 +221,7 @@ class ModelRepository:
             name, artefact, signature, engine, graph, (boxes, scores, numbers, names, count), with_sizes=True,
             options=options, batching=batching, limits=limits, verify=verify,
         )  # fmt: skip
-        _add_step(
+        add_step(
             config,
             f"{name}_model",
             {signature.inputs[0].name: "images"},
@@ -225,52 +231,14 @@ class ModelRepository:
         detections = model_config(f"{name}_detections", "python", step, "cpu", batching=replace(batching, delay_us=0))
         detections.parameters["classes"].string_value = json.dumps(list(labels))
         add_warmup(detections, (1, signature.batch.maximum))
-        self._write(detections, 1, {"model.py": _BACKENDS / "detections" / "model.py"})
-        _add_step(
+        self.write(detections, 1, {"model.py": BACKENDS / "detections" / "model.py"})
+        add_step(
             config,
             detections.name,
             {"boxes": "shares", "labels": "labels", "sizes": "sizes"},
             {"boxes": "boxes", "names": "names", "count": "count"},
         )
-        self._write(config, 1, {})
-
-    def add_recommender(
-        self,
-        name: str,
-        artefact: Path,
-        signature: Signature,
-        engine: Engine,
-        identifiers: Sequence[str],
-        titles: Sequence[str],
-        *,
-        options: EngineOptions = DEFAULT_OPTIONS,
-        batching: Batching = DEFAULT_BATCHING,
-        verify: Callable[[Path], object] | None = None,
-    ) -> None:
-        """Add the ensemble `name`, from histories to named items, and its two parts.
-
-        signature:           inputs as the model has them; outputs items (n,) int64, the catalogue's positions, and
-                             scores (n,) float32.
-        identifiers, titles: of every item, in the catalogue's order.
-
-        The answer: items and scores as the model gives them, identifiers and titles (n,).
-        """
-        items, scores = signature.outputs
-        if (items.name, items.dtype, scores.name) != ("items", "int64", "scores") or len(identifiers) != len(titles):
-            raise ServingError(f"{name} gives {signature.outputs}", "a recommender gives items int64 and scores")
-        self.add(f"{name}_model", artefact, signature, engine, options=options, batching=batching, verify=verify)
-        names = tuple(TensorSpec(column, "bytes", items.shape) for column in ("identifiers", "titles"))
-        step = Signature((items,), names, signature.batch)
-        naming = model_config(f"{name}_items", "python", step, "cpu", batching=replace(batching, delay_us=0))
-        add_warmup(naming, (1, signature.batch.maximum))
-        catalogue = json.dumps({"identifiers": list(identifiers), "titles": list(titles)}, ensure_ascii=False)
-        self._write(naming, 1, {"model.py": _BACKENDS / "items" / "model.py", "catalogue.json": catalogue.encode()})
-        answer = Signature(signature.inputs, (items, scores, *names), signature.batch)
-        config = model_config(name, "ensemble", answer, self.device)
-        inputs = {spec.name: spec.name for spec in signature.inputs}
-        _add_step(config, f"{name}_model", inputs, {"items": "items", "scores": "scores"})
-        _add_step(config, naming.name, {"items": "items"}, {spec.name: spec.name for spec in names})
-        self._write(config, 1, {})
+        self.write(config, 1, {})
 
     def _image_ensemble(
         self,
@@ -300,8 +268,8 @@ class ModelRepository:
         self.add_preprocessing(f"{name}_preprocessing", graph, prepared, batch, batching=batching)
         self.add_check(f"{name}_check", batch, limits=limits, batching=batching)
         config = model_config(name, "ensemble", Signature((ENCODED,), outputs, batch), self.device)
-        _add_step(config, f"{name}_check", {"encoded": "encoded"}, {"checked": "checked"})
-        _add_step(config, f"{name}_preprocessing", {"encoded": "checked"}, {spec.name: spec.name for spec in prepared})
+        add_step(config, f"{name}_check", {"encoded": "encoded"}, {"checked": "checked"})
+        add_step(config, f"{name}_preprocessing", {"encoded": "checked"}, {spec.name: spec.name for spec in prepared})
         return config
 
     def _refuse(self, condition: bool, what: str, remedy: str) -> None:
@@ -326,8 +294,8 @@ class ModelRepository:
         with atomic_writer(self.path / config.name / "warmup" / "example.png") as stream:
             stream.write(image)
 
-    def _write(self, config: pb.ModelConfig, version: int, files: dict[str, Path | bytes]) -> None:
-        """The configuration comes last, so that a half-written model has none and is not served."""
+    def write(self, config: pb.ModelConfig, version: int, files: dict[str, Path | bytes]) -> None:
+        """Write one model; the configuration comes last, so that a half-written model has none and is not served."""
         folder = self.path / config.name / str(version)
         folder.mkdir(parents=True, exist_ok=True)
         for filename, content in files.items():
@@ -338,13 +306,6 @@ class ModelRepository:
                     with content.open("rb") as source:
                         shutil.copyfileobj(source, stream)
         write_config(config, self.path / config.name / "config.pbtxt")
-
-
-def _add_step(config: pb.ModelConfig, model: str, inputs: dict[str, str], outputs: dict[str, str]) -> None:
-    """inputs, outputs: the model's tensor name -> the ensemble's."""
-    step = config.ensemble_scheduling.step.add(model_name=model, model_version=-1)
-    step.input_map.update(inputs)
-    step.output_map.update(outputs)
 
 
 def _check_names(names: Sequence[str]) -> None:

@@ -34,6 +34,7 @@ FIXED_SETTINGS = (
     "--strict-readiness=true",
     "--exit-on-error=true",
     f"--exit-timeout-secs={EXIT_SECONDS}",
+    "--grpc-infer-allocation-pool-size=0",  # of 8 kept requests each holds the memory of the largest it ever was
 )
 STUB_BACKENDS = ("python", "onnxruntime", "openvino", "dali")
 

@@ -24,6 +24,8 @@ from common.serving.payload import ENGINES, Payload, libpython_folder
 PREFIX = "challenge-kit-"
 SAFE_PATH = re.compile(r"/[A-Za-z0-9_./-]*")
 """Paths that mean themselves to a shell, and in lists that are separated by colons, commas or semicolons."""
+GIVE_BACK = {f"MALLOC_{name}_THRESHOLD_": str(2**18) for name in ("MMAP", "TRIM")}
+"""Lets glibc return large blocks to the system at once; as it is, a request's memory stays with the server."""
 _PROJECT = Path(__file__).parents[2]
 _BACKENDS = Path(__file__).parent / "backends"
 
@@ -110,6 +112,7 @@ class Workspace:
         path = self.open()
         return {
             **os.environ,
+            **GIVE_BACK,
             "PATH": f"{Path(sys.executable).parent}:{os.environ.get('PATH', '')}",
             # Without the running Python's own folder the stub takes whichever libpython it finds.
             "LD_LIBRARY_PATH": f"{path / 'triton' / 'lib'}:{path / 'python'}",

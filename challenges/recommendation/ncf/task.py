@@ -14,7 +14,7 @@ from challenges.recommendation.ncf.model import NeuMF, Tower
 from challenges.recommendation.ncf.recipes import NcfRecipe
 from challenges.recommendation.negatives import UnseenItems
 from challenges.recommendation.ranking import Rankings
-from challenges.recommendation.top_items import best_unseen
+from challenges.recommendation.top_items import SEEN, best_unseen
 from common.errors import DataError
 from common.export.signature import BatchRange, Signature, TensorSpec
 from common.optimizers import build_optimizer, parameter_groups
@@ -137,7 +137,8 @@ class NcfTask(Task):
 class TopItems(nn.Module):
     """What is exported: a training user and the items not to recommend, to the best items and their logits.
 
-    user: (batch, 1) int64; seen: (batch, seen) int64, padded with -1
+    user: (batch, 1) int64, where one that is no training user scores every item as seen
+    seen: (batch, seen) int64, padded with -1
     returns: items (batch, count) int64 and scores (batch, count) float32, best first
     """
 
@@ -145,12 +146,14 @@ class TopItems(nn.Module):
 
     def __init__(self, model: NeuMF, count: int) -> None:
         super().__init__()
-        self.model, self.count = model, count
+        self.model, self.count, self.num_users = model, count, model.gmf.user.num_embeddings
         with torch.no_grad():
             self.register_buffer("first_items", model.mlp.first_items().detach().clone())
 
     def forward(self, user: Tensor, seen: Tensor) -> tuple[Tensor, Tensor]:
-        return best_unseen(self.model.score_with(self.first_items, user[:, 0]), seen, self.count)
+        known = (user >= 0) & (user < self.num_users)
+        scores = self.model.score_with(self.first_items, torch.where(known, user, 0)[:, 0])
+        return best_unseen(torch.where(known, scores.float(), SEEN), seen, self.count)
 
 
 def _in_stages(parts: Sequence[Schedule], edges: Sequence[int], scales: Sequence[float]) -> Schedule:

@@ -2,7 +2,7 @@
 
 The stub of Triton 24.10 was compiled against NumPy 1: under NumPy 2 its `as_numpy` and its constructor from an array
 give wrong values without an error. DLPack does not touch that bridge, so it is right under both. Strings, which DLPack
-does not know, cross the bridge in a form that both read alike.
+does not know, leave over the bridge in a form that both read alike, and come in past it.
 """
 
 import ctypes
@@ -20,9 +20,46 @@ _BYTE = np.dtype(np.uint8, metadata={"of": "string tensors"})  # an object of it
 _byte_flags = ctypes.c_uint64.from_address(id(_BYTE) + _PLACE)
 
 
+class _Strings(ctypes.Structure):
+    """The beginning of the stub's own tensor, PbTensor of Triton 24.10's Python backend (pb_tensor.h)."""
+
+    _fields_ = (
+        ("name", ctypes.c_uint64 * 4),  # std::string
+        ("arrays", ctypes.c_uint64 * 2),  # what NumPy was given, as Python objects
+        ("data_type", ctypes.c_uint32),
+        ("memory", ctypes.c_uint64),
+        ("memory_type", ctypes.c_uint32),
+        ("dimensions", ctypes.c_uint64 * 3),  # std::vector: begin, end, end of its memory
+        ("memory_device", ctypes.c_uint64),
+        ("byte_size", ctypes.c_uint64),
+    )
+
+
+_VALUE = 16  # bytes into an object of pybind11: the address of the C++ object
+_BYTES, _CPU = 13, 0  # TRITONSERVER_TYPE_BYTES, TRITONSERVER_MEMORY_CPU
+
+
 def input_array(request: Any, name: str) -> np.ndarray:
     """A view of one input, (batch, ...); valid while the request is. Numbers only: DLPack knows no strings."""
     return np.from_dlpack(pb_utils.get_input_tensor_by_name(request, name))
+
+
+def string_bytes(tensor: Any) -> bytes:
+    """The strings of an input as they travel: each follows its length, 4 bytes, little-endian.
+
+    The stub copies them through an array of NumPy whose items it takes for 0 bytes long under NumPy 2, so that every
+    byte becomes the first one. So they are read where that copy began. Raises RuntimeError where the stub's tensors are
+    laid out otherwise.
+    """
+    strings = _Strings.from_address(ctypes.c_uint64.from_address(id(tensor) + _VALUE).value)
+    begin, end, _ = strings.dimensions
+    dimensions = tensor.shape()
+    if (
+        (strings.data_type, strings.memory_type, end - begin) != (_BYTES, _CPU, 8 * len(dimensions))
+        or [*(ctypes.c_int64 * len(dimensions)).from_address(begin)] != [*dimensions]
+    ):  # fmt: skip
+        raise RuntimeError("this Triton's Python stub keeps its tensors otherwise than that of 24.10")
+    return ctypes.string_at(strings.memory, strings.byte_size)
 
 
 def output_tensor(name: str, array: np.ndarray) -> Any:

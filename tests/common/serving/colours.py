@@ -121,6 +121,9 @@ class FakeTensor:
 
     to_dlpack = __dlpack__
 
+    def shape(self) -> list[int]:
+        return list(self.owner.shape)
+
     @classmethod
     def from_dlpack(cls, name: str, capsule: Any) -> "FakeTensor":
         return cls(name, np.from_dlpack(cls(name, capsule)))

@@ -14,8 +14,14 @@ from common.serving.client import padded
 from common.serving.config import EngineOptions, model_config
 from common.serving.example import example_image
 from tests.common.serving.colours import SIGNATURE, FakeRequest, colour_model, picture, preprocessing_graph
+from tests.common.serving.shop import MEMBERS, shop_model
 
-LIMITS = {"maximum_bytes": 50_000, "maximum_pixels": 1_000_000}
+LIMITS = {
+    "maximum_bytes": 50_000,
+    "maximum_pixels": 1_000_000,
+    "maximum_request_bytes": 200_000,
+    "maximum_request_pixels": 1_500_000,
+}
 KINDS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP")
 
 
@@ -78,6 +84,20 @@ def test_check_names_the_image_not_the_padding(check: Any) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("files", "words"),
+    [
+        ([picture("red", 900, 900, kind="PNG")] * 2, "the request's 2 images have 1,620,000 pixels, at most 1,500,000"),
+        ([picture("red", 9, 9)] * 7 + [picture("red", 120, 130, kind="BMP")], "have 374,832 bytes with their padding"),
+    ],
+)
+def test_check_adds_up_the_whole_request(check: Any, files: list[bytes], words: str) -> None:
+    refused, accepted = check.execute([FakeRequest(encoded=padded(files)), FakeRequest(encoded=padded(files[:1]))])
+    assert words in str(refused.error)
+    assert refused.error.code == "INVALID_ARG"
+    assert accepted.error is None
+
+
 def test_check_survives_random_bytes(check: Any) -> None:
     """Whatever follows a valid beginning, the answer is a size or a reason, never an exception."""
     generator = np.random.default_rng(0)
@@ -117,6 +137,24 @@ def test_dali_fails_only_the_request_with_the_bad_image(preprocessing: Any) -> N
         assert str(second.error).startswith("image 2 of 2 cannot be decoded: ")
         np.testing.assert_array_equal(first.outputs["images"], before)
         np.testing.assert_array_equal(third.outputs["images"], before)
+
+
+def test_dali_decodes_large_images_a_few_at_a_time(preprocessing: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = importlib.import_module("common.serving.backends.dali.model")
+    monkeypatch.setattr(module, "TOGETHER", 3 * 320 * 240)
+    monkeypatch.setattr(module, "LARGEST", 320 * 300)
+    files = [picture(colour) for colour in ("red", "lime", "blue", "red", "blue")]
+    together: list[int] = []
+    run_together = preprocessing._run_together
+    monkeypatch.setattr(
+        preprocessing, "_run_together", lambda group: together.append(len(group)) or run_together(group)
+    )
+    one, refused = preprocessing.execute(
+        [FakeRequest(encoded=padded(files)), FakeRequest(encoded=padded([picture("red", 320, 300)]))]
+    )
+    assert one.outputs["images"].mean((2, 3)).argmax(1).tolist() == [0, 1, 2, 0, 2]
+    assert str(refused.error) == "image 1 of 1 cannot be decoded: 320 x 300 pixels, fewer than 96,000 are taken"
+    assert max(together) <= 3
 
 
 def test_dali_serves_what_the_kit_s_own_graph_computes(stub: ModuleType, tmp_path: Path) -> None:
@@ -159,9 +197,26 @@ def test_engines_run_a_dynamic_batch_at_once(stub: ModuleType, tmp_path: Path, e
     scores = np.concatenate([response.outputs["scores"] for response in responses])
     exponentials = np.exp(images.mean((2, 3)))
     np.testing.assert_allclose(scores, exponentials / exponentials.sum(1, keepdims=True), rtol=1e-5)
-    model.run = {}.__getitem__  # an engine that raises
-    failures = model.execute([FakeRequest(images=images), FakeRequest(images=images)])
-    assert [failure.error.code for failure in failures] == ["INTERNAL", "INTERNAL"]
+    unusable = [images.copy(), images.copy()]
+    unusable[0][1, 0, 0, 0], unusable[1][0, 2, 9, 9] = np.nan, np.inf
+    answers = model.execute([FakeRequest(images=array) for array in (images[:1], *unusable, images[1:])])
+    assert [answer.error and answer.error.code for answer in answers] == [None, "INVALID_ARG", "INVALID_ARG", None]
+    assert str(answers[1].error) == "the input images holds values that are no finite numbers"
+    np.testing.assert_allclose(answers[3].outputs["scores"], scores[1:], rtol=1e-5)
+    wide = model.execute([FakeRequest(images=np.zeros((1, 3, 2**17 + 1), np.float32))])
+    assert str(wide[0].error) == "the input images has 131,073 values in a row, at most 131,072 are taken"
+
+
+def test_where_a_batch_fails_only_the_guilty_request_does(stub: ModuleType, tmp_path: Path) -> None:
+    onnx.save(shop_model(MEMBERS), tmp_path / "model.onnx")
+    names = {"input": [{"name": spec.name} for spec in MEMBERS.inputs], "output": [{"name": "items"}]}
+    model = started("onnxruntime", tmp_path, **names)
+    seen = np.full((1, 1), -1)
+    users = [np.array([[user]]) for user in (0, 10**9, 2)]
+    answers = model.execute([FakeRequest(user=user, seen=seen) for user in users])
+    assert [answer.error and answer.error.code for answer in answers] == [None, "INTERNAL", None]
+    assert "the engine failed: " in str(answers[1].error)
+    assert [answers[number].outputs["items"][0].tolist() for number in (0, 2)] == [[0, 1, 2, 3], [1, 3, 5, 0]]
 
 
 def test_a_corrupt_engine_is_named(stub: ModuleType, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 from tritonclient.utils import InferenceServerException
 
 from common.serving import client as client_module
-from common.serving.client import Client, padded
+from common.serving.client import Client, address, padded
 from common.serving.problems import (
     ForbiddenError,
     InvalidRequestError,
@@ -174,6 +174,45 @@ def test_every_failure_has_its_kind(error: Exception, expected: type[Exception],
     problem = explain(error, "m", "127.0.0.1:9", 7.0)
     assert type(problem) is expected
     assert words in str(problem)
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ("127.0.0.1:8000", "127.0.0.1:8000"),
+        ("http://127.0.0.1:8000/", "127.0.0.1:8000"),
+        ("HTTP://server.example:80", "server.example:80"),
+        ("grpc://[::1]:8001", "[::1]:8001"),
+    ],
+)
+def test_addresses_as_people_write_them(given: str, expected: str) -> None:
+    assert address(given) == expected
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ("https://127.0.0.1:8000", "plain HTTP and gRPC"),
+        ("127.0.0.1", "no HOST:PORT"),
+        ("http://127.0.0.1:99999", "no HOST:PORT"),
+        ("http://127.0.0.1:8000/v2/models", "no HOST:PORT"),
+        ("http://me@host:8000", "no HOST:PORT"),
+        ("", "no HOST:PORT"),
+    ],
+)
+def test_addresses_that_cannot_be_are_told(given: str, words: str) -> None:
+    with pytest.raises(InvalidRequestError, match=words):
+        Client(given)
+
+
+def test_requests_are_bounded_in_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client_module, "REQUEST_BYTES", 20)
+    client = connected([], {"scores": np.array([[b"1:0"]], object)})
+    for length in (5, 6, 9, 30, 1):
+        client.classify("model", [bytes([1]) * length] * 2)
+    assert [tensors[0][1] for tensors, _ in client._connection.sent] == [
+        [2, 5], [2, 6], [2, 9], [1, 30], [1, 30], [2, 1]
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("protocol", ["http", "grpc"])

@@ -80,6 +80,8 @@ def test_ensemble_connects_its_parts(tmp_path: Path, artefact: Path) -> None:
     assert {key: value.string_value for key, value in check.parameters.items()} == {
         "maximum_bytes": "1000",
         "maximum_pixels": "2000",
+        "maximum_request_bytes": str(64 * 2**20),
+        "maximum_request_pixels": "200000000",
     }
     example = tmp_path / "repository" / "colours_check" / "warmup" / "example.png"
     assert check.model_warmup[0].inputs["encoded"].dims == [example.stat().st_size]

@@ -18,8 +18,9 @@ _JPEG_LONE_MARKERS = frozenset(range(0xD0, 0xDA)) | {0x01}  # RST0..7, SOI, EOI,
 class TritonPythonModel:
     def initialize(self, args: dict[str, str]) -> None:
         parameters = json.loads(args["model_config"])["parameters"]
-        self.maximum_bytes = int(parameters["maximum_bytes"]["string_value"])
-        self.maximum_pixels = int(parameters["maximum_pixels"]["string_value"])
+        limits = {name: int(value["string_value"]) for name, value in parameters.items()}
+        self.maximum_bytes, self.maximum_pixels = limits["maximum_bytes"], limits["maximum_pixels"]
+        self.request_bytes, self.request_pixels = limits["maximum_request_bytes"], limits["maximum_request_pixels"]
 
     def execute(self, requests: list[Any]) -> list[Any]:
         responses = []
@@ -35,25 +36,38 @@ class TritonPythonModel:
         return responses
 
     def problem(self, batch: np.ndarray) -> str | None:
-        """Why the first unacceptable image of (batch, bytes) is refused; None where all pass."""
+        """Why (batch, bytes) is refused: by its first unacceptable image, or as a whole; None where it passes."""
+        if batch.size > self.request_bytes:
+            return (
+                f"the request's {len(batch)} images have {batch.size:,} bytes with their padding, at most "
+                f"{self.request_bytes:,} are taken: send fewer at a time"
+            )
+        pixels = 0
         for position, sample in enumerate(batch):
-            reason = self._reason(sample)
-            if reason:
+            try:
+                pixels += self._pixels(sample)
+            except ValueError as reason:
                 return f"image {position + 1} of {len(batch)} is refused: {reason}"
+        if pixels > self.request_pixels:
+            return (
+                f"the request's {len(batch)} images have {pixels:,} pixels, at most {self.request_pixels:,} are taken: "
+                "send fewer at a time"
+            )
         return None
 
-    def _reason(self, sample: np.ndarray) -> str | None:
+    def _pixels(self, sample: np.ndarray) -> int:
+        """Of one image, by its header; ValueError with the reason where it is unacceptable."""
         data = sample.tobytes()
         size = len(data.rstrip(b"\0"))  # the zeros may be another image's length
         if size > self.maximum_bytes:
-            return f"{size:,} bytes, at most {self.maximum_bytes:,} are taken"
+            raise ValueError(f"{size:,} bytes, at most {self.maximum_bytes:,} are taken")
         try:
             width, height = image_size(data)
-        except (ValueError, struct.error, IndexError) as error:
-            return str(error) if isinstance(error, ValueError) else "its header is cut short"
+        except (struct.error, IndexError):
+            raise ValueError("its header is cut short") from None
         if width * height >= self.maximum_pixels:
-            return f"{width} x {height} pixels, fewer than {self.maximum_pixels:,} are taken"
-        return None
+            raise ValueError(f"{width} x {height} pixels, fewer than {self.maximum_pixels:,} are taken")
+        return width * height
 
 
 def image_size(data: bytes) -> tuple[int, int]:

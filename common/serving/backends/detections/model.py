@@ -12,7 +12,11 @@ import triton_python_backend_utils as pb_utils
 try:
     from common.serving.backends.tensors import output_tensor, string_tensor
 except ImportError:  # Triton's own image, whose stub and NumPy fit each other
-    output_tensor = string_tensor = pb_utils.Tensor
+
+    def output_tensor(name: str, array: np.ndarray) -> Any:
+        return pb_utils.Tensor(name, array)  # the stub puts Tensor there after it has imported this file
+
+    string_tensor = output_tensor  # type: ignore[assignment]
 
 
 class TritonPythonModel:

@@ -1,1 +1,1 @@
-"""The last step of a detector's ensemble: boxes in the image's own pixels, and the classes' names."""
+"""The last step of a recommender's ensemble: what the recommended items are called."""

@@ -1,0 +1,1 @@
+"""The first step of a recommender's ensemble: names in, positions out."""
