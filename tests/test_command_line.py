@@ -138,7 +138,7 @@ def test_the_whole_line_on_two_folders_of_photographs(photographs, tmp_path, cap
     assert result["interval"][0] <= result["value"] <= result["interval"][1]
     page = (tmp_path / "run" / "report" / "index.html").read_text()
     assert "dark" in page
-    assert "http-equiv" not in page
+    assert 'http-equiv="refresh"' not in page
 
     assert main(line) == 0  # nothing left to do
     assert "nothing to do" in capsys.readouterr().out
