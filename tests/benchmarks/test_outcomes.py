@@ -34,6 +34,10 @@ def evaluated(tmp_path):
     write_json(
         run.run_file,
         {
+            "model": "ncf",
+            "recipe": "own",
+            "recipe_digest": "1a2b3c4d",
+            "command": "kit train ncf/own",
             "overrides": ["--weights", "/home/somebody/weights.pth"],
             "data": {"root": "/home/somebody/ml-1m", "protocol": "leave-one-out", "users": 6040},
         },

@@ -1,6 +1,7 @@
 """Files of weights in every layout the kit knows, and in every state a file can be in."""
 
 import argparse
+import errno
 import hashlib
 import json
 import pickle
@@ -371,7 +372,7 @@ def test_a_failed_write_leaves_the_old_file(source, tmp_path, monkeypatch):
     path = tmp_path / "weights.safetensors"
     save_weights(source.state_dict(), path, {"kit_version": "1"})
     before = path.read_bytes()
-    monkeypatch.setattr("os.replace", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
+    monkeypatch.setattr("os.replace", lambda *_: (_ for _ in ()).throw(OSError(errno.ENOSPC, "disk full")))
     with pytest.raises(OSError, match="disk full"):
         save_weights(build().state_dict(), path, {"kit_version": "2"})
     assert path.read_bytes() == before

@@ -16,10 +16,10 @@ from challenges.recommendation.ncf.recipes import (
     NegativesConfig,
     PretrainingConfig,
 )
-from challenges.recommendation.ncf.task import NcfTask
+from challenges.recommendation.ncf.task import STAGES, NcfTask
 from challenges.recommendation.recipes import EvaluationConfig, HistoryConfig
+from common.averages import MovingAverage
 from common.errors import DataError, RecipeError
-from common.optimizers import build_ema
 from common.precision import Precision
 from common.recipe import OptimizerConfig, TrainingConfig, from_json, to_json
 from common.step import TrainStep
@@ -143,16 +143,19 @@ def test_a_resumed_run_joins_the_towers_exactly_once(edge, shift):
 
 def test_a_moving_average_follows_the_stages():
     run = Run(PRETRAINED)
-    average = build_ema(run.task, 0.8)
-    towers = []
+    average = MovingAverage(run.task, 0.8)
+    towers, followed, expected = [], 0.0, []
     for step in range(run.total):
         run.go(step, step + 1)
-        average.update_parameters(run.task)
+        followed += (1 - average.share()) * (float(run.task.stage) - followed)
+        expected.append(STAGES[round(followed)])
+        average.update(run.task)
         with torch.no_grad():
             average.module.evaluate(run.data.validation_batches())
         towers.append(average.module.model.tower)
-    edges = [towers.index(tower) for tower in ("gmf", "mlp", "neumf")]
-    assert edges == [0, round(2 * run.per_epoch) + 3, round(4 * run.per_epoch) + 3]  # 0.8 ** 4 is below a half
+    assert towers == expected
+    assert list(dict.fromkeys(towers)) == ["gmf", "mlp", "neumf"]
+    assert towers.index("mlp") > round(2 * run.per_epoch)  # an average of both stages' weights is no tower of either
     fresh = NcfTask(PRETRAINED, SPLIT)
     fresh.load_state_dict(average.module.state_dict())
     assert torch.equal(fresh.stage, average.module.stage)
