@@ -21,17 +21,17 @@ from rich.table import Table
 from common.challenge import Challenge
 from common.deployment import Choice, Trained, artefact, chosen, write_repository
 from common.environment import ROOT, collect_environment
-from common.errors import ParityError, ServingError
+from common.errors import KitError, ParityError, ServingError
 from common.export.artefact import read_sidecar
 from common.export.parity import compare
 from common.export.runner import TritonRunner
-from common.files import write_json
+from common.files import read_json, write_json
 from common.run_directory import RunDirectory
 from common.serving.claim import claimed, seal
 from common.serving.client import Client, Detection, Protocol, Recommended
 from common.serving.container import container_command, unpinned_warning
 from common.serving.front import Front
-from common.serving.load import LoadGenerator, LoadPlan
+from common.serving.load import LOAD_RECORD, LoadGenerator, LoadPlan
 from common.serving.payload import DEFAULT_FOLDER, WARNING, Payload
 from common.serving.repository import ModelRepository
 from common.serving.server import LocalServer, Ports
@@ -166,7 +166,11 @@ def drive_load(
     seconds: float,
     output: Path,
 ) -> None:
-    """Send batches to a server at every concurrency and rate, print what came back, write the record."""
+    """Send batches to a server at every concurrency and rate, print what came back, write the record.
+
+    Raises ServingError, before anything is sent, where `output` is a file that is no such record.
+    """
+    _refuse_foreign(output)
     plan = LoadPlan(concurrencies=concurrencies, rates=rates, seconds=seconds)
     with Client(url, protocol) as client:
         client.infer(model, batches[0])  # a server that is not there, or a question it refuses, is told before the load
@@ -182,6 +186,20 @@ def drive_load(
     write_json(output, record | {"environment": collect_environment()})
     console.print(table)
     console.print(f"Record: {output}", soft_wrap=True)
+
+
+def _refuse_foreign(output: Path) -> None:
+    """A record takes the place of nothing but an earlier record."""
+    if not output.exists():
+        return
+    with contextlib.suppress(OSError, ValueError, KitError, AttributeError):
+        if read_json(output).get("kind") == LOAD_RECORD:
+            return
+    raise ServingError(
+        f"{output} is there and is no record of a load.",
+        "A record is written where nothing is, or over an earlier one.",
+        "Name another file: --output FILE",
+    )
 
 
 def payload_folder() -> Path:

@@ -25,6 +25,7 @@ from common.serving.client import Client, Protocol, address, key_header
 from common.serving.problems import explain
 from common.serving.statistics import read_counts
 
+LOAD_RECORD = "serving-load"
 UNSENT = "Unsent"
 """Kind of error of an open-loop request that was not sent because too many were unanswered."""
 
@@ -100,7 +101,7 @@ class LoadGenerator:
             report(steps[-1])
         sizes = sorted({len(next(iter(batch.values()))) for batch in self.batches})
         return {
-            "kind": "serving-load",
+            "kind": LOAD_RECORD,
             "tool": "challenge-kit",
             "model": self.model,
             "protocol": self.protocol,
