@@ -15,6 +15,7 @@ from challenges.detection.data import SceneData
 from challenges.detection.detections import DetectionTable
 from challenges.detection.drawing import draw_detections, read_picture
 from challenges.detection.evaluation import evaluate
+from challenges.detection.reach import View
 from challenges.detection.recipes import COCO, DEMO, RECIPES, DetectionRecipe
 from challenges.detection.report import sample_grid, sections
 from challenges.detection.scenes import Scenes
@@ -65,6 +66,7 @@ class DetectionChallenge(Challenge[DetectionRecipe, SceneData]):
             output,
             validation_fraction=recipe.data.validation_fraction,
             seed=recipe.training.seed,
+            view=View(recipe.preprocessing.crop, recipe.data.tile),
             console=console,
         )
         report.print(console)

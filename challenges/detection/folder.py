@@ -21,6 +21,7 @@ from challenges.detection.annotations.sizes import reconcile
 from challenges.detection.annotations.splitting import draw_validation
 from challenges.detection.annotations.table import CONSEQUENCES, Finding, UnusableError
 from challenges.detection.annotations.units import reinterpret
+from challenges.detection.reach import View, object_sizes
 from challenges.detection.scenes import Scenes
 from common.errors import DataError
 from common.files import sha256
@@ -29,7 +30,7 @@ from common.images import ImageProblem
 from common.text import printable
 from common.understanding import print_understanding
 
-FORMAT = 2  # of check.json; another number means that the folder is checked again
+FORMAT = 3  # of check.json; another number means that the folder is checked again
 SHOWN = 12  # rows of a printed table before the rest is only counted
 TABLES = ("images.csv", "boxes.csv")
 
@@ -72,7 +73,7 @@ class CheckReport:
 
     def _class_table(self) -> Table:
         counts, sizes, classes = self.record["counts"], self.record["sizes"], self.scenes.classes
-        side = f"sides at {sizes['input']} px"
+        side = f"sides at {sizes['input']} px" + (f", tiles of {sizes['tile']}" if sizes["tile"] else "")
         table = Table("class", "train", "val", side, f"under {sizes['smallest_default_box']:g} px", "reachable")
         for name in classes[:SHOWN]:
             row = sizes["classes"].get(name)
@@ -109,6 +110,7 @@ def check(
     *,
     validation_fraction: float = 0.2,
     seed: int = 0,
+    view: View = View(),  # noqa: B008 (frozen)
     workers: int | None = None,
     console: Console | None = None,
     progress: Callable[[int, int], None] | None = None,
@@ -116,6 +118,7 @@ def check(
     """Scan images and annotations under `root`; write images.csv, boxes.csv, quarantine.csv, check.json to `output`.
 
     validation_fraction, seed: of the split that is drawn where the folder has none.
+    view:     the network's, at which the objects' sizes are judged.
     workers:  processes, as `probe_all` takes them. console: where progress is shown; standard error by default.
     progress: called with (done, in all) instead of showing progress.
     Nothing is opened when `output` holds the check of the same files with the same arguments. `root` is only read.
@@ -134,7 +137,8 @@ def check(
     }
     stored = _stored(output, listing.fingerprint, arguments)
     if stored is not None:
-        return stored
+        is_judged = View(stored.record["sizes"]["input"], stored.record["sizes"]["tile"]) == view
+        return stored if is_judged else _written(_sized(stored, view), output)
     with _reasons_kept(output):
         annotations = annotation_files.read(root, listing)
     facts, problems = probe_listed(root, [image.path for image in annotations.images], workers, console, progress)
@@ -154,7 +158,7 @@ def check(
         "others": listing.others,
         "understood": _understood(annotations, validation_fraction),
     } | audit.findings_record(scenes, annotations, cleaned.images, problems, findings, listing.others, cleaned.rounded)
-    return _written(CheckReport(scenes, together, record), output)
+    return _written(_sized(CheckReport(scenes, together, record), view), output)
 
 
 @contextmanager
@@ -213,6 +217,14 @@ def _scenes(
         ignored=cleaned.ignored,
         fingerprint=fingerprint,
     )
+
+
+def _sized(report: CheckReport, view: View) -> CheckReport:
+    """The same report with the objects' sizes, and what to say of them, as this view shows them."""
+    earlier = report.record.get("sizes", {}).get("warnings", ())
+    others = [warning for warning in report.warnings if warning not in earlier]
+    sizes = object_sizes(report.scenes, view)
+    return replace(report, record=report.record | {"sizes": sizes, "warnings": [*others, *sizes["warnings"]]})
 
 
 def _written(report: CheckReport, output: Path) -> CheckReport:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from challenges.detection.tiles import SMALLEST_TILE
 from common.errors import RecipeError
 from common.preprocessing import ImagePreprocessing
 from common.recipe import OptimizerConfig, Recipe, Target, TrainingConfig
@@ -55,6 +56,9 @@ class DataConfig:
     saturation: tuple[float, float] = (0.5, 1.5)
     contrast: tuple[float, float] = (0.5, 1.5)
     brightness: tuple[float, float] = (0.875, 1.125)
+    tile: int | None = None
+    """For small objects in large images: side, in an image's own pixels, of overlapping tiles that are searched besides
+    the whole image, and that training looks at too. Exported and served models look at whole images."""
     validation_fraction: float = 0.2
     """Share held out where the data has no validation images of its own."""
     threads: int | None = None
@@ -65,6 +69,12 @@ class DataConfig:
             low, high = getattr(self, name)
             if not 0 < low <= high:
                 raise RecipeError(f"data.{name.replace('_', '-')} {low} {high} is not a range of positive numbers.")
+        if self.tile is not None and self.tile < SMALLEST_TILE:
+            raise RecipeError(
+                f"data.tile is {self.tile} pixels.",
+                f"Tiles have {SMALLEST_TILE} pixels or more: the network's input blurs what is enlarged further.",
+                "Pass a larger one, or leave data.tile out to search whole images.",
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

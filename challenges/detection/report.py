@@ -223,14 +223,15 @@ def data_section(run: RunDirectory, scenes: Scenes) -> Section:
     )
     parts = [paragraph(summary), *data_warnings(run)]
     if sizes:
+        where = f", or the tile of {sizes['tile']} pixels that shows most," if sizes.get("tile") else ""
         parts.append(
             paragraph(
-                f"Sizes are of objects once their image is squashed to {sizes['input']} pixels: the root of their "
-                f"area, of the smallest 5 %, the median and the largest 5 %. The smallest default box has "
+                f"Sizes are of objects once their image{where} is squashed to {sizes['input']} pixels: the root of "
+                f"their area, of the smallest 5 %, the median and the largest 5 %. The smallest default box has "
                 f"{sizes['smallest_default_box']:g} pixels; reachable boxes overlap a default box by half."
             )
         )
-    head = ("class", "boxes", "training", "validation", "size in pixels", "below smallest", "reachable", "advice")
+    head = ("class", "boxes", "training", "validation", "size in pixels", "below smallest", "reachable")
     table = folded_table(head if sizes else head[:4], rows if sizes else [row[:4] for row in rows], (2, 3, 4, 5, 6))
     quarantine = quarantined_files(run, "left out or changed; see the reasons")
     return Section("Data", join([*parts, table, *quarantine]))
@@ -286,12 +287,10 @@ def _draw(shown: Image.Image, judged: Judged, image: int, is_found: np.ndarray, 
     draw_boxes(shown, table.boxes[rows] * scale, captions, colours[table.labels[rows] - 1])
 
 
-def _size_cells(row: Mapping[str, Any] | None) -> tuple[str, str, str, str]:
+def _size_cells(row: Mapping[str, Any] | None) -> tuple[str, str, str]:
     if row is None:
-        return "", "", "", ""
-    sides = " / ".join(f"{side:.0f}" for side in row["sides"])
-    advice = f"cut into tiles of at most {row['tile']} pixels" if "tile" in row else ""
-    return sides, percentage(row["below"]), percentage(row["recall"]), advice
+        return "", "", ""
+    return " / ".join(f"{side:.0f}" for side in row["sides"]), percentage(row["below"]), percentage(row["recall"])
 
 
 def _metric(value: float) -> str:

@@ -11,6 +11,7 @@ from rich.console import Console
 
 from challenges.detection import folder
 from challenges.detection.folder import CheckReport
+from challenges.detection.reach import View
 from challenges.detection.scenes import Scenes
 from common.errors import DataError
 from common.files import read_json
@@ -334,11 +335,24 @@ def test_the_report_is_printed(tmp_path):
         "annotation-malformed",
         "image left out",
         "100.0%",
-        "tiles of at most 18",
+        "are too small for 300 px: reachable recall",
         "1 .heic",
     ):
         assert part in text, part
     assert "boxes per image: 2 to 2, median 2; 0 images without boxes" in text
+
+
+def test_another_input_size_judges_the_sizes_again_without_opening_an_image(tmp_path, monkeypatch):
+    root = write_voc(tmp_path / "data", {f"{number:02d}": [("dot", 1, 1, 3, 3)] for number in range(3)})
+    first = check(root, tmp_path / "out")
+    monkeypatch.setattr(folder, "probe_listed", None)
+    larger = check(root, tmp_path / "out", view=View(512))
+    assert read_json(tmp_path / "out" / "check.json") == larger.record
+    assert (first.record["sizes"]["input"], larger.record["sizes"]["input"]) == (300, 512)
+    sides = [report.record["sizes"]["all"]["sides"][1] for report in (first, larger)]
+    assert sides[1] == pytest.approx(sides[0] * 512 / 300, abs=0.1)
+    assert [any("too small" in told for told in report.warnings) for report in (first, larger)] == [True, False]
+    assert check(root, tmp_path / "out").record["warnings"] == first.record["warnings"]
 
 
 @pytest.mark.dataset

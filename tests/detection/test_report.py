@@ -69,6 +69,11 @@ def keep(run: RunDirectory, table: DetectionTable) -> None:
     np.savez(run.predictions_file, **table.columns())
 
 
+def keep_evaluation(run, record):
+    rest = {"interval_method": "bootstrap", "step": 1, "precision": "fp32", "weights": [1, 1]}
+    run.evaluation_file.write_text(json.dumps(rest | record))
+
+
 def text_of(run: RunDirectory, scenes: Scenes) -> dict[str, str]:
     return {section.title: str(section.html).replace("\u00a0", " ") for section in sections(run, scenes, RECIPE)}
 
@@ -100,8 +105,7 @@ def test_every_section_joins_the_page(run, scenes, monkeypatch):
 
 def test_average_precision_of_each_class_the_weakest_first(run, scenes):
     keep(run, TABLE)
-    evaluation = {"metrics": {}, "intervals": {"ap": [0.1, 0.9]}, "interval_method": "bootstrap", "step": 1}
-    run.evaluation_file.write_text(json.dumps({**evaluation, "precision": "fp32", "weights": [0, 0]}))
+    keep_evaluation(run, {"metrics": {}, "intervals": {"ap": [0.1, 0.9]}})
     shown = text_of(run, scenes)["Average precision"]
     validation = scenes.subset("val")
     scores, own = evaluate(validation, TABLE, resamples=0), class_scores(validation, TABLE)
@@ -243,7 +247,7 @@ def test_many_classes_have_pale_curves_and_a_mean(run, tmp_path):
 
 def test_the_checks_findings_are_shown(run, scenes):
     run.data.mkdir(parents=True)
-    row = {"boxes": 5, "recall": 0.98, "below": 0.4, "sides": [5.0, 12.4, 30.0], "tile": 120}
+    row = {"boxes": 5, "recall": 0.98, "below": 0.4, "sides": [5.0, 12.4, 30.0]}
     sizes = {"input": 300, "smallest_default_box": 21.0, "classes": {"dog": row}}
     (run.data / "check.json").write_text(json.dumps({"warnings": ["<b>small</b> dogs"], "sizes": sizes}))
     with (run.data / "quarantine.csv").open("w", newline="") as stream:
@@ -251,7 +255,7 @@ def test_the_checks_findings_are_shown(run, scenes):
     shown = text_of(run, scenes)["Data"]
     assert "&lt;b&gt;small&lt;/b&gt; dogs" in shown
     (dog,) = [row for row in cells_of(shown) if row and row[0] == "dog"]
-    assert dog[4:] == ["5 / 12 / 30", "40.0 %", "98.0 %", "cut into tiles of at most 120 pixels"]
+    assert dog[4:] == ["5 / 12 / 30", "40.0 %", "98.0 %"]
     assert "<td>9.png</td><td>degenerate-box</td><td>no width</td>" in shown
 
 
