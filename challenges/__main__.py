@@ -205,7 +205,9 @@ def _add_serving_verbs(verb: Callable[..., argparse.ArgumentParser]) -> None:
     _add_precision(parity)
 
     serve = verb(
-        "serve", "serve runs with Triton on this machine", f"kit serve {run}\nkit serve {run} --precision fp32"
+        "serve",
+        "serve runs with Triton on this machine; a detector sees whole images, tiles (data.tile) are for kit predict",
+        f"kit serve {run}\nkit serve {run} --precision fp32",
     )
     serve.add_argument("runs", nargs="+", metavar="RUN", help="run directories that passed `kit parity`")
     _add_precision(serve)
@@ -222,7 +224,9 @@ def _add_serving_verbs(verb: Callable[..., argparse.ArgumentParser]) -> None:
         "kit client cat.jpg --protocol grpc --url 127.0.0.1:8001",
     )
     client.add_argument("--top-k", type=int, default=3, help="classes per image, from a classifier")
-    client.add_argument("--threshold", type=float, default=0.3, help="lowest score shown, from a detector")
+    client.add_argument(
+        "--threshold", type=float, default=0.3, help="lowest score shown, from a detector, which searches no tiles here"
+    )
     load = verb(
         "load",
         "measure a server under load and write a record",

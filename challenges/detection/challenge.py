@@ -114,6 +114,8 @@ class DetectionChallenge(Challenge[DetectionRecipe, SceneData]):
     def comparability(self, recipe: DetectionRecipe, data: SceneData) -> tuple[bool, str]:
         if recipe.target is None:
             return False, "Nothing is published for this data: compare runs with each other."
+        if recipe.data.tile is not None:
+            return False, f"The target is for whole images, this figure is for tiles of {recipe.data.tile} pixels too."
         if recipe.target.protocol == DEMO:
             from challenges.detection import demo
 
@@ -213,7 +215,7 @@ class DetectionChallenge(Challenge[DetectionRecipe, SceneData]):
         files = [validation.root / validation.paths[row] for row in rows]
         answers, milliseconds = send_files_to_detector(client, self.model, files)
         with np.load(run.predictions_file) as columns:
-            evaluated = DetectionTable.from_columns(columns)
+            evaluated = DetectionTable.untiled(columns)  # a server looks at whole images
         served = DetectionTable.join([_table(row, found) for row, found in zip(rows, answers, strict=True)])
         evaluated = evaluated.select(np.isin(evaluated.images, rows))
         same = agreement(evaluated, served, SERVED_AS)

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from nvidia.dali.pipeline import Pipeline
 
 from challenges.detection.recipes import DataConfig
 from challenges.detection.scenes import Scenes
+from challenges.detection.tiles import windows_of
 from challenges.detection.windows import ATTEMPTS, NUMBERS, place_boxes, random_windows
 from common.dali.images import decode_and_preprocess, decode_window
 from common.dali.loader import PREFETCH, Columns, DaliLoader, encode_path
@@ -83,7 +85,14 @@ class SceneData(DataModule):
         return self._load(columns(), graph, ("images", "boxes", "labels", "index"), batch_size // accumulation)
 
     def validation_batches(self) -> Iterable[Batch]:
-        return self.batches_of(self.validation, np.arange(self._world.rank, self.num_validation, self._world.size))
+        return self.searched(self.validation, np.arange(self._world.rank, self.num_validation, self._world.size))
+
+    def searched(self, scenes: Scenes, rows: NDArray[np.int64]) -> Iterator[Batch]:
+        """The given images as they are searched for objects: as `batches_of`, or with the recipe's tiles window by
+        window, with the windows' left, top, right, bottom in pixels as `window` (batch, 4) int32."""
+        if self._config.tile is None:
+            return self.batches_of(scenes, rows)
+        return self._windows_of(scenes, rows, self._config.tile)
 
     def batches_of(self, scenes: Scenes, rows: NDArray[np.int64]) -> Iterator[Batch]:
         """The given images of a split, preprocessed as for validation, in their order."""
@@ -96,6 +105,24 @@ class SceneData(DataModule):
 
         graph = _validation_graph(self.preprocessing, self._dali_device)
         return self._load(columns(), graph, ("images", "index"), self._evaluation_batch)
+
+    def _windows_of(self, scenes: Scenes, rows: NDArray[np.int64], tile: int) -> Iterator[Batch]:
+        files = _encoded_paths(scenes)
+
+        def looks() -> Iterator[tuple[int, NDArray[np.int32]]]:
+            for row in rows.tolist():
+                for window in windows_of(int(scenes.widths[row]), int(scenes.heights[row]), tile):
+                    yield row, window
+
+        def columns() -> Iterator[Columns]:
+            coming = looks()
+            while part := list(islice(coming, self._evaluation_batch)):
+                index, windows = np.array([row for row, _ in part]), np.stack([window for _, window in part])
+                starts, sizes = windows[:, 1::-1], (windows[:, 2:] - windows[:, :2])[:, ::-1]  # height first
+                yield [files[row] for row in index], index, windows, *map(np.ascontiguousarray, (starts, sizes))
+
+        graph = _windows_graph(self.preprocessing, self._dali_device)
+        return self._load(columns(), graph, ("images", "index", "window"), self._evaluation_batch)
 
     def describe(self) -> dict[str, object]:
         return {
@@ -124,7 +151,7 @@ class SceneData(DataModule):
             attempts = random[:, FLIPS + COLOURS :].reshape(-1, ATTEMPTS, NUMBERS)
             fullest = int((labels > 0).sum(1).max(initial=0))  # padding that no image of the batch needs costs time
             shown = boxes[:, :fullest], labels[:, :fullest] > 0
-            starts, sizes = random_windows(heights, widths, *shown, attempts, config.crop_scale)
+            starts, sizes = random_windows(heights, widths, *shown, attempts, config.crop_scale, config.tile)
         else:
             sizes = np.stack([heights, widths], axis=1).astype(np.int32)
             starts = np.zeros_like(sizes)
@@ -214,6 +241,19 @@ def _validation_graph(preprocessing: ImagePreprocessing, device: str) -> Callabl
         path, index = fn.external_source(source=source, num_outputs=2, dtype=[types.UINT8, types.INT64], ndim=[1, 0])
         images = decode_and_preprocess(fn.io.file.read(path), preprocessing, device, layout="HWC")
         return images, _to(index, device)
+
+    return graph
+
+
+def _windows_graph(preprocessing: ImagePreprocessing, device: str) -> Callable[..., Pipeline]:
+    @pipeline_def
+    def graph(source: Callable[[], Columns]) -> tuple[DataNode, ...]:
+        dtypes = [types.UINT8, types.INT64, types.INT32, types.INT32, types.INT32]
+        path, index, window, start, size = fn.external_source(
+            source=source, num_outputs=5, dtype=dtypes, ndim=[1, 0, 1, 1, 1]
+        )
+        images = decode_window(fn.io.file.read(path), start, size, 0, preprocessing, device)
+        return images, *(_to(column, device) for column in (index, window))
 
     return graph
 

@@ -10,6 +10,10 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+UNTILED = "untiled_"
+"""Before the names of columns and metrics of whole images, beside those of images searched in tiles too."""
+
+
 class Detections(NamedTuple):
     """The detections of a batch, best first, padded to the same number per image.
 
@@ -45,13 +49,19 @@ class DetectionTable:
         """The rows of a mask or of positions."""
         return DetectionTable(self.images[rows], self.labels[rows], self.scores[rows], self.boxes[rows])
 
-    def columns(self) -> dict[str, np.ndarray]:
+    def columns(self, prefix: str = "") -> dict[str, np.ndarray]:
         """The columns that predictions.npz keeps."""
-        return {"image": self.images, "label": self.labels, "score": self.scores, "box": self.boxes}
+        columns = {"image": self.images, "label": self.labels, "score": self.scores, "box": self.boxes}
+        return {prefix + name: column for name, column in columns.items()}
 
     @staticmethod
-    def from_columns(columns: Mapping[str, np.ndarray]) -> "DetectionTable":
-        return DetectionTable(columns["image"], columns["label"], columns["score"], columns["box"])
+    def from_columns(columns: Mapping[str, np.ndarray], prefix: str = "") -> "DetectionTable":
+        return DetectionTable(*(columns[prefix + name] for name in ("image", "label", "score", "box")))
+
+    @staticmethod
+    def untiled(columns: Mapping[str, np.ndarray]) -> "DetectionTable":
+        """What predictions.npz keeps of whole images alone, which is all of it where there were no tiles."""
+        return DetectionTable.from_columns(columns, UNTILED if f"{UNTILED}image" in columns else "")
 
     @staticmethod
     def from_batch(

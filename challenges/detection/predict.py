@@ -14,6 +14,7 @@ from rich.table import Table
 from challenges.detection.detections import DetectionTable
 from challenges.detection.drawing import draw_detections, read_picture
 from challenges.detection.scenes import Scenes
+from challenges.detection.searching import search
 from challenges.detection.video_files import EXTENSIONS as VIDEO_EXTENSIONS
 from common.challenge import Question
 from common.console import plain
@@ -25,8 +26,7 @@ from common.run_directory import RunDirectory
 
 if TYPE_CHECKING:
     from challenges.detection.challenge import DetectionChallenge
-    from challenges.detection.data import SceneData
-    from challenges.detection.task import DetectionTask
+    from challenges.detection.video import FrameDetector
 
 SHOWN, SHOWN_IMAGES = 8, 20  # detections of an image and images that the table has
 SMALL_SIDE = 480  # pixels of the longer side below which an annotated copy is enlarged, for its labels to be read
@@ -74,7 +74,10 @@ def predict(
     task.place(device).eval()
     targets = Targets(output, [one.path for one in found])
     if images:
-        table = _detect(task, data, scenes_of(data.scenes, facts))
+        scenes = scenes_of(data.scenes, facts)
+        with torch.inference_mode():
+            batches = data.searched(scenes, np.arange(len(scenes)))
+            table = search(task.detect, batches, scenes.widths, scenes.heights, recipe.nms).table
         table = table.select(table.scores >= threshold)
         names = [str(one.path) for one in images]
         console.print(_shown(names, table, data.scenes.classes, run.path.name))
@@ -82,9 +85,16 @@ def predict(
         sizes = [(one.width, one.height) for one in facts]
         write_detections(output, names, sizes, table, data.scenes)
         console.print(plain(f"Annotated copies, detections.json and detections.csv: {output}"), soft_wrap=True)
-    done = _annotate_videos(videos, task, data, targets, device, console, threshold)
+    done = 0
+    if videos:
+        from challenges.detection.video import FrameDetector
+
+        find = FrameDetector(task.detect, data.preprocessing, device, tile=recipe.data.tile, limits=recipe.nms)
+        done = _annotate_videos(videos, find, data.scenes.classes, targets, console, threshold)
     if not images and not done:
         raise _nothing(inputs)
+    if recipe.data.tile is not None:
+        console.print(f"Searched: whole images and tiles of {recipe.data.tile} pixels.", highlight=False)
     console.print(
         f"Shown: scores from {threshold:g} on. The metric counts all above {recipe.nms.score_threshold:g}.",
         highlight=False,
@@ -208,16 +218,6 @@ def _readable(inputs: Sequence[Input], console: Console) -> tuple[list[Input], l
     return [given for given, _ in sound], [one for _, one in sound]
 
 
-def _detect(task: "DetectionTask", data: "SceneData", scenes: Scenes) -> DetectionTable:
-    parts = []
-    with torch.inference_mode():
-        for batch in data.batches_of(scenes, np.arange(len(scenes))):
-            rows = batch["index"].cpu().numpy()
-            found = [part.cpu().numpy() for part in task.detect(batch["images"])]
-            parts.append(DetectionTable.from_batch(rows, scenes.widths[rows], scenes.heights[rows], found))
-    return DetectionTable.join(parts)
-
-
 def _shown(names: Sequence[str], table: DetectionTable, classes: Sequence[str], title: str) -> Table:
     """The best detections of the first images."""
     shown = Table("image", "class", "score", "left", "top", "right", "bottom", title=plain(title))
@@ -264,26 +264,21 @@ def enlarged(picture: Image.Image, boxes: np.ndarray) -> tuple[Image.Image, np.n
 
 def _annotate_videos(
     videos: Sequence[Input],
-    task: "DetectionTask",
-    data: "SceneData",
+    find: "FrameDetector",
+    classes: Sequence[str],
     targets: Targets,
-    device: torch.device,
     console: Console,
     threshold: float,
 ) -> int:
     """Annotate each video that can be read, and return how many they were."""
-    if not videos:
-        return 0
-    from challenges.detection.video import FrameDetector, annotate_video
+    from challenges.detection.video import annotate_video
 
-    done, find = 0, FrameDetector(task.detect, data.preprocessing, device)
+    done = 0
     for one in videos:
         target = targets.choose(one.place, ".mp4", ".jsonl")
         try:
             with counting(one.path.name, console) as count:
-                summary = annotate_video(
-                    one.path, target, find, data.scenes.classes, threshold=threshold, progress=count
-                )
+                summary = annotate_video(one.path, target, find, classes, threshold=threshold, progress=count)
         except DataError as problem:
             console.print(f"left out: {problem}", soft_wrap=True, markup=False)
             continue

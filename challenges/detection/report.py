@@ -13,10 +13,11 @@ from challenges.detection.analysis import (
     found_boxes,
     image_errors,
 )
-from challenges.detection.detections import DetectionTable
+from challenges.detection.detections import UNTILED, DetectionTable
 from challenges.detection.drawing import captions_of, draw_boxes, read_picture
 from challenges.detection.evaluation import RECALLS, Scores, confusion, evaluate
 from challenges.detection.palette import class_colours
+from challenges.detection.recipes import DetectionRecipe
 from challenges.detection.scenes import Scenes
 from common.errors import DataError
 from common.recipe import Recipe
@@ -74,9 +75,10 @@ def sections(run: RunDirectory, scenes: Scenes, recipe: Recipe) -> list[Section]
         with np.load(run.predictions_file) as stored:
             table = DetectionTable.from_columns(stored)
         judged = Judged(validation, table, evaluate(validation, table, resamples=0))
-        intervals = run.evaluation()["intervals"] if run.evaluation_file.is_file() else {}
+        evaluation = run.evaluation() if run.evaluation_file.is_file() else {}
         parts = [
-            precision_section(judged, intervals),
+            precision_section(judged, evaluation.get("intervals", {})),
+            *tiles_section(evaluation.get("metrics", {}), recipe),
             curves_section(judged),
             confusion_section(judged),
             *picture_sections(judged),
@@ -116,6 +118,20 @@ def precision_section(judged: Judged, intervals: Mapping[str, Sequence[float]]) 
         body += paragraph(f"Without boxes in the validation images: {', '.join(absent)}.")
     words = "Intervals show how far a value would move with other validation images like these."
     return Section("Average precision", body + paragraph(words))
+
+
+def tiles_section(metrics: Mapping[str, float], recipe: Recipe) -> list[Section]:
+    """Where tiles were searched: what whole images alone come to, which is all that the served model sees."""
+    assert isinstance(recipe, DetectionRecipe)
+    if UNTILED + "ap" not in metrics:
+        return []
+    ap, ap50 = (_metric(metrics[UNTILED + name]) for name in ("ap", "ap50"))
+    words = (
+        f"Every figure and picture of this page is of images searched as a whole and in tiles of {recipe.data.tile} "
+        "pixels, as kit predict does. The exported and served models look at whole images, which give an AP of "
+        f"{ap} and an AP50 of {ap50}. No published target is for tiles."
+    )
+    return [Section("With and without tiles", notice(words))]
 
 
 def curves_section(judged: Judged) -> Section:

@@ -8,13 +8,14 @@ import torch.distributed
 from torch import Tensor, nn
 
 from challenges.detection.boxes import BY_IMAGE_SIZE, match
-from challenges.detection.detections import Detections, DetectionTable
+from challenges.detection.detections import UNTILED, Detections, DetectionTable
 from challenges.detection.evaluation import evaluate
 from challenges.detection.losses import multibox_loss
 from challenges.detection.model import SSD
 from challenges.detection.nms import PostProcessing, detect
 from challenges.detection.recipes import DetectionRecipe
 from challenges.detection.scenes import Scenes
+from challenges.detection.searching import search
 from common.export.signature import BatchRange, Signature, TensorSpec
 from common.optimizers import build_optimizer, parameter_groups
 from common.schedules import build_schedule
@@ -71,22 +72,23 @@ class DetectionTask(Task):
     def evaluate(self, batches: Iterable[Batch]) -> Evaluation:
         """COCO's and VOC's average precision, with every detection in the split's order.
 
-        Metrics that no box defines, such as the AP of small objects where there are none, are left out.
+        Metrics that no box defines, such as the AP of small objects where there are none, are left out. Where the
+        recipe searches tiles, what whole images alone come to is told beside it.
         """
-        parts = []
-        for batch in batches:
-            found = [part.cpu().numpy() for part in self.detect(batch["images"])]
-            rows = batch["index"].cpu().numpy()
-            parts.append(
-                DetectionTable.from_batch(rows, self._validation.widths[rows], self._validation.heights[rows], found)
-            )
-        table = _gathered(DetectionTable.join(parts))
+        found = search(self.detect, batches, self._validation.widths, self._validation.heights, self.recipe.nms)
+        table = _gathered(found.table)
         scores = evaluate(self._validation, table)
+        metrics, predictions = scores.metrics, table.columns()
+        if self.recipe.data.tile is not None:
+            untiled = _gathered(found.untiled)
+            alone = evaluate(self._validation, untiled, resamples=0).metrics
+            metrics = metrics | {UNTILED + name: alone[name] for name in METRICS}
+            predictions |= untiled.columns(UNTILED)
         return Evaluation(
-            {name: value for name, value in scores.metrics.items() if not math.isnan(value)},
+            {name: value for name, value in metrics.items() if not math.isnan(value)},
             {name: scores.intervals[name] for name in METRICS if name in scores.intervals},
             "bootstrap over validation images",
-            table.columns(),
+            predictions,
         )
 
     def inference_module(self) -> nn.Module:

@@ -19,6 +19,9 @@ from torch import Tensor
 
 from challenges.detection.detections import Detections, DetectionTable
 from challenges.detection.drawing import draw_detections
+from challenges.detection.recipes import NmsConfig
+from challenges.detection.searching import search
+from challenges.detection.tiles import windows_of
 from challenges.detection.video_files import Frame, VideoReader, VideoWriter
 from common.dali.images import normalise
 from common.errors import DataError
@@ -26,6 +29,7 @@ from common.files import atomic_writer
 from common.preprocessing import ImagePreprocessing
 from common.processes import usable_cores
 from common.progress import Counter
+from common.task import Batch
 
 BATCH = 8  # frames that the network sees together
 BATCH_PIXELS = 20_000_000  # of the frames of a batch at most: bounds the memory for large frames
@@ -39,6 +43,7 @@ class FrameDetector:
     """A detector for pictures in memory, with the pixels brought to the network's input as those of files are.
 
     detect: images (batch, 3, crop, crop) -> Detections; its model is on `device`, in evaluation mode.
+    tile:   side in pixels of the tiles that are searched too, see `searching`; None: none. limits: for merging them.
     """
 
     def __init__(
@@ -48,8 +53,10 @@ class FrameDetector:
         device: torch.device,
         *,
         batch_size: int = BATCH,
+        tile: int | None = None,
+        limits: NmsConfig = NmsConfig(),  # noqa: B008 (frozen)
     ) -> None:
-        self.batch_size = batch_size
+        self.batch_size, self._tile, self._limits = batch_size, tile, limits
         self._detect, self._device = detect, device
         index = (device.index or 0) if device.type == "cuda" else None
         self._pipeline = _pipeline(preprocessing, batch_size, index)
@@ -57,10 +64,28 @@ class FrameDetector:
 
     def __call__(self, frames: Sequence[np.ndarray]) -> DetectionTable:
         """Detections of up to `batch_size` pictures (height, width, 3) uint8 RGB, in their pixels."""
-        with torch.inference_mode():
-            found = [part.cpu().numpy() for part in self._detect(self.preprocess(frames))]
         heights, widths = np.array([frame.shape[:2] for frame in frames]).T
-        return DetectionTable.from_batch(np.arange(len(frames)), widths, heights, found)
+        with torch.inference_mode():
+            return search(self._detect, self._batches(frames), widths, heights, self._limits).table
+
+    def _batches(self, frames: Sequence[np.ndarray]) -> Iterator[Batch]:
+        """The frames, or the windows of them one after the other, as `search` takes them."""
+        looks = [
+            (number, window)
+            for number, frame in enumerate(frames)
+            for window in windows_of(frame.shape[1], frame.shape[0], self._tile)
+        ]
+        for start in range(0, len(looks), self.batch_size):
+            part = looks[start : start + self.batch_size]
+            pictures = [
+                np.ascontiguousarray(frames[number][top:bottom, left:right])
+                for number, (left, top, right, bottom) in part
+            ]
+            yield {
+                "images": self.preprocess(pictures),
+                "index": torch.tensor([number for number, _ in part]),
+                "window": torch.from_numpy(np.stack([window for _, window in part])),
+            }
 
     def preprocess(self, frames: Sequence[np.ndarray]) -> Tensor:
         """The network's input (batch, 3, crop, crop) float32, good until the next call."""

@@ -6,6 +6,7 @@ from numpy.typing import NDArray
 ATTEMPTS = 50  # windows drawn per image; a seventh of them are the whole image, so 1 image in 2,000 sees none that fits
 NUMBERS = 5  # random numbers per attempt: choice, height, width, top, left
 BOUNDS = (0.0, 0.1, 0.3, 0.5, 0.7, 0.9)  # least IoU with a box, as published; the seventh choice is the whole image
+TILE_SCALE = (0.75, 1.25)  # sides of training's tiles over those of the search: objects vary in size
 RATIO = (0.5, 2.0)  # a window's width over its height, both as shares of the image's sides, as published
 
 
@@ -16,6 +17,7 @@ def random_windows(
     present: NDArray[np.bool_],
     uniform: NDArray[np.float64],
     scale: tuple[float, float],
+    tile: int | None = None,
 ) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
     """The first of several random windows that suits the boxes, else the whole image (Liu et al. 2016,
     arXiv:1512.02325).
@@ -29,6 +31,8 @@ def random_windows(
     present:         (sample, box), False in the padding
     uniform:         (sample, attempt, 5) numbers in [0, 1): choice, height, width, top, left
     scale:           least and largest side of a window as a share of the image's
+    tile:            where given, windows of about this many pixels around a box of the image take the place of those
+                     that ask for an overlap, which objects much smaller than a window never have
     returns:         starts and sizes, both (sample, 2) in pixels, height first
     """
     sides = np.stack([heights, widths], axis=1)[:, None].astype(np.float64)  # (sample, 1, 2)
@@ -40,6 +44,11 @@ def random_windows(
     is_whole = choice == len(BOUNDS)
     bound = np.append(BOUNDS, 0.0)[choice]
     ratio = shares[..., 1] / shares[..., 0]
+    if tile is not None:
+        is_tile = (choice > 0) & ~is_whole & (sides > tile).any(2)
+        nearby = _around_boxes(sides, boxes, present, uniform, starts, tile)
+        starts, sizes = (np.where(is_tile[..., None], *pair) for pair in zip(nearby, (starts, sizes), strict=True))
+        bound, ratio = np.where(is_tile, 0.0, bound), np.where(is_tile, 1.0, ratio)
     best, has_centre = _overlaps(starts, sizes, boxes, present)
     crops = (best >= bound) & has_centre | ~present.any(1, keepdims=True)
     crops &= (ratio >= RATIO[0]) & (ratio <= RATIO[1]) & ~is_whole
@@ -51,6 +60,31 @@ def random_windows(
         np.where(is_crop, starts[rows, first], 0).astype(np.int32),
         np.where(is_crop, sizes[rows, first], sides[:, 0]).astype(np.int32),
     )
+
+
+def _around_boxes(
+    sides: NDArray[np.float64],
+    boxes: NDArray[np.float32],
+    present: NDArray[np.bool_],
+    uniform: NDArray[np.float64],
+    elsewhere: NDArray[np.float64],
+    tile: int,
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Windows like tiles that show the centre of a random box: starts and sizes, (sample, attempt, 2), height first.
+
+    elsewhere: (sample, attempt, 2) where the windows of images without boxes start, as far as there is room.
+    """
+    low, high = TILE_SCALE
+    sizes = np.clip(np.rint(tile * (low + (high - low) * uniform[..., 1:3])), 1, sides)
+    choice = uniform[..., 0] * (len(BOUNDS) + 1)
+    counts = present.sum(1)[:, None]
+    chosen = np.floor((choice - np.floor(choice)) * counts).astype(np.int64)  # what is left of the number is random too
+    centres = (boxes[..., :2] + boxes[..., 2:])[..., ::-1].astype(np.float64) / 2
+    if boxes.shape[1]:
+        centre = np.take_along_axis(centres, chosen[..., None].clip(0, boxes.shape[1] - 1), axis=1)
+        around = np.floor(centre - uniform[..., 3:5] * sizes)
+        elsewhere = np.where(counts[..., None] > 0, around, elsewhere)
+    return np.clip(elsewhere, 0, sides - sizes), sizes
 
 
 def place_boxes(

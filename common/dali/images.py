@@ -16,7 +16,7 @@ def decode_window(
     encoded: DataNode,
     start: DataNode,
     size: DataNode,
-    mirror: DataNode,
+    mirror: DataNode | int,
     preprocessing: ImagePreprocessing,
     device: str,
     *,

@@ -103,6 +103,15 @@ def test_every_section_joins_the_page(run, scenes, monkeypatch):
     assert [title for title in TITLES if f"<h2>{title}</h2>" in page] == TITLES
 
 
+def test_the_page_says_what_whole_images_give_where_tiles_were_searched(run, scenes):
+    keep(run, TABLE)
+    keep_evaluation(run, {"metrics": {"ap": 0.5, "untiled_ap": 0.25, "untiled_ap50": 0.375}, "intervals": {}})
+    shown = text_of(run, scenes)["With and without tiles"]
+    assert "look at whole images, which give an AP of 0.250 and an AP50 of 0.375" in shown
+    keep_evaluation(run, {"metrics": {"ap": 0.5}, "intervals": {}})
+    assert "With and without tiles" not in text_of(run, scenes)
+
+
 def test_average_precision_of_each_class_the_weakest_first(run, scenes):
     keep(run, TABLE)
     keep_evaluation(run, {"metrics": {}, "intervals": {"ap": [0.1, 0.9]}})

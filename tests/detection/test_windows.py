@@ -110,3 +110,22 @@ def test_small_remains_are_dropped():
     window = np.zeros((1, 2), np.int32), np.full((1, 2), 300, np.int32)
     _, kept = place_boxes(boxes, np.array([[True, True, True]]), *window, *np.zeros((2, 1), bool), 1 / 300)
     assert kept.tolist() == [[False, True, False]]
+
+
+def test_windows_like_tiles_show_the_centre_of_a_box():
+    generator, heights, widths, boxes, present = random_scenes(5, samples=200)
+    numbers = generator.random((len(heights), ATTEMPTS, 5))
+    starts, sizes = random_windows(heights, widths, boxes, present, numbers, (0.3, 1.0), tile=64)
+    inside = np.stack([heights, widths], axis=1)
+    assert (starts >= 0).all()
+    assert (starts + sizes <= inside).all()
+    is_large = (inside > 64).any(1)
+    plain = random_windows(heights, widths, boxes, present, numbers, (0.3, 1.0))
+    for tiled, usual in zip((starts, sizes), plain, strict=True):
+        assert (tiled[~is_large] == usual[~is_large]).all()
+    like_tiles = is_large & (sizes <= np.minimum(80, inside)).all(1) & (sizes >= np.minimum(48, inside)).all(1)
+    assert like_tiles.sum() > 0.5 * is_large.sum()
+    centres = (boxes[..., :2] + boxes[..., 2:])[..., ::-1] / 2
+    shown = ((centres > starts[:, None]) & (centres < (starts + sizes)[:, None])).all(2) & present
+    has_boxes = present.any(1)
+    assert shown[has_boxes].any(1).all()
