@@ -131,6 +131,7 @@ def build_parser() -> argparse.ArgumentParser:
         "kit check ~/photos\nkit check ~/scans --model resnet50",
     )
     check.add_argument("data", help="the folder, or a recommender's file")
+    _add_columns(check)
     check.add_argument(
         "--model", choices=list(MODELS), help="whose layout to expect; left out: what the data looks like"
     )
@@ -262,7 +263,16 @@ def _add_recipe(parser: argparse.ArgumentParser) -> None:
 def _add_training_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", help="data folder; left out: generated demo data")
     parser.add_argument("--run", help="run directory; left out: a folder under runs/ named by recipe and data")
+    _add_columns(parser)
     _add_device(parser)
+
+
+def _add_columns(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--columns",
+        metavar="user=NAME,item=NAME,...",
+        help="which column of a recommender's file holds the user, item, rating, time, by name or by place from 1 on",
+    )
 
 
 def _add_run(parser: argparse.ArgumentParser) -> None:

@@ -72,6 +72,10 @@ def check(options: argparse.Namespace) -> None:
     from common.workflow import Request, checked
 
     recipe = entry.recipes()[entry.recipe_for_data]
+    if options.columns is not None:
+        from common.overrides import apply_overrides
+
+        recipe = apply_overrides(recipe, _columns(options, entry), "kit check")
     with checked(Request(entry.load(), entry.recipe_for_data, recipe, root), console) as (_, folder):
         _say(console, f"Manifest and quarantine list: {folder}")
 
@@ -204,6 +208,7 @@ def _request(options: argparse.Namespace, identifier: str, overrides: tuple[str,
     entry, name, recipe = find_recipe(identifier)
     from common.overrides import apply_overrides, print_overrides
 
+    overrides = (*overrides, *_columns(options, entry))
     program = f"kit {options.verb_parser.prog.split()[-1]} {identifier}"
     if options.help:
         options.verb_parser.print_help()
@@ -224,6 +229,18 @@ def _request(options: argparse.Namespace, identifier: str, overrides: tuple[str,
         device=options.device,
         overrides=overrides,
     )
+
+
+def _columns(options: argparse.Namespace, entry: Entry) -> tuple[str, ...]:
+    """--columns as the recipe's field."""
+    if options.columns is None:
+        return ()
+    if not entry.takes_files:
+        raise DataError(
+            f"--columns was given, and here is learnt from images: {entry.summary}.",
+            "Only a recommender's data has columns.",
+        )
+    return "--history.columns", options.columns
 
 
 def _require_data(entry: Entry, given: str) -> None:

@@ -84,7 +84,7 @@ def check(root: Path, output: Path, config: HistoryConfig, *, console: Console |
     Raises DataError when nothing can be learnt from the files.
     """
     started = time.monotonic()
-    source = find(root)
+    source = find(root, config.named_columns)
     arguments: dict[str, Any] = {
         "file": str(source.layout.path),
         "files": source.fingerprint,

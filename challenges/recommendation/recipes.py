@@ -1,11 +1,13 @@
 """What the recipes of all history recommenders share: where the data comes from and how it is split."""
 
+import re
 from dataclasses import dataclass, field
 from typing import Literal
 
 from common.errors import RecipeError
 from common.recipe import Recipe
 
+COLUMN_ROLES = ("user", "item", "rating", "time", "event")
 Protocol = Literal["leave-one-out", "held-out-users", "global-time"]
 
 
@@ -13,6 +15,9 @@ Protocol = Literal["leave-one-out", "held-out-users", "global-time"]
 class HistoryConfig:
     """Filters and split, in the order in which they are applied."""
 
+    columns: str = ""
+    """What columns hold what, where their names do not tell: user=NAME,item=NAME,rating=NAME,time=NAME, or places from
+    1 on; item=2- where a line holds a user and all the user's items."""
     protocol: Protocol = "leave-one-out"
     minimum_rating: float | None = None
     """Interactions rated below are dropped; None keeps all."""
@@ -30,13 +35,34 @@ class HistoryConfig:
     test_share: float = 0.1
     """global-time: the last share of all interactions is held out."""
 
+    @property
+    def named_columns(self) -> dict[str, str]:
+        """Role -> column, as `columns` says; a comma may be part of a name."""
+        parts = re.split(rf",(?=(?:{'|'.join(COLUMN_ROLES)})=)", self.columns) if self.columns else []
+        return dict(part.split("=", 1) for part in parts)
+
     def __post_init__(self) -> None:
+        _require_columns(self.columns)
         if self.protocol == "held-out-users" and self.held_out_users < 1:
             raise RecipeError("history.held-out-users must be above 0 with the protocol held-out-users.")
         if not 0 < self.fold_in < 1 or not 0 < self.test_share < 1:
             raise RecipeError("history.fold-in and history.test-share lie between 0 and 1.")
         if self.minimum_per_user < 1 or self.minimum_per_item < 1:
             raise RecipeError("history.minimum-per-user and history.minimum-per-item start at 1.")
+
+
+def _require_columns(given: str) -> None:
+    """Raise RecipeError unless every part is role=column, no role twice."""
+    role = "|".join(COLUMN_ROLES)
+    parts = re.split(rf",(?=(?:{role})=)", given) if given else []
+    roles = [part.split("=")[0] for part in parts]
+    unknown = [part for part in parts for word in part.split(",")[1:] if re.match(r"\w+=", word)]
+    if unknown or not all(re.fullmatch(rf"(?:{role})=.+", part) for part in parts) or len(set(roles)) < len(roles):
+        raise RecipeError(
+            f"--columns is {given!r}.",
+            f"It says role=column, with commas between, each of {', '.join(COLUMN_ROLES)} at most once.",
+            "Such as: --columns user=customer,item=sku,time=bought",
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

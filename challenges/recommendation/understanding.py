@@ -14,6 +14,7 @@ from challenges.recommendation.histories import HistorySplit
 from challenges.recommendation.recipes import HistoryConfig
 
 SHOWN_COLUMNS, SHOWN_EVENTS, FEW_VALUES = 12, 6, 12
+FEW_STEPS, MANY_STEPS, MOST_USERS = 2, 20, 0.99  # from item to item of a user, of all; share of users that are sorted
 _SIGNS = {",": "commas", "\t": "tabs", ";": "semicolons", "|": "bars", " ": "blanks"}
 _EXPONENT = re.compile(r"\d(\.\d+)?[eE]\+\d+")
 _POINT_ZERO = re.compile(r"\d+\.0+")
@@ -45,7 +46,10 @@ def _format(kind: str, layout: Layout) -> str:
         "ncf": "NCF's files",
         "recbole": "RecBole's .inter",
         "lines": "lines of user and item",
+        "user-lines": "lines of a user and all the user's items",
     }
+    if layout.user_lines:
+        return f"{name[kind]}, with blanks, tabs or commas between"
     told = f"{name.get(kind, 'a table')} with {_SIGNS.get(layout.delimiter, repr(layout.delimiter))} between fields"
     if kind == "recbole" and layout.delimiter != "\t":
         told += " where RecBole itself has tabs"
@@ -53,10 +57,14 @@ def _format(kind: str, layout: Layout) -> str:
 
 
 def _columns(layout: Layout) -> str:
-    if layout.delimiter and not layout.header:
+    if layout.user_lines:
+        return "the first is the user, the others are items, the order in which they stand counts as time's"
+    if layout.delimiter and not layout.header and set(layout.names) == set(layout.roles.values()) == set(layout.roles):
         return f"{', '.join(layout.names)}, by their places"
     roles = [role for role in ("user", "item", "rating", "event", "time") if role in layout.roles]
     told = ", ".join(f"{role} is {layout.roles[role]!r}" for role in roles)
+    if layout.guess:
+        told += f" ({layout.guess})"
     ignored = layout.ignored
     if ignored:
         more = f" and {len(ignored) - SHOWN_COLUMNS:,} more" if len(ignored) > SHOWN_COLUMNS else ""
@@ -134,18 +142,26 @@ def _span(times: np.ndarray, unit: str) -> str:
 def warnings(interactions: Interactions, config: HistoryConfig) -> list[str]:
     """What may have been taken for something else than it is, each with what to do about it."""
     return [
-        *_column_warnings(interactions.source.layout),
+        *_column_warnings(interactions.source.layout, config),
         *_rating_warnings(interactions, config),
         *_event_warnings(interactions),
         *_time_warnings(interactions),
+        *_order_warnings(interactions),
         *_id_warnings("user", interactions.user_ids),
         *_id_warnings("item", interactions.item_ids),
     ]
 
 
-def _column_warnings(layout: Layout) -> Iterator[str]:
+def _column_warnings(layout: Layout, config: HistoryConfig) -> Iterator[str]:
+    if layout.guess:
+        taken = ", ".join(f"{name} as the {role}" for role, name in layout.roles.items())
+        yield (
+            f"The file names no columns. {taken[0].upper()}{taken[1:]} were taken by {layout.guess}. If that is wrong: "
+            f"--columns {','.join(f'{role}={1 + layout.names.index(name)}' for role, name in layout.roles.items())}, "
+            "each with its own place."
+        )
     for name, role in layout.passed_over.items():
-        if role in ("user", "item"):
+        if role in ("user", "item") and role not in config.named_columns:
             yield f"The {role} was read from {layout.roles[role]!r}, and not from {name!r}, which could hold it too."
 
 
@@ -196,6 +212,27 @@ def _time_warnings(interactions: Interactions) -> Iterator[str]:
             "All times end in 00, as numbers such as 1.600000e+09 do: they have lost digits, and the order of time. "
             "Write them whole."
         )
+
+
+def _order_warnings(interactions: Interactions) -> Iterator[str]:
+    """Without times the lines' order counts, and lines that are sorted by the item tell of no order."""
+    if len(_known_times(interactions)) or interactions.official is not None:
+        return
+    order = np.argsort(interactions.users, kind="stable")
+    users, items = interactions.users[order], interactions.items[order]
+    same = users[1:] == users[:-1]
+    steps, of_user = np.sign(np.diff(items.astype(np.int64)))[same], users[1:][same]
+    lengths = np.bincount(of_user)
+    telling = int((lengths >= FEW_STEPS).sum())
+    for direction, name in ((1, "ascend"), (-1, "descend")):
+        sorted_users = int(((np.bincount(of_user, steps == direction) == lengths) & (lengths >= FEW_STEPS)).sum())
+        if telling and sorted_users >= MOST_USERS * telling and len(steps) >= MANY_STEPS:
+            yield (
+                f"There are no times, and the items of {sorted_users:,} of {telling:,} users {name} by id: the order "
+                "means nothing. bert4rec learns from the order, and leave-one-out holds out the "
+                f"{'largest' if direction > 0 else 'smallest'} id, not the newest item. Give a column of times, or "
+                "train vae_cf, which reads histories in any order and holds out items by lot."
+            )
 
 
 def _id_warnings(role: str, ids: np.ndarray) -> Iterator[str]:

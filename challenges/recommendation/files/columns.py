@@ -24,6 +24,7 @@ from challenges.recommendation.files.times import (
     parse_dates,
     whole_microseconds,
 )
+from challenges.recommendation.files.user_lines import pairs
 from common.errors import DataError
 
 BLOCK_BYTES = 16 << 20
@@ -120,7 +121,7 @@ def read_columns(layout: Layout) -> Columns:
     parts: dict[str, list[np.ndarray]] = {role: [] for role in layout.roles if role != "event"}
     kind, events, rows = _time_kind(layout), _Events(), 0
     try:
-        for block in _parquet_blocks(layout) if not layout.delimiter else _text_blocks(layout, kind):
+        for block in _blocks(layout, kind):
             for role, numbers in (("user", users), ("item", items)):
                 parts[role].append(numbers.add(block[role]))
             if "rating" in layout.roles:
@@ -230,6 +231,25 @@ def _numbers_of_text(column: pa.Array, kind: TimeKind) -> pa.Array:
     return column.cast(pa.float64()) if kind == "fraction" else parse_dates(column, kind)
 
 
+def _blocks(layout: Layout, kind: TimeKind) -> Iterator[dict[str, pa.Array]]:
+    if layout.user_lines:
+        return _user_blocks(layout)
+    return _text_blocks(layout, kind) if layout.delimiter else _parquet_blocks(layout)
+
+
+def _user_blocks(layout: Layout) -> Iterator[dict[str, pa.Array]]:
+    users: list[str] = []
+    items: list[str] = []
+    for _, user, of_user in pairs(layout):
+        users += [user] * len(of_user)
+        items += of_user
+        if len(items) >= BLOCK_ROWS:
+            yield {"user": pa.array(users, pa.string()), "item": pa.array(items, pa.string())}
+            users, items = [], []
+    if items:
+        yield {"user": pa.array(users, pa.string()), "item": pa.array(items, pa.string())}
+
+
 def _parquet_blocks(layout: Layout) -> Iterator[dict[str, pa.Array]]:
     with pq.ParquetFile(layout.path) as file:
         for batch in file.iter_batches(BLOCK_ROWS, columns=list(dict.fromkeys(layout.roles.values()))):
@@ -259,7 +279,9 @@ def _reader(stream: pa.NativeFile, layout: Layout, types: dict[str, pa.DataType]
         stream,
         read_options=pyarrow.csv.ReadOptions(block_size=BLOCK_BYTES, column_names=names, skip_rows=layout.skipped),
         parse_options=pyarrow.csv.ParseOptions(
-            delimiter=layout.delimiter[0], quote_char='"' if layout.header else False, newlines_in_values=layout.header
+            delimiter=layout.delimiter[0],
+            quote_char='"' if layout.has_quotes else False,
+            newlines_in_values=layout.has_quotes,
         ),
         convert_options=pyarrow.csv.ConvertOptions(
             include_columns=list(types),

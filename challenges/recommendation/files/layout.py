@@ -2,44 +2,20 @@
 
 import dataclasses
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from challenges.recommendation.files.names import ROLES, normal, role_of, standing
 from common.errors import DataError
 
-ROLES: dict[str, tuple[str, ...]] = {
-    "user": (
-        *("userid", "uid", "customerid", "reviewerid", "visitorid", "profileid", "memberid", "accountid", "personid"),
-        *("user", "users"),
-    ),
-    "item": (
-        *("itemid", "iid", "movieid", "sid", "productid", "asin", "parentasin", "articleid", "trackid", "songid"),
-        *("bookid", "isbn", "gameid", "animeid", "recipeid", "businessid", "videoid", "newsid", "artistid", "placeid"),
-        *("item", "items", "movie", "product", "article", "track", "song", "book", "game", "anime"),
-    ),
-    "rating": (
-        *("rating", "ratings", "score", "stars", "overall", "bookrating"),
-        *("label", "liked", "like", "islike", "clicked", "click", "isclick", "feedback"),
-    ),
-    "time": ("timestamp", "time", "ts", "unixtime", "unixreviewtime", "datetime", "date", "createdat", "eventtime"),
-    "event": (
-        *("event", "eventtype", "action", "actiontype", "behavior", "behaviour", "behaviortype", "behaviourtype"),
-        *("interaction", "interactiontype", "reaction", "label", "liked", "like", "islike", "feedback"),
-    ),
-}
-"""Names of columns by what they hold, in lower case without underscores; of several, the first named here counts.
-
-An identifier comes before the name of what it identifies: `user_id` before `user`. What may be a rating or the kind of
-an event, such as `label`, is a rating where it holds numbers.
-"""
-
 FORMATS = (
-    "Read are MovieLens (u.data, ratings.dat, ratings.csv), lines of `user item`, CSV, TSV or Parquet with columns "
-    "such as user, item, rating, timestamp, NCF's .train.rating files and RecBole's .inter files; each also as .gz."
+    "Read are MovieLens (u.data, ratings.dat, ratings.csv), lines of `user item` or `user item item ...`, CSV, TSV or "
+    "Parquet with columns such as user, item, rating, timestamp, or without names where values tell them apart, NCF's "
+    ".train.rating files and RecBole's .inter files; each also as .gz."
 )
 _NUMBER = re.compile(r"[-+]?\d+([.,]\d+)?([eE][-+]?\d+)?")
-_EPOCH = re.compile(r"\d{9,}(\.\d+)?")
+NOTHING: Mapping[str, str] = {}
 
 
 @dataclass(frozen=True)
@@ -48,10 +24,13 @@ class Layout:
 
     delimiter:     between fields; empty for Parquet. names: all columns in the file's order.
     roles:         user, item, and where present rating, time and event -> column name.
-    header:        the first record holds the names.
+    header:        the first record holds the names; without one, columns are known by their places.
     numeric_ids:   the format knows numbers only; elsewhere ids are any text.
     skipped:       lines before the first row.
     decimal_comma: numbers are written as 4,5.
+    quoted:        fields may stand in double quotes, as they may wherever there is a header.
+    guess:         how columns without names were told apart, in words; empty where nothing had to be guessed.
+    user_lines:    a line holds a user and all the user's items, with any of blanks, tabs and commas between.
     """
 
     path: Path
@@ -62,6 +41,13 @@ class Layout:
     numeric_ids: bool
     skipped: int = 0
     decimal_comma: bool = False
+    quoted: bool = False
+    guess: str = ""
+    user_lines: bool = False
+
+    @property
+    def has_quotes(self) -> bool:
+        return self.header or self.quoted
 
     @property
     def ignored(self) -> tuple[str, ...]:
@@ -74,31 +60,72 @@ class Layout:
         return {name: role for name in self.ignored if (role := role_of(name)) in self.roles}
 
 
-def named_layout(path: Path, delimiter: str, names: Sequence[str], skipped: int = 0) -> Layout:
-    """The layout of columns with names. Raises DataError where none is the user's or the item's, or several are."""
-    roles: dict[str, str] = {}
-    for role, known in ROLES.items():
-        candidates = sorted((known.index(normal(name)), name) for name in names if normal(name) in known)
-        taken = [name for _, name in candidates if name not in roles.values()]
-        if taken:
-            roles[role] = taken[0]
+def named_layout(
+    path: Path, delimiter: str, names: Sequence[str], skipped: int = 0, chosen: Mapping[str, str] = NOTHING
+) -> Layout:
+    """The layout of columns with names.
+
+    chosen: role -> the user's column for it; the other roles are found by name.
+    Raises DataError where none is the user's or the item's, or several are.
+    """
+    roles = chosen_roles(path, names, chosen)
+    for role in ROLES:
+        if role not in roles:
+            places = sorted((place, name) for name in names if (place := standing(name, role)) is not None)
+            taken = [name for _, name in places if name not in roles.values()]
+            if taken:
+                roles[role] = taken[0]
     for role in ("user", "item"):
         if role not in roles:
             raise _nameless(path, delimiter, names, role)
         alike = [name for name in names if normal(name) == normal(roles[role])]
-        if len(alike) > 1:
+        if len(alike) > 1 and role not in chosen:
             raise DataError(
                 f"{path}, line 1: several columns could hold the {role}: {', '.join(map(repr, alike[:12]))}.",
                 f"One column holds the {role}.",
-                "Rename or drop the others.",
+                f"Say which: --columns {role}={alike[0]}, or drop the others.",
             )
-    return Layout(path, delimiter, tuple(names), roles, bool(delimiter), False, skipped)
+    ordered = {role: roles[role] for role in ROLES if role in roles}
+    return Layout(path, delimiter, tuple(names), ordered, bool(delimiter), False, skipped)
+
+
+def chosen_roles(path: Path, names: Sequence[str], chosen: Mapping[str, str]) -> dict[str, str]:
+    """role -> column of the user's choice: a name as it stands, else in any case, else a place from 1 on.
+
+    Raises DataError where there is no such column, several are meant, or one is chosen twice.
+    """
+    roles = {}
+    for role, given in chosen.items():
+        found = [name for name in names if name == given] or [
+            name for name in names if normal_case(name) == normal_case(given)
+        ]
+        if not found and given.isascii() and given.isdigit() and 1 <= int(given) <= len(names):
+            found = [names[int(given) - 1]]
+        if len(found) != 1 or names.count(found[0]) > 1:
+            told = "no column" if not found else "several columns"
+            raise DataError(
+                f"{path}: --columns names {given!r} for the {role}, and {told} of that name.",
+                f"Its columns are {', '.join(map(repr, names[:12]))}.",
+                "Name one of them, or give its place, from 1 on.",
+            )
+        roles[role] = found[0]
+    if len(set(roles.values())) < len(roles):
+        told = ", ".join(f"{role}={name}" for role, name in roles.items())
+        raise DataError(
+            f"{path}: --columns gives one column to several: {told}.",
+            "Every column holds one thing.",
+        )
+    return roles
+
+
+def normal_case(name: str) -> str:
+    return name.split(":")[0].strip().casefold()
 
 
 def with_words_for_ratings(layout: Layout) -> Layout:
     """The layout where what was taken for ratings is words: the kind of an event, if its name allows that."""
     name = layout.roles.get("rating")
-    if name is None or normal(name) not in ROLES["event"]:
+    if name is None or standing(name, "event") is None:
         return layout
     roles = {role: column for role, column in layout.roles.items() if role != "rating"}
     return dataclasses.replace(layout, roles={"event": name} | roles)
@@ -110,28 +137,16 @@ def unnamed_layout(path: Path, delimiter: str) -> Layout:
     return Layout(path, delimiter, names, {name: name for name in names}, False, True)
 
 
+def looks_like_data(names: Sequence[str]) -> bool:
+    """Whether a first line holds values, not names: numbers are among them, and no name that is known."""
+    return any(_NUMBER.fullmatch(name.strip()) for name in names) and not any(map(role_of, names))
+
+
 def _nameless(path: Path, delimiter: str, names: Sequence[str], role: str) -> DataError:
-    """The error of a file without a column for a role: its first line may be no header at all."""
-    shown = ", ".join(map(repr, names[:12]))
-    if any(_NUMBER.fullmatch(name.strip()) for name in names) and not any(map(role_of, names)):
-        others = ["timestamp" if _EPOCH.fullmatch(name.strip()) else "rating" for name in names[2:4]]
-        line = (delimiter or ",").join(["user", "item", *others, *(["other"] * (len(names) - 4))])
-        return DataError(
-            f"{path}, line 1: it looks like data and not like names of columns: {shown}.",
-            "A file of this kind begins with a line that names its columns; which column holds what is not guessed.",
-            f"Add that line, such as {line!r}, after which the columns really hold.",
-        )
+    """The error of a file without a column for a role."""
+    others = {"user": "item=...", "item": "user=..."}[role]
     return DataError(
-        f"{path}, line 1: no column names the {role}; there are {shown}.",
-        f"Known names of that column: {', '.join(ROLES[role][:6])} (upper case and _ do not matter).",
-        f"Name the columns, such as user{delimiter or ','}item, or rename the one that is meant.",
+        f"{path}, line 1: no column names the {role}; there are {', '.join(map(repr, names[:12]))}.",
+        f"Known names of that column (upper case, _ and endings such as _no do not matter): {', '.join(ROLES[role])}.",
+        f"Say which it is: --columns {role}=...,{others}, or rename it, such as user{delimiter or ','}item.",
     )
-
-
-def role_of(column: str) -> str | None:
-    return next((role for role, names in ROLES.items() if normal(column) in names), None)
-
-
-def normal(column: str) -> str:
-    """`user_id:token` and `userId` are both `userid`."""
-    return re.sub(r"[^a-z]", "", column.split(":")[0].lower())

@@ -1,6 +1,7 @@
 """Reading interactions of any known format into one table of numbers, with ids, titles and NCF's own split."""
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,7 +9,8 @@ import numpy as np
 import pyarrow as pa
 
 from challenges.recommendation.files.columns import IdNumbers, read_columns
-from challenges.recommendation.files.layout import ROLES, Layout, normal
+from challenges.recommendation.files.layout import NOTHING, Layout
+from challenges.recommendation.files.names import ROLES, normal
 from challenges.recommendation.files.sources import Source, find
 from challenges.recommendation.files.text import csv_rows, first_line, text_lines
 from challenges.recommendation.files.text_rows import id_problem
@@ -59,14 +61,16 @@ class Interactions:
         return len(self.users)
 
 
-def read(source: Source | Path) -> Interactions:
+def read(source: Source | Path, columns: Mapping[str, str] = NOTHING) -> Interactions:
     """Read a file or folder of interactions, in memory that grows with the rows and the distinct ids alone.
+
+    columns: role -> the user's column for it, where `source` is a path.
 
     Raises DataError naming the file and the line where something cannot be read.
     """
-    source = find(source) if isinstance(source, Path) else source
-    columns = read_columns(source.layout)
-    user_ids, item_ids = columns.user_ids, columns.item_ids
+    source = find(source, columns) if isinstance(source, Path) else source
+    table = read_columns(source.layout)
+    user_ids, item_ids = table.user_ids, table.item_ids
     tests = None
     if source.official:
         users, items = (IdNumbers(role, True, ids) for role, ids in (("user", user_ids), ("item", item_ids)))
@@ -77,10 +81,10 @@ def read(source: Source | Path) -> Interactions:
     titles = {} if source.titles is None else read_titles(source.titles)
     return Interactions(
         source=source,
-        users=user_places[columns.users],
-        items=item_places[columns.items],
-        ratings=columns.ratings,
-        times=columns.times,
+        users=user_places[table.users],
+        items=item_places[table.items],
+        ratings=table.ratings,
+        times=table.times,
         user_ids=np.asarray(sorted_users),
         item_ids=np.asarray(sorted_items),
         titles=np.asarray([titles.get(name, "") for name in sorted_items]),
@@ -90,8 +94,8 @@ def read(source: Source | Path) -> Interactions:
             item_places[tests.items].astype(np.int64),
             item_places[tests.negatives].astype(np.int64),
         ),
-        time_kind=columns.time_kind,
-        events=columns.events,
+        time_kind=table.time_kind,
+        events=table.events,
     )
 
 

@@ -3,7 +3,7 @@
 import dataclasses
 import hashlib
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice, takewhile
 from pathlib import Path
@@ -14,18 +14,22 @@ import pyarrow.parquet as pq
 
 from challenges.recommendation.files.layout import (
     FORMATS,
+    NOTHING,
     Layout,
+    looks_like_data,
     named_layout,
-    role_of,
     unnamed_layout,
     with_words_for_ratings,
 )
+from challenges.recommendation.files.names import role_of
+from challenges.recommendation.files.places import placed_layout
 from challenges.recommendation.files.text import csv_rows, first_line, text_lines
-from challenges.recommendation.files.text_rows import is_number, sample
+from challenges.recommendation.files.text_rows import SAMPLED, is_number, sample
+from challenges.recommendation.files.user_lines import user_lines_layout
 from common.errors import DataError
 from common.text import printable
 
-Kind = Literal["movielens", "ncf", "recbole", "lines", "table"]
+Kind = Literal["movielens", "ncf", "recbole", "lines", "user-lines", "table"]
 
 SUFFIXES = (".csv", ".tsv", ".parquet", ".dat", ".data", ".txt", ".inter", ".rating")
 BESIDE = {"movies", "items", "users", "tags", "links", "genome-scores", "genome-tags", "demo", "README", "readme"}
@@ -61,9 +65,10 @@ class Source:
         return digest.hexdigest()
 
 
-def find(root: Path) -> Source:
+def find(root: Path, columns: Mapping[str, str] = NOTHING) -> Source:
     """The interactions in `root`: a file, a folder, or a folder whose only subfolder with interactions is meant.
 
+    columns: role -> the user's column for it, by name or by place from 1 on.
     Raises DataError when there are none, or several to choose from.
     """
     root = root.absolute()
@@ -71,16 +76,16 @@ def find(root: Path) -> Source:
         raise DataError(f"{root} does not exist.", FORMATS)
     try:
         if root.is_file():
-            source = _of_file(root)
+            source = _of_file(root, columns)
             if source is None:
                 raise DataError(f"{root} holds no interactions that the kit knows.", FORMATS)
             return source
-        found = _of_folder(root)
+        found = _of_folder(root, columns)
         if not found:
             folders = sorted(folder for folder in root.iterdir() if folder.is_dir() and folder.name[0] != ".")
-            found = [source for folder in folders for source in _of_folder(folder)]
+            found = [source for folder in folders for source in _of_folder(folder, columns)]
         if not found:
-            _explain_tables(root)
+            found = _nameless_tables(root, columns)
     except OSError as error:
         raise DataError(f"{error.filename or root} cannot be read: {(error.strerror or str(error)).lower()}.") from None
     if not found:
@@ -95,20 +100,31 @@ def find(root: Path) -> Source:
     return found[0]
 
 
-def _explain_tables(root: Path) -> None:
-    """Raise the error that a file which might be meant would meet if it were named, where there is one."""
+def _nameless_tables(root: Path, columns: Mapping[str, str]) -> list[Source]:
+    """The files that are interactions if they are named.
+
+    Raises the error that the first of the others would meet, where there is nothing else.
+    """
+    sources, errors = [], []
     folders = [root, *sorted(folder for folder in root.iterdir() if folder.is_dir() and folder.name[0] != ".")]
     for folder in folders:
         for path in sorted(path for path in folder.iterdir() if path.is_file() and _is_candidate(path)):
             if not _plain_name(path).endswith(".txt"):
-                _of_file(path)
+                try:
+                    sources.append(_of_file(path, columns))
+                except DataError as error:
+                    errors.append(error)
+    found = [source for source in sources if source is not None]
+    if errors and not found:
+        raise errors[0]
+    return found
 
 
-def _of_folder(folder: Path) -> list[Source]:
+def _of_folder(folder: Path, columns: Mapping[str, str]) -> list[Source]:
     files = sorted(path for path in folder.iterdir() if path.is_file() and _is_candidate(path))
     main = [path for path in files if _stem(path) in MAIN]
     official = [path for path in files if ".train." in path.name]
-    sources = [_of_file(path, listed=True) for path in official or main or files]
+    sources = [_of_file(path, columns, listed=True) for path in official or main or files]
     return [source for source in sources if source is not None]
 
 
@@ -125,13 +141,13 @@ def _stem(path: Path) -> str:
     return _plain_name(path).rsplit(".", 1)[0]
 
 
-def _of_file(path: Path, *, listed: bool = False) -> Source | None:
+def _of_file(path: Path, columns: Mapping[str, str] = NOTHING, *, listed: bool = False) -> Source | None:
     """The source that a file is, or None where its first line says nothing; listed: found, not named by the user."""
     name = _plain_name(path)
-    if re.search(r"\.train\.(rating|parquet)$", name):
+    if re.search(r"\.train\.(rating|parquet)$", name) and not columns:
         return _ncf(path)
     if name.endswith(".parquet"):
-        return _table(path, lambda: _parquet_layout(path), _parquet_columns(path), listed)
+        return _table(path, lambda: _parquet_layout(path, columns), _parquet_columns(path), listed and not columns)
     first = first_line(path)
     if first is None:
         if listed and name.endswith(".txt"):
@@ -141,15 +157,23 @@ def _of_file(path: Path, *, listed: bool = False) -> Source | None:
         if listed:
             return None
         raise _no_table(path, first)
-    if name == "u.data":
+    return _of_text(path, first, columns, listed)
+
+
+def _of_text(path: Path, first: str, columns: Mapping[str, str], listed: bool) -> Source | None:
+    name = _plain_name(path)
+    if not columns and name == "u.data":
         return Source("movielens", path.parent, unnamed_layout(path, "\t"), _titles(path.parent))
     if "::" in first:
         return Source("movielens", path.parent, unnamed_layout(path, "::"), _titles(path.parent))
     if name.endswith(".inter"):
         delimiter = next((sign for sign in "\t, " if sign in first), "\t")
-        return Source("recbole", path.parent, _text_layout(path, delimiter), _recbole_titles(path))
+        return Source("recbole", path.parent, _text_layout(path, delimiter, columns), _recbole_titles(path))
+    of_users = user_lines_layout(path, columns)
+    if of_users:
+        return Source("user-lines", path.parent, of_users, _own_titles(path.parent))
     lines = re.fullmatch(r"-?[^\s,;|]+([ \t])-?[^\s,;|]+", first)
-    if lines and not role_of(first.split()[0]):
+    if lines and not columns and not role_of(first.split()[0]):
         if listed and not re.fullmatch(r"-?\d+\s-?\d+", first):
             return None  # prose
         layout = Layout(path, lines[1], ("user", "item"), {"user": "user", "item": "item"}, False, True)
@@ -158,8 +182,8 @@ def _of_file(path: Path, *, listed: bool = False) -> Source | None:
     delimiter = stated[1] if stated else _delimiter(first)
     if name.endswith((".txt", ".dat", ".data")) and listed and first.count(delimiter) < 1:
         return None
-    columns, _ = _header(path, delimiter)
-    return _table(path, lambda: _text_layout(path, delimiter), columns, listed)
+    names, _ = _header(path, delimiter)
+    return _table(path, lambda: _text_layout(path, delimiter, columns), names, listed and not columns)
 
 
 def _no_table(path: Path, first: str) -> DataError:
@@ -173,7 +197,8 @@ def _no_table(path: Path, first: str) -> DataError:
 def _delimiter(first: str) -> str:
     """The sign between the names of the first line; a blank where nothing else is there and the names are known."""
     delimiter = max(_DELIMITERS, key=first.count)
-    if delimiter not in first and {"user", "item"} <= {role_of(word) for word in first.split()}:
+    words = first.split(" ")
+    if delimiter not in first and ({"user", "item"} <= set(map(role_of, words)) or looks_like_data(words)):
         return " "
     return delimiter
 
@@ -195,10 +220,13 @@ def _header(path: Path, delimiter: str) -> tuple[list[str], int]:
     return names, above + (following - 1 if following else 1 + sum(name.count("\n") for name in names))
 
 
-def _text_layout(path: Path, delimiter: str) -> Layout:
-    """The layout of a file with a header; how its numbers are written is decided by its first rows."""
+def _text_layout(path: Path, delimiter: str, columns: Mapping[str, str]) -> Layout:
+    """The layout of a table; without a header its first rows decide, and they decide how its numbers are written."""
     names, skipped = _header(path, delimiter)
-    layout = named_layout(path, delimiter, names, skipped)
+    if looks_like_data(names) or (columns and _has_no_header(path, delimiter, names, columns)):
+        records = (row for _, row in csv_rows(path, text_lines(path), delimiter, quoted=True) if row)
+        return placed_layout(path, delimiter, list(islice(records, SAMPLED)), columns)
+    layout = named_layout(path, delimiter, names, skipped, columns)
     rows = sample(layout)
     ratings = [fields["rating"] for fields in rows if "rating" in fields]
     if delimiter != "," and ratings and all(re.fullmatch(r"\s*-?\d+(,\d+)?\s*", text) for text in ratings):
@@ -208,9 +236,18 @@ def _text_layout(path: Path, delimiter: str) -> Layout:
     return layout
 
 
-def _parquet_layout(path: Path) -> Layout:
+def _has_no_header(path: Path, delimiter: str, names: Sequence[str], columns: Mapping[str, str]) -> bool:
+    """Whether columns were given by places alone, and the first line's words come again below, as no names do."""
+    if not all(given.isdigit() and given not in names for given in columns.values()) or any(map(role_of, names)):
+        return False
+    rows = islice((row for _, row in csv_rows(path, text_lines(path), delimiter, quoted=True)), 1, SAMPLED)
+    again = [place for row in rows for place, name in enumerate(names) if row[place : place + 1] == [name]]
+    return bool(again)
+
+
+def _parquet_layout(path: Path, columns: Mapping[str, str]) -> Layout:
     schema = _parquet_schema(path)
-    layout = named_layout(path, "", schema.names)
+    layout = named_layout(path, "", schema.names, chosen=columns)
     rating = layout.roles.get("rating")
     kind = None if rating is None else schema.field(rating).type
     if kind is not None and (
@@ -234,7 +271,7 @@ def _ncf(path: Path) -> Source:
             )
         others.append(present[0])
     if path.name.endswith(".parquet"):
-        layout = dataclasses.replace(_parquet_layout(path), numeric_ids=True)
+        layout = dataclasses.replace(_parquet_layout(path, NOTHING), numeric_ids=True)
     else:
         layout = unnamed_layout(path, "\t")
     return Source("ncf", path.parent, layout, _own_titles(path.parent), (others[0], others[1]))

@@ -10,6 +10,7 @@ from typing import NamedTuple
 from challenges.recommendation.files.layout import Layout
 from challenges.recommendation.files.text import csv_rows, text_lines
 from challenges.recommendation.files.times import KNOWN_TIMES, TimeKind, is_missing, kind_of_times, time_problem
+from challenges.recommendation.files.user_lines import pairs
 
 SAMPLED = 1000  # records that decide how numbers and times are written
 LOOKED, LOOKED_BEYOND = 100_000, 10_000  # records: in all, and at least after the first faulty one
@@ -85,6 +86,9 @@ def time_kind(layout: Layout) -> TimeKind:
 
 def records(layout: Layout) -> Iterator[tuple[int, dict[str, str]]]:
     """(line, fields by role) of a text file; a line of another width gives the fields `width` and `text`."""
+    if layout.user_lines:
+        yield from ((number, {"user": user, "item": item}) for number, user, items in pairs(layout) for item in items)
+        return
     lines = text_lines(layout.path)
     if layout.delimiter == "::":
         rows: Iterator[tuple[int, list[str]]] = (
@@ -92,7 +96,7 @@ def records(layout: Layout) -> Iterator[tuple[int, dict[str, str]]]:
         )
     else:
         below = islice(lines, layout.skipped, None)
-        table = csv_rows(layout.path, below, layout.delimiter, quoted=layout.header)
+        table = csv_rows(layout.path, below, layout.delimiter, quoted=layout.has_quotes)
         rows = ((layout.skipped + number, row) for number, row in table)
     places = {role: layout.names.index(name) for role, name in layout.roles.items()}
     for number, row in rows:
