@@ -66,7 +66,8 @@ def _column(values: Sequence[str]) -> _Column:
         numbers = np.asarray(known, np.float64)
         size = np.abs(numbers).max()
         is_small = size <= LARGEST_RATING or (size <= 10 * LARGEST_RATING and not (numbers % 5).any())
-        if len(np.unique(numbers)) <= MOST_RATINGS and is_small:
+        is_coded = any(re.match(r"0\d", value) for value in known)  # 007 is no amount
+        if len(np.unique(numbers)) <= MOST_RATINGS and is_small and not is_coded:
             could.add("rating")
         if all(_WHOLE.fullmatch(value) for value in known):
             could.add("id")
