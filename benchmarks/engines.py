@@ -21,8 +21,9 @@ from benchmarks.measure import Interleaved, Step, interleave
 from benchmarks.record import ProtocolUsed, Record, Workload, environment_of, new_record
 from benchmarks.validity import judge
 from challenges.registry import find_model
-from common.deployment import Trained, artefact, engines
+from common.deployment import Trained, engines
 from common.export.artefact import read_sidecar
+from common.export.exported import artefact
 from common.export.runner import Runner
 from common.processes import usable_cores
 from common.run_directory import RunDirectory

@@ -156,7 +156,8 @@ def parity(options: argparse.Namespace) -> None:
     with run.lock("parity"):
         compare_engines(challenge, run, console)
         if payload_folder().is_dir():
-            prove_served(challenge, run, chosen(run, options.precision), console, limit=options.files)
+            choice, falls_back = chosen(run, options.precision), options.precision == "auto"
+            prove_served(challenge, run, choice, console, limit=options.files, falls_back=falls_back)
 
 
 def serve(options: argparse.Namespace) -> None:

@@ -19,10 +19,12 @@ from rich.console import Console
 from rich.table import Table
 
 from common.challenge import Challenge
-from common.deployment import Choice, Trained, artefact, chosen, write_repository
+from common.console import say
+from common.deployment import REQUIRED, Choice, Trained, chosen, withdraw, write_repository
 from common.environment import ROOT, collect_environment
 from common.errors import KitError, ParityError, ServingError
 from common.export.artefact import read_sidecar
+from common.export.exported import artefact
 from common.export.parity import compare
 from common.export.runner import TritonRunner
 from common.files import read_json, write_json
@@ -45,12 +47,30 @@ Runs = Sequence[tuple[Challenge[Any, Any], RunDirectory]]
 
 
 def prove_served(
-    challenge: Challenge[Any, Any], run: RunDirectory, choice: Choice, console: Console, *, limit: int = FILES
+    challenge: Challenge[Any, Any],
+    run: RunDirectory,
+    choice: Choice,
+    console: Console,
+    *,
+    limit: int = FILES,
+    falls_back: bool = True,
 ) -> None:
     """Start a real Triton on the run, compare its answers with the trained module's and the evaluation's, stop it.
 
+    falls_back: serve fp32 where a reduced precision answers too much differently.
     Raises ParityError where too many files are answered differently; writes serving.json for the report.
     """
+    try:
+        _prove(challenge, run, choice, console, limit)
+    except ParityError as error:
+        if choice.precision == REQUIRED or not falls_back:
+            raise
+        instead = withdraw(run, choice, f"served: {error.given}")
+        say(console, f"serve: {choice.label} is dropped: {error.given} Serving {instead.label}.")
+        _prove(challenge, run, instead, console, limit)
+
+
+def _prove(challenge: Challenge[Any, Any], run: RunDirectory, choice: Choice, console: Console, limit: int) -> None:
     if choice.engine == "tensorrt":  # the server for tests has no backend for plans
         console.print(f"serve: a TensorRT plan is served by NVIDIA's image: kit serve {run.path} --container")
         return

@@ -9,10 +9,10 @@ SAME = {"fp32": 1.0, "fp16": 0.9, "bf16": 0.8, "int8": 0.7}
 """Share of the recommended items that must agree for a user's answer to count as the same, by precision."""
 
 TOLERANCES = Tolerances(
-    fp32=Tolerance(absolute=1e-3, relative=1e-3, disagreement=0.005, metric_loss=0.001),
-    fp16=Tolerance(absolute=None, relative=0.02, disagreement=0.02, metric_loss=0.01),
-    bf16=Tolerance(absolute=None, relative=0.10, disagreement=0.05, metric_loss=0.02),
-    int8=Tolerance(absolute=None, relative=0.30, disagreement=0.10, metric_loss=0.05),
+    fp32=Tolerance(absolute=1e-3, relative=1e-3, disagreement=0.005, metric_loss=0.001, metric_floor=0.001),
+    fp16=Tolerance(absolute=None, relative=0.02, disagreement=0.02, metric_loss=0.01, metric_floor=0.001),
+    bf16=Tolerance(absolute=None, relative=0.10, disagreement=0.05, metric_loss=0.02, metric_floor=0.001),
+    int8=Tolerance(absolute=None, relative=0.30, disagreement=0.10, metric_loss=0.05, metric_floor=0.001),
 )
 
 

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from common.errors import DataError, DeviceError, KitError
-from common.export.layers import layers, multiplications, outermost, tail
+from common.export.layers import before_softmax, layers, multiplications, outermost, tail
 from common.export.quiet import quiet, scratch_folder
 from common.export.signature import Signature, TensorSpec
 from common.files import atomic_writer
@@ -30,6 +30,9 @@ LARGEST_GRAPH = 2**31 - 1
 
 LARGEST_SHARE = 0.05
 """Of the multiplications, left unquantised in the last layers."""
+
+LARGEST_STEP = 6e4
+"""Of quantised values: what is so far apart is no float16 either."""
 
 FloatPrecision = Literal["fp32", "fp16", "bf16"]
 
@@ -101,7 +104,7 @@ def quantize_int8(
 
     calibration: batches of real inputs by name; 64 to 512 samples are enough for a classifier.
     remainder:   what is not quantised; fp16 is for TensorRT, ONNX Runtime on a CPU becomes 2 to 3 times slower by it.
-    Raises DataError where `calibration` is empty.
+    Raises DataError where `calibration` is empty, KitError where a value's range is too wide for eight bits.
     """
     batches = list(calibration)
     if not batches:
@@ -131,12 +134,31 @@ def quantize_int8(
             nodes_to_exclude=_patterns(_unquantised(onnx.load(fp32_path, load_external_data=False))),
         )
         graph = onnx.load(result)
+        _refuse_wide_ranges(graph)
         _correct_shift(graph, fp32_path, batches)
     return _write(graph, path)
 
 
+def _refuse_wide_ranges(graph: Any) -> None:
+    """A step beyond float16 between two numbers means that a mask or an infinity was taken for a value."""
+    from onnx import numpy_helper
+
+    constants = {value.name: value for value in graph.graph.initializer}
+    for node in graph.graph.node:
+        scale = constants.get(node.input[1]) if node.op_type == "QuantizeLinear" else None
+        if scale is None:
+            continue
+        step = float(np.max(numpy_helper.to_array(scale)))
+        if not step < LARGEST_STEP:
+            raise KitError(
+                f"{node.input[0]} has values too far apart for eight bits: its step is {step:.2g}",
+                f"steps below {LARGEST_STEP:.0g}",
+                "use another precision",
+            )
+
+
 def _unquantised(graph: Any) -> list[Any]:
-    """The first layers, the last ones as far as they are little work, and everything after them.
+    """The first layers, the last ones as far as they are little work, everything after them, and attention's masks.
 
     A classifier has one last layer, a detector a dozen of very different size. On a briefly trained SSD300 with a
     ResNet-18 and 3 classes, all of whose heads are little work, leaving them out raised the mean overlap with float32's
@@ -144,8 +166,11 @@ def _unquantised(graph: Any) -> list[Any]:
     out too takes 1.5 times as long on one core (176 instead of 116 ms).
     """
     found = layers(graph)
+    after = tail(graph)
+    known = {node.name for node in after}
+    unweighted = [*after, *(node for node in before_softmax(graph) if node.name not in known)]
     if len(found) < 3:
-        return tail(graph)
+        return unweighted
     first, last = outermost(graph)
     work = multiplications(graph, found)
     left = LARGEST_SHARE * sum(work.values())
@@ -154,7 +179,7 @@ def _unquantised(graph: Any) -> list[Any]:
         left -= work[node.name]
         if left >= 0:
             kept.append(node)
-    return [*first, *kept, *tail(graph)]
+    return [*first, *kept, *unweighted]
 
 
 def _patterns(nodes: list[Any]) -> list[str]:

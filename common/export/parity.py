@@ -2,16 +2,18 @@
 
 import math
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
-from common.errors import ParityError
+from common.errors import ParityError, TrainingError
 from common.export.runner import Arrays, Runner
+from common.failures import explain
 from common.files import write_json
 
 
@@ -38,13 +40,15 @@ class Tolerance:
     absolute:     of any output value, in its own unit; None where only the relative error counts.
     relative:     of any output value, as a fraction of the reference outputs' range over all inputs.
     disagreement: fraction of samples with another decision, rounded up to whole samples.
-    metric_loss:  fraction of the reference metric, and never less than one sample's worth.
+    metric_loss:  fraction of the reference metric, and never less than one sample's worth or `metric_floor`.
+    metric_floor: of the metric, in its own unit: a share of next to nothing is nothing (an AP of .007 fell by .0007).
     """
 
     absolute: float | None
     relative: float
     disagreement: float
     metric_loss: float
+    metric_floor: float = 0.0
 
     def describe(self) -> str:
         return f"{self.absolute:g}" if self.absolute is not None else f"{self.relative:.0%} of range"
@@ -58,9 +62,9 @@ class Tolerances:
     """
 
     fp32: Tolerance = Tolerance(absolute=1e-3, relative=1e-3, disagreement=0.0, metric_loss=0.0)
-    fp16: Tolerance = Tolerance(absolute=None, relative=0.02, disagreement=0.005, metric_loss=0.005)
-    bf16: Tolerance = Tolerance(absolute=None, relative=0.10, disagreement=0.005, metric_loss=0.01)
-    int8: Tolerance = Tolerance(absolute=None, relative=0.20, disagreement=0.02, metric_loss=0.01)
+    fp16: Tolerance = Tolerance(absolute=None, relative=0.02, disagreement=0.005, metric_loss=0.005, metric_floor=0.002)
+    bf16: Tolerance = Tolerance(absolute=None, relative=0.10, disagreement=0.005, metric_loss=0.01, metric_floor=0.002)
+    int8: Tolerance = Tolerance(absolute=None, relative=0.20, disagreement=0.02, metric_loss=0.01, metric_floor=0.002)
 
     def of(self, precision: str) -> Tolerance:
         return {"fp32": self.fp32, "fp16": self.fp16, "bf16": self.bf16, "int8": self.int8}[precision]
@@ -121,11 +125,15 @@ class ParityRow:
 
 @dataclass(frozen=True)
 class ParityTable:
-    """Every engine at every batch size, against the reference."""
+    """Every engine at every batch size, against the reference.
+
+    left_out: label -> why, of engines that could not be compared at all.
+    """
 
     reference: str
     reference_metric: float | None
     rows: tuple[ParityRow, ...]
+    left_out: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def passed(self) -> bool:
@@ -133,8 +141,15 @@ class ParityTable:
 
     def passing(self) -> list[str]:
         """Labels of the engines that passed at every batch size."""
-        labels = dict.fromkeys(row.label for row in self.rows)
-        return [label for label in labels if all(row.passed for row in self.rows if row.label == label)]
+        return [label for label in self._labels() if not self.reasons(label)]
+
+    def reasons(self, label: str) -> list[str]:
+        """What an engine failed by at any batch size, each said once."""
+        rows = [row for row in self.rows if row.label == label]
+        return list(dict.fromkeys(failure for row in rows for failure in row.failures))
+
+    def _labels(self) -> list[str]:
+        return list(dict.fromkeys(row.label for row in self.rows))
 
     def require(self) -> None:
         """Raise ParityError, naming every failed row, unless all passed."""
@@ -143,22 +158,27 @@ class ParityTable:
             raise ParityError(
                 f"{len(failed)} of {len(self.rows)} comparisons with {self.reference} failed: {' | '.join(failed)}.",
                 "an exported model is served only where it answers as the trained one does",
-                "leave out that precision, or for INT8 calibrate on more of your own data",
+                "compare with another version of that engine, or with the plain module: kit evaluate",
             )
 
     def write_record(self, path: Path) -> None:
         rows = [{**asdict(row), "failures": list(row.failures), "passed": row.passed} for row in self.rows]
-        record = {"reference": self.reference, "reference_metric": self.reference_metric, "passed": self.passed}
+        record = {
+            "reference": self.reference,
+            "reference_metric": self.reference_metric,
+            "passed": self.passed,
+            "left_out": dict(self.left_out),
+        }
         write_json(path, {**record, "rows": [_finite(row) for row in rows]})
 
     def print(self, console: Console) -> None:
-        """One line per engine: the worst over all batch sizes."""
+        """One line per engine: the worst over all batch sizes, and why it failed or was left out."""
         table = Table(title=f"Parity with {self.reference}")
         table.add_column("engine", no_wrap=True)
         for column in ("error", "of range", "same", "metric", "allowed"):
             table.add_column(column, justify="right", no_wrap=True)
-        table.add_column("", no_wrap=True)
-        for label in dict.fromkeys(row.label for row in self.rows):
+        table.add_column("")
+        for label in self._labels():
             rows = [row for row in self.rows if row.label == label]
             table.add_row(
                 label,
@@ -167,8 +187,10 @@ class ParityTable:
                 f"{min(row.agreement for row in rows):.1%}",
                 "" if rows[0].metric is None else f"{rows[0].metric:.4f}",
                 rows[0].tolerance,
-                "[green]passed[/]" if all(row.passed for row in rows) else "[red]failed[/]",
+                _verdict("failed", "; ".join(reasons)) if (reasons := self.reasons(label)) else "[green]passed[/]",
             )
+        for label, reason in self.left_out.items():
+            table.add_row(label, "", "", "", "", "", _verdict("left out", reason))
         console.print(table)
 
 
@@ -180,42 +202,70 @@ def compare(
     judge: Judge | None = None,
     comparison: Comparison = ONE_ANSWER,
 ) -> ParityTable:
-    """Run every candidate on `inputs` (batch size -> arrays by name) and on the validation set; nothing is raised."""
+    """Run every candidate on `inputs` (batch size -> arrays by name) and on the validation set.
+
+    What differs is recorded and not raised; so is why an engine in a reduced precision cannot answer at all.
+    """
     expected = {batch: reference(arrays) for batch, arrays in inputs.items()}
     ranges = _ranges(expected.values())
     baseline = judge(reference) if judge else None
-    rows = []
+    rows: list[ParityRow] = []
+    left_out = {}
     for runner in candidates:
-        precision = runner.precision
-        allowed = comparison.tolerances.of(precision)
-        judged = judge(runner) if judge else None
-        for batch, arrays in inputs.items():
-            answers = runner(arrays)
-            aligned = comparison.align(expected[batch], answers, precision)
-            absolute, relative = _errors(expected[batch], aligned, ranges)
-            same = comparison.same_answers(expected[batch], answers, precision)
-            failures = [*_number_failures(absolute, relative, allowed), *_agreement_failure(same, allowed)]
-            if baseline and judged:
-                same = comparison.same_decisions(baseline, judged, precision)
-                failures += [
-                    *_agreement_failure(same, allowed),
-                    *_metric_failure(baseline, judged, allowed, decisions=len(same)),
-                ]
-            rows.append(
-                ParityRow(
-                    engine=runner.name,
-                    precision=precision,
-                    batch=batch,
-                    absolute_error=absolute,
-                    relative_error=relative,
-                    agreement=float(same.mean()) if len(same) else 1.0,
-                    metric=judged.metric if judged else None,
-                    metric_delta=judged.metric - baseline.metric if judged and baseline else None,
-                    tolerance=allowed.describe(),
-                    failures=tuple(dict.fromkeys(failures)),
-                )
+        try:
+            rows += _held_against(runner, expected, ranges, baseline, inputs, judge, comparison)
+        except Exception as error:  # engines raise families of their own
+            if runner.precision == "fp32" or isinstance(explain(error), TrainingError):  # no memory for it
+                raise
+            left_out[runner.label] = f"it cannot answer: {(str(error).strip() or repr(error)).splitlines()[0]}"
+    return ParityTable(reference.label, baseline.metric if baseline else None, tuple(rows), left_out)
+
+
+def _held_against(
+    runner: Runner,
+    expected: Mapping[int, Arrays],
+    ranges: Mapping[str, float],
+    baseline: Judged | None,
+    inputs: Mapping[int, Arrays],
+    judge: Judge | None,
+    comparison: Comparison,
+) -> list[ParityRow]:
+    """One engine's rows, a row for each batch size."""
+    precision = runner.precision
+    allowed = comparison.tolerances.of(precision)
+    judged = judge(runner) if judge else None
+    rows = []
+    for batch, arrays in inputs.items():
+        answers = runner(arrays)
+        aligned = comparison.align(expected[batch], answers, precision)
+        absolute, relative = _errors(expected[batch], aligned, ranges)
+        same = comparison.same_answers(expected[batch], answers, precision)
+        failures = [*_number_failures(absolute, relative, allowed), *_agreement_failure(same, allowed)]
+        if baseline and judged:
+            same = comparison.same_decisions(baseline, judged, precision)
+            failures += [
+                *_agreement_failure(same, allowed),
+                *_metric_failure(baseline, judged, allowed, decisions=len(same)),
+            ]
+        rows.append(
+            ParityRow(
+                engine=runner.name,
+                precision=precision,
+                batch=batch,
+                absolute_error=absolute,
+                relative_error=relative,
+                agreement=float(same.mean()) if len(same) else 1.0,
+                metric=judged.metric if judged else None,
+                metric_delta=judged.metric - baseline.metric if judged and baseline else None,
+                tolerance=allowed.describe(),
+                failures=tuple(dict.fromkeys(failures)),
             )
-    return ParityTable(reference.label, baseline.metric if baseline else None, tuple(rows))
+        )
+    return rows
+
+
+def _verdict(word: str, reason: str) -> str:
+    return f"[red]{word}[/]: {escape(reason)}"
 
 
 def _ranges(expected: Iterable[Arrays]) -> dict[str, float]:
@@ -258,9 +308,9 @@ def _agreement_failure(same: np.ndarray, allowed: Tolerance) -> list[str]:
 
 
 def _metric_failure(baseline: Judged, judged: Judged, allowed: Tolerance, *, decisions: int) -> list[str]:
-    """A loss of one decision's worth is never held against a reduced precision."""
+    """A loss of one decision's worth, or of the floor, is never held against an engine that may lose any."""
     one_decision = 1 / max(1, decisions) if allowed.metric_loss else 0.0
-    limit = max(allowed.metric_loss * abs(baseline.metric), one_decision)
+    limit = max(allowed.metric_loss * abs(baseline.metric), one_decision, allowed.metric_floor)
     loss = baseline.metric - judged.metric
     if loss <= limit + 1e-9:  # rounding of means
         return []

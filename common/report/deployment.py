@@ -38,6 +38,8 @@ def _parity(record: Mapping[str, Any]) -> Section:
                 "passed" if row["passed"] else "; ".join(row["failures"]),
             )
         )
+    left_out = record.get("left_out", {})  # runs before 2026-11-28 lack it
+    rows += [(label, "", "", "", "", "", "", f"left out: {reason}") for label, reason in left_out.items()]
     head = ("engine", "batch", "worst error", "of range", "same answer", "metric", "ms for one", "")
     body = table(head, rows, numeric=range(1, 7))
     choice = record["choice"]

@@ -146,6 +146,36 @@ def test_the_metric_may_fall_by_its_tolerance_or_one_sample(precision, score, sa
     assert table.rows[0].metric_delta == pytest.approx(score - 0.90)
 
 
+@pytest.mark.parametrize(("score", "passed"), [(0.0063, True), (0.0051, True), (0.0049, False)])
+def test_a_share_of_next_to_nothing_is_not_held_against_a_precision(score, passed):
+    judge = judge_of({"torch": 0.007, "engine": score}, samples=100_000)
+    table = compare(Fake(name="torch"), [Fake(name="engine", precision="bf16")], ONE, judge=judge)
+    assert table.passed is passed
+
+
+def cannot(_):
+    raise RuntimeError("no kernel\nfor it")
+
+
+def test_a_reduced_precision_that_cannot_answer_is_left_out_with_its_reason(tmp_path):
+    table = compare(Fake(), [Fake(name="good"), Fake(cannot, name="bad", precision="bf16")], ONE)
+    assert table.passing() == ["good fp32"]
+    assert table.left_out == {"bad bf16": "it cannot answer: no kernel"}
+    table.write_record(tmp_path / "parity.json")
+    assert json.loads((tmp_path / "parity.json").read_text())["left_out"] == table.left_out
+    with pytest.raises(RuntimeError, match="no kernel"):
+        compare(Fake(), [Fake(cannot)], ONE)
+
+
+def test_the_table_says_why():
+    candidates = [Fake(lambda x: x[:, ::-1], name="bad", precision="fp16"), Fake(cannot, name="sick", precision="int8")]
+    console = Console(file=io.StringIO(), width=200)
+    compare(Fake(), candidates, ONE).print(console)
+    text = console.file.getvalue()
+    assert "4 of 4 answers differ, allowed 1" in text
+    assert "left out: it cannot answer: no kernel" in text
+
+
 @pytest.mark.parametrize(("wrong", "passed"), [(0, True), (20, True), (21, False)])
 def test_decisions_on_the_validation_set_count(wrong, passed):
     judge = judge_of({"torch": 0.9, "engine": 0.9}, samples=1000, wrong=wrong)
