@@ -21,7 +21,8 @@ EDITABLE = $(PIP) install -q --no-deps --no-build-isolation -e .
 override DATA := $(value DATA)
 override RECIPE := $(value RECIPE)
 override MODEL := $(value MODEL)
-export DATA RECIPE
+override TORCH_INDEX := $(value TORCH_INDEX)
+export DATA RECIPE TORCH_INDEX
 quoted = '$(subst ','\'',$(1))'
 WALK   = $(if $(DATA),--data="$$DATA") $(if $(RECIPE),--recipe="$$RECIPE") $(ARGS)
 
@@ -65,7 +66,7 @@ test: $(VENV)/ready-dev .triton/payload.json ## every test that runs on this mac
 	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n $(JOBS) --dist worksteal
 
 lock: $(VENV)/ready-dev ## write locked/ anew after a change of pyproject.toml [UPGRADE=1 TORCH_INDEX=]
-	@$(VENV)/bin/python locked/lock.py $(if $(UPGRADE),--upgrade) $(if $(TORCH_INDEX),--torch-index $(TORCH_INDEX))
+	@$(VENV)/bin/python locked/lock.py $(if $(UPGRADE),--upgrade) $(if $(TORCH_INDEX),--torch-index="$$TORCH_INDEX")
 
 clean: ## remove the environment and caches; runs and data stay, and a VENV= that was there before
 	rm -rf $(if $(wildcard $(VENV)/made)$(filter .venv,$(VENV)),$(call quoted,$(VENV))) .triton .pytest_cache .mypy_cache .ruff_cache build *.egg-info
@@ -84,7 +85,7 @@ NEEDS_CUDA = from importlib.metadata import requires; exit(not any(line.startswi
 CPU_TORCH = $(shell grep -o '^torch==[^ ]*+cpu' locked/torch-cpu.txt)
 $(VENV)/torch: locked/build.txt locked/torch.txt locked/torch-cpu.txt locked/cuda.txt | $(VENV)/bin/python
 	$(INSTALL) -r locked/build.txt
-	@if [ -n "$(TORCH_INDEX)" ]; then set -- --index-url "$(TORCH_INDEX)" -r locked/torch-cpu.txt; \
+	@if [ -n "$$TORCH_INDEX" ]; then set -- --index-url="$$TORCH_INDEX" -r locked/torch-cpu.txt; \
 	elif $(PIP) install -q --dry-run --no-deps '$(CPU_TORCH)' 2> /dev/null; then set -- -r locked/torch-cpu.txt; \
 	else set -- -r locked/torch.txt; fi; echo $(INSTALL) "$$@"; $(INSTALL) "$$@"
 	if $(VENV)/bin/python -c '$(NEEDS_CUDA)'; then $(INSTALL) -r locked/cuda.txt; fi

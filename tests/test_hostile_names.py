@@ -77,6 +77,15 @@ def test_make_passes_names_on_as_they_are(checkout: Path, name: str) -> None:
     assert calls == [[*challenge, word] for word in name.split()]
 
 
+@pytest.mark.parametrize("name", NAMES.values(), ids=NAMES)
+def test_make_asks_the_index_by_its_address_as_it_is(checkout: Path, name: str) -> None:
+    shutil.copytree(ROOT / "locked", checkout / "locked")
+    installs = made(checkout, ".venv/torch", f"TORCH_INDEX={name}")
+    assert [f"--index-url={name}"] == [part for call in installs for part in call if part.startswith("--index-url")]
+    (call,) = made(checkout, "lock", "-o", ".venv/ready-dev", f"TORCH_INDEX={name}")
+    assert call[1:] == [f"--torch-index={name}"]
+
+
 def test_make_cleans_only_its_own_environment(checkout: Path) -> None:
     (checkout / "mine").mkdir()
     for arguments in (["VENV=mine"], []):
