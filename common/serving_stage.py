@@ -3,7 +3,6 @@
 import contextlib
 import os
 import re
-import secrets
 import shutil
 import signal
 import subprocess
@@ -29,6 +28,7 @@ from common.export.parity import compare
 from common.export.runner import TritonRunner
 from common.files import read_json, write_json
 from common.run_directory import RunDirectory
+from common.serving import tethered
 from common.serving.claim import claimed, seal
 from common.serving.client import Client, Detection, Protocol, Recommended
 from common.serving.container import container_command, unpinned_warning
@@ -40,7 +40,7 @@ from common.serving.server import LocalServer, Ports
 from common.serving.supervisor import Supervisor
 from common.serving.workspace import Workspace
 
-FILES = 200  # validation files, at most, sent to the server by the whole line; `kit parity --files all` sends every one
+FILES = 200  # validation files, at most, sent to the server by the whole line; `kit parity --files N` sends others
 LONGEST_NAME = 64  # characters of a served model's name that are a run's
 VERSIONS_FILE = ROOT / "containers" / "versions.env"
 Runs = Sequence[tuple[Challenge[Any, Any], RunDirectory]]
@@ -72,7 +72,7 @@ def prove_served(
 
 def _prove(challenge: Challenge[Any, Any], run: RunDirectory, choice: Choice, console: Console, limit: int) -> None:
     if choice.engine == "tensorrt":  # the server for tests has no backend for plans
-        console.print(f"serve: a TensorRT plan is served by NVIDIA's image: kit serve {run.path} --container")
+        _say(console, f"serve: a TensorRT plan is served by NVIDIA's image: kit serve {run.path} --container")
         return
     sidecar = read_sidecar(artefact(run, choice.precision))
     trained, comparison = Trained.load(challenge, run), challenge.comparison()
@@ -158,7 +158,7 @@ def serve(
         )
         for name in repository.served():
             _say(console, f"Try: {example_command(repository, name, front.url('http'))}")
-        Supervisor(server, lambda line: _say(console, line)).run(stop)
+        Supervisor(server, lambda line: _say(console, line), mend=front.mend).run(stop)
     console.print("Stopped.")
 
 
@@ -205,7 +205,7 @@ def drive_load(
     record = LoadGenerator(url, protocol, model, batches).run(plan, show)
     write_json(output, record | {"environment": collect_environment()})
     console.print(table)
-    console.print(f"Record: {output}", soft_wrap=True)
+    _say(console, f"Record: {output}")
 
 
 def _refuse_foreign(output: Path) -> None:
@@ -265,7 +265,8 @@ def _sent(
 
 
 def _run_container(repository: ModelRepository, ports: Ports) -> None:
-    if shutil.which("docker") is None:
+    docker = shutil.which("docker")
+    if docker is None:
         raise ServingError("There is no docker on this machine.", remedy="Install it, or leave out --container.")
     versions = dict(
         line.split("=", 1) for line in VERSIONS_FILE.read_text().splitlines() if "=" in line and line[0] != "#"
@@ -273,9 +274,8 @@ def _run_container(repository: ModelRepository, ports: Ports) -> None:
     if warning := unpinned_warning(versions["TRITON_IMAGE"]):
         print(warning, file=sys.stderr)
     gpus = "all" if repository.device == "gpu" else ""
-    command = container_command(
-        versions["TRITON_IMAGE"], repository.path, secrets.token_urlsafe(24), ports=ports, gpus=gpus
-    )
+    command = container_command(versions["TRITON_IMAGE"], repository.path, ports=ports, gpus=gpus)
+    command = [sys.executable, "-I", "-S", tethered.__file__, str(os.getpid()), docker, *command[1:]]
     if subprocess.run(command).returncode not in (0, 130):
         raise ServingError("The container ended with an error.", "Its message stands above.", "Is Docker running?")
 

@@ -1,5 +1,7 @@
 """The docker command that serves a model repository with a current NGC Triton image."""
 
+import csv
+import io
 from pathlib import Path
 
 from common.serving.server import EXIT_SECONDS, LOOPBACK, Ports, safe_settings
@@ -12,7 +14,6 @@ TRITON_PORTS = Ports(http=8000, grpc=8001, metrics=8002)
 def container_command(
     image: str,
     repository: Path,
-    admin_key: str,
     *,
     ports: Ports = TRITON_PORTS,
     gpus: str = "all",
@@ -26,7 +27,7 @@ def container_command(
     """
     published = ((ports.http, 8000), (ports.grpc, 8001), (ports.metrics, 8002))
     return [
-        *("docker", "run", "--rm", "--init", "--name", "challenge-kit-triton"),
+        *("docker", "run", "--rm", "--init", "--name", f"challenge-kit-triton-{ports.http}"),
         *(("--gpus", gpus) if gpus else ()),
         *("--user", "1000:1000", "--read-only", "--tmpfs", "/tmp:mode=1777,size=1g", "--cap-drop", "ALL"),
         *("--memory", MEMORY, "--memory-swap", MEMORY, "--pids-limit", str(THREADS)),
@@ -34,10 +35,18 @@ def container_command(
         *("--security-opt", "no-new-privileges", "--shm-size", "1g", "--stop-signal", "SIGINT"),
         *("--stop-timeout", str(EXIT_SECONDS + 5)),
         *(part for outside, inside in published for part in ("--publish", f"{LOOPBACK}:{outside}:{inside}")),
-        *("--volume", f"{repository.resolve()}:/models:ro"),
+        *("--mount", _mount(repository.resolve())),
         image,
-        *("tritonserver", "--model-repository=/models", *safe_settings(admin_key)),
+        *("tritonserver", "--model-repository=/models", *safe_settings()),
     ]
+
+
+def _mount(repository: Path) -> str:
+    """A line of CSV, since --volume would split a path at its colons."""
+    line = io.StringIO()
+    fields = ["type=bind", f"source={repository}", "target=/models", "readonly"]
+    csv.writer(line, lineterminator="").writerow(fields)
+    return line.getvalue()
 
 
 def unpinned_warning(image: str) -> str:

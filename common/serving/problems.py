@@ -81,7 +81,7 @@ def _explain_status(status: str, text: str, model: str, url: str, timeout: float
     if status == "502":
         return ServerDownError(f"No model server stands behind {url}: {text}", remedy=LATER)
     if status == "403" or says("restricted", "expects header"):
-        return ForbiddenError(f"{url} does not allow this call without the administrator's key.")
+        return ForbiddenError(f"{url} does not allow this call, or only with the administrator's key.")
     if status in ("499", "DEADLINE_EXCEEDED") or says("deadline exceeded"):
         return RequestTimeoutError(f"No answer from {url} within {timeout:g} s.", remedy=LATER)
     if says("failed to connect", "connection refused", "socket closed", "connection reset"):

@@ -20,8 +20,7 @@ from common.serving.workspace import Workspace
 
 LOOPBACK = "127.0.0.1"
 RESTRICTED = "model-repository,model-config,shared-memory,statistics,trace,logging"
-"""In a container, what only the holder of the key may call; metadata, health and inference are open."""
-KEY_HEADER = "admin-key"
+"""In a container, what nobody may call; metadata, health and inference are open."""
 CLOSED = "model-repository,model-config,shared-memory,trace,logging"
 """On this machine, what nobody may call. Statistics are open: they say no more than the metrics do."""
 NEVER_SENT = "Closed=to\n\nall"
@@ -246,13 +245,13 @@ class LocalServer:
         self.workspace.close()
 
 
-def safe_settings(admin_key: str) -> list[str]:
-    """What a server in a container is started with: fixed models, strict readiness, administration behind a key."""
+def safe_settings() -> list[str]:
+    """What a server in a container is started with: fixed models, strict readiness, administration for nobody."""
     return [
         *FIXED_SETTINGS,
         "--model-control-mode=none",
-        f"--http-restricted-api={RESTRICTED}:{KEY_HEADER}={admin_key}",
-        f"--grpc-restricted-protocol={RESTRICTED}:{KEY_HEADER}={admin_key}",
+        f"--http-restricted-api={RESTRICTED}:{NEVER_SENT}",
+        f"--grpc-restricted-protocol={RESTRICTED}:{NEVER_SENT}",
     ]
 
 

@@ -4,11 +4,13 @@ import re
 import shutil
 import subprocess
 import sys
+from ast import literal_eval
 from pathlib import Path
 
 import pytest
 import yaml
 
+from challenges.__main__ import build_parser
 from common.environment import ROOT
 
 CONTAINERS = ROOT / "containers"
@@ -86,6 +88,16 @@ def test_services_talk_over_an_internal_network_and_none_reaches_the_internet():
         assert ("outside" in service["networks"]) == bool(service.get("ports")), name
 
 
+def test_the_client_of_compose_asks_the_way_that_all_others_do():
+    services = yaml.safe_load((CONTAINERS / "compose.yaml").read_text())["services"]
+    client, front = services["client"], services["front"]
+    verb, *asked = client["entrypoint"][1:]
+    options = build_parser().parse_args([verb, *asked, "photo.jpg"])
+    assert (options.protocol, options.url) == ("http", f"front:{front['environment']['FRONT_HTTP_LISTEN']}")
+    assert client["environment"]["KIT_KEY"] == front["environment"]["KIT_KEY"]
+    assert client["depends_on"] == {"front": {"condition": "service_healthy"}}
+
+
 def test_nobody_may_talk_to_a_pod_that_no_policy_names():
     policies = [each["spec"] for each in OBJECTS if each["kind"] == "NetworkPolicy"]
     for each in OBJECTS:
@@ -152,12 +164,12 @@ def test_only_named_files_reach_the_builder():
 
 
 def test_the_server_starts_with_the_same_locks_everywhere():
-    """The container's start script and the local server restrict the same calls by the same header."""
+    """The container's start script and the local server close the same calls by the same key, which is no secret."""
     script = (CONTAINERS / "serve.sh").read_text()
     server = (ROOT / "common" / "serving" / "server.py").read_text()
     restricted = re.search(r'RESTRICTED = "([\w,-]+)"', server)[1]
-    header = re.search(r'KEY_HEADER = "([\w-]+)"', server)[1]
-    assert f"{restricted}:{header}=" in script
+    key = literal_eval(re.search(r"NEVER_SENT = (.*)", server)[1])
+    assert f'restricted="{restricted}:{key}"' in script
     for option in ("--model-control-mode=none", "--disable-auto-complete-config", "--strict-readiness=true"):
         assert option in script
         assert option in server

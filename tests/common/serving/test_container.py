@@ -9,7 +9,7 @@ import pytest
 from common.errors import ServingError
 from common.serving.container import container_command
 from common.serving.payload import Payload
-from common.serving.server import LocalServer, Ports
+from common.serving.server import RESTRICTED, LocalServer, Ports
 
 
 def local(tmp_path: Path) -> LocalServer:
@@ -32,7 +32,7 @@ def test_local_server_is_closed_to_the_world(tmp_path: Path) -> None:
 
 
 def test_container_is_unprivileged_and_on_loopback(tmp_path: Path) -> None:
-    command = container_command("image:tag", tmp_path, "secret")
+    command = container_command("image:tag", tmp_path)
     assert command[:2] == ["docker", "run"]
     before, after = command[: command.index("image:tag")], command[command.index("image:tag") + 1 :]
     pairs = list(itertools.pairwise(before))
@@ -50,13 +50,16 @@ def test_container_is_unprivileged_and_on_loopback(tmp_path: Path) -> None:
         ("--publish", "127.0.0.1:8000:8000"),
         ("--publish", "127.0.0.1:8001:8001"),
         ("--publish", "127.0.0.1:8002:8002"),
-        ("--volume", f"{tmp_path}:/models:ro"),
+        ("--mount", f"type=bind,source={tmp_path},target=/models,readonly"),
     ):
         assert pair in pairs
     assert "--read-only" in before
     assert after[:2] == ["tritonserver", "--model-repository=/models"]
     assert "--model-control-mode=none" in after
-    assert "--gpus" not in container_command("image:tag", tmp_path, "secret", gpus="")
+    assert f"--http-restricted-api={RESTRICTED}:Closed=to\n\nall" in after
+    odd = container_command("image:tag", tmp_path / "a:b,c")
+    assert f'type=bind,"source={tmp_path}/a:b,c",target=/models,readonly' in odd
+    assert "--gpus" not in container_command("image:tag", tmp_path, gpus="")
 
 
 def test_free_ports_differ_and_a_taken_one_is_refused() -> None:
