@@ -215,7 +215,9 @@ def _add_serving_verbs(verb: Callable[..., argparse.ArgumentParser]) -> None:
     for name, port in (("http", 8000), ("grpc", 8001), ("metrics", 8002)):
         serve.add_argument(f"--{name}-port", type=int, default=port, help=f"default {port}; 0: any free one")
     serve.add_argument("--container", action="store_true", help="with NVIDIA's current Triton image under Docker")
-    serve.add_argument("--repository", help="folder of the model repository (default: RUN/serving)")
+    serve.add_argument(
+        "--repository", help="folder of the model repository (default: a private one; with --container RUN/serving)"
+    )
 
     client = verb(
         "client",

@@ -16,6 +16,7 @@ from challenges.classification.recipes import DEMO, RECIPES, ClassificationRecip
 from challenges.classification.report import sample_grid, sections
 from challenges.classification.task import ClassificationTask
 from common.challenge import Challenge, CheckedData, Question
+from common.console import say
 from common.dali.images import serving_pipeline
 from common.distributed import World
 from common.files import atomic_writer, cache_folder, read_json
@@ -86,7 +87,7 @@ class ClassificationChallenge(Challenge[ClassificationRecipe, PhotographData]):
     def load_starting_weights(self, task: Task, recipe: ClassificationRecipe, console: Console) -> None:
         if recipe.weights is not None:
             assert isinstance(task, ClassificationTask)
-            console.print(f"weights: {load_weights(task.model, recipe.weights)}", soft_wrap=True)
+            say(console, f"weights: {load_weights(task.model, recipe.weights)}")
 
     def save_weights(self, task: Task, data: PhotographData, recipe: ClassificationRecipe, path: Path) -> None:
         assert isinstance(task, ClassificationTask)

@@ -22,6 +22,7 @@ from challenges.detection.scenes import Scenes
 from challenges.detection.task import DetectionTask
 from challenges.detection.weights import load_backbone, load_weights
 from common.challenge import Challenge, CheckedData, Question
+from common.console import say
 from common.dali.images import serving_pipeline
 from common.distributed import World
 from common.files import atomic_writer, cache_folder
@@ -97,9 +98,9 @@ class DetectionChallenge(Challenge[DetectionRecipe, SceneData]):
     def load_starting_weights(self, task: Task, recipe: DetectionRecipe, console: Console) -> None:
         assert isinstance(task, DetectionTask)
         if recipe.backbone is not None:
-            console.print(f"backbone: {load_backbone(task.model, recipe.backbone)}", soft_wrap=True)
+            say(console, f"backbone: {load_backbone(task.model, recipe.backbone)}")
         if recipe.weights is not None:
-            console.print(f"weights: {load_weights(task.model, recipe.weights)}", soft_wrap=True)
+            say(console, f"weights: {load_weights(task.model, recipe.weights)}")
 
     def save_weights(self, task: Task, data: SceneData, recipe: DetectionRecipe, path: Path) -> None:
         assert isinstance(task, DetectionTask)

@@ -126,7 +126,7 @@ def _read(source: Source, output: Path) -> Interactions:
     except RowsRefusedError as error:
         (output / "check.json").unlink(missing_ok=True)
         rows = [(source.layout.path.name, line, problem.kind, problem.told) for line, problem in error.rows]
-        write_csv(output / QUARANTINE, ("file", "line", "code", "reason"), rows)
+        write_csv(output / QUARANTINE, ("file", "line", "code", "reason"), rows, guarded=True)
         listed = f"The first are listed in {output / QUARANTINE}"
         raise DataError(error.given, error.allowed, f"{error.remedy} {listed}") from None
 
