@@ -14,6 +14,7 @@ from common.console import plain, say
 from common.errors import KitError
 from common.serving.client import Client, padded, recommended
 from common.serving.problems import InvalidRequestError, UnknownModelError
+from common.slug import model_slug
 
 if TYPE_CHECKING:
     from common.export.runner import Arrays
@@ -72,8 +73,8 @@ def _first_input(connection: Client, model: str) -> str:
     try:
         return connection.metadata(model)["inputs"][0]["name"]
     except UnknownModelError as error:
-        runs = sorted(path.name for path in RUNS.iterdir() if path.is_dir()) if RUNS.is_dir() else []
-        served = connection.served([*MODELS, *runs])
+        runs = sorted(model_slug(path.name) for path in RUNS.iterdir() if path.is_dir()) if RUNS.is_dir() else []
+        served = connection.served(filter(None, [*MODELS, *runs]))
         told = f"It serves {', '.join(served)}." if served else "It serves none of this kit's models either."
         raise UnknownModelError(error.given, told, "Choose one: --model NAME") from None
 

@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import re
 import shutil
 import signal
 import subprocess
@@ -39,9 +38,9 @@ from common.serving.repository import ModelRepository
 from common.serving.server import LocalServer, Ports
 from common.serving.supervisor import Supervisor
 from common.serving.workspace import Workspace
+from common.slug import model_slug
 
 FILES = 200  # validation files, at most, sent to the server by the whole line; `kit parity --files N` sends others
-LONGEST_NAME = 64  # characters of a served model's name that are a run's
 VERSIONS_FILE = ROOT / "containers" / "versions.env"
 Runs = Sequence[tuple[Challenge[Any, Any], RunDirectory]]
 
@@ -300,8 +299,7 @@ def served_names(runs: Sequence[tuple[str, Path]]) -> list[str]:
     models = [model for model, _ in runs]
     names: list[str] = []
     for model, path in runs:
-        plain = re.sub(r"[^A-Za-z0-9]+", "-", path.name).strip("-")[:LONGEST_NAME]
-        name = model if models.count(model) == 1 else plain or model
+        name = model if models.count(model) == 1 else model_slug(path.name) or model
         alike = sum(other == name or other.startswith(f"{name}-copy") for other in names)
         names.append(f"{name}-copy{alike + 1}" if alike else name)
     return names

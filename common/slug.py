@@ -14,3 +14,11 @@ def slug(name: str) -> str:
     """
     letters = "".join(letter for letter in unicodedata.normalize("NFKD", name) if not unicodedata.combining(letter))
     return re.sub(r"[^A-Za-z0-9._-]+", "-", letters)[:LONGEST].strip("-.") or "data"
+
+
+def model_slug(name: str) -> str:
+    """What a run's folder is called as a served model; empty where nothing is left of the name.
+
+    Without `_`, which separates a served model from its parts, and `.`.
+    """
+    return re.sub(r"[^A-Za-z0-9]+", "-", name).strip("-")[:LONGEST]

@@ -90,8 +90,10 @@ def test_a_question_that_does_not_fit_is_told(asked: Any, words: str) -> None:
 
 
 def test_a_wrong_name_lists_the_served_models(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    (tmp_path / "runs" / "odd").mkdir(parents=True)
-    with pytest.raises(UnknownModelError, match=r"It serves resnet50, ncf, bert4rec, odd\."):
+    monkeypatch.setitem(INPUTS, "vae-cf-demo-1a", "history")  # as a server names the run of that folder
+    (tmp_path / "runs" / "vae_cf-demo-1a").mkdir(parents=True)
+    (tmp_path / "runs" / "...").mkdir()
+    with pytest.raises(UnknownModelError, match=r"It serves resnet50, ncf, bert4rec, vae-cf-demo-1a\."):
         asking.show(FakeClient(), question("resnet-50", images=["cat.jpg"]), Console())
     monkeypatch.setitem(globals(), "INPUTS", {})
     with pytest.raises(UnknownModelError, match="none of this kit's models"):
