@@ -118,15 +118,19 @@ def predict(options: argparse.Namespace) -> None:
     from common.challenge import Question
     from common.claimed_folder import claimed
     from common.device import select_device
+    from common.run_lock import hold
 
     question = Question(tuple(map(Path, options.inputs)), tuple(options.history), options.user, options.threshold)
     _require_answerable(challenge, question)
     run.require_weights()
     output = Path(options.output) if options.output else run.path / "predictions"
-    with (
-        run.lock("predict", shared=bool(options.output)),
-        claimed(output) if options.output else contextlib.nullcontext(),
-    ):
+    with contextlib.ExitStack() as held:
+        held.enter_context(run.lock("predict", shared=True))
+        if options.output:
+            held.enter_context(claimed(output))
+        elif question.inputs:  # a run that is served meanwhile takes the answers, too
+            output.mkdir(exist_ok=True)
+            held.enter_context(hold(output, "predict"))
         challenge.predict(run, question, output, select_device(options.device), _console())
 
 

@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from challenges.__main__ import main
+from challenges.classification.challenge import ClassificationChallenge
 from challenges.classification.recipes import RECIPES
 from challenges.recommendation.demo import generate as generate_interactions
 from common import doctor
@@ -111,6 +112,20 @@ def test_a_run_that_is_being_written_is_left_alone(run, capsys, verb):
 def test_a_run_that_is_being_served_is_not_written(run, capsys):
     with run.lock("serve", shared=True):
         assert "held by `kit serve`" in refused(capsys, "report", run.path)[1]
+
+
+def test_a_run_that_is_being_served_predicts_and_two_predictions_do_not_mix(run, capsys, monkeypatch):
+    def predict(challenge, run, question, output, device, console):
+        code, told = refused(capsys, "predict", run.path, "y.jpg")
+        assert code == 2
+        assert f"{output} is held by `kit predict`" in told
+
+    monkeypatch.setattr(ClassificationChallenge, "predict", predict)
+    run.weights_file.touch()
+    with run.lock("serve", shared=True):
+        assert main(["predict", str(run.path), "x.jpg"]) == 0
+    with run.lock("train"):
+        assert "held by `kit train`" in refused(capsys, "predict", run.path, "x.jpg")[1]
 
 
 def test_a_full_disk_under_a_check_is_exit_3(photographs, tmp_path, capsys):
