@@ -202,7 +202,7 @@ def _add_serving_verbs(verb: Callable[..., argparse.ArgumentParser]) -> None:
 
     parity = verb("parity", "prove that every engine, and Triton, answers as the trained model", f"kit parity {run}")
     _add_run(parity)
-    parity.add_argument("--files", type=int, default=200, help="validation files sent to Triton, at most")
+    parity.add_argument("--files", type=whole_number, default=200, help="validation files sent to Triton, at most")
     _add_precision(parity)
 
     serve = verb(
@@ -213,7 +213,7 @@ def _add_serving_verbs(verb: Callable[..., argparse.ArgumentParser]) -> None:
     serve.add_argument("runs", nargs="+", metavar="RUN", help="run directories that passed `kit parity`")
     _add_precision(serve)
     for name, port in (("http", 8000), ("grpc", 8001), ("metrics", 8002)):
-        serve.add_argument(f"--{name}-port", type=int, default=port, help=f"default {port}; 0: any free one")
+        serve.add_argument(f"--{name}-port", type=port_number, default=port, help=f"default {port}; 0: any free one")
     serve.add_argument("--container", action="store_true", help="with NVIDIA's current Triton image under Docker")
     serve.add_argument(
         "--repository", help="folder of the model repository (default: a private one; with --container RUN/serving)"
@@ -226,7 +226,7 @@ def _add_serving_verbs(verb: Callable[..., argparse.ArgumentParser]) -> None:
         "kit client --model bert4rec --history 12 7 'The Third Title'\nkit client --model ncf --user 196\n"
         "kit client cat.jpg --protocol grpc --url 127.0.0.1:8001",
     )
-    client.add_argument("--top-k", type=int, default=3, help="classes per image, from a classifier")
+    client.add_argument("--top-k", type=whole_number, default=3, help="classes per image, from a classifier")
     client.add_argument(
         "--threshold", type=float, default=0.3, help="lowest score shown, from a detector, which searches no tiles here"
     )
@@ -236,9 +236,11 @@ def _add_serving_verbs(verb: Callable[..., argparse.ArgumentParser]) -> None:
         "kit load cat.jpg --concurrency 1 2 4 8 16\nkit load cat.jpg --rate 50 --seconds 30\n"
         "kit load --model bert4rec --history 12 7",
     )
-    load.add_argument("--concurrency", type=int, nargs="*", default=[1, 2, 4, 8], help="closed loop: clients at a time")
-    load.add_argument("--rate", type=float, nargs="*", default=[], help="open loop: requests per second")
-    load.add_argument("--seconds", type=float, default=10.0, help="of each step")
+    load.add_argument(
+        "--concurrency", type=whole_number, nargs="*", default=[1, 2, 4, 8], help="closed loop: clients at a time"
+    )
+    load.add_argument("--rate", type=positive_number, nargs="*", default=[], help="open loop: requests per second")
+    load.add_argument("--seconds", type=positive_number, default=10.0, help="of each step")
     load.add_argument("--output", default="runs/load.json", help="the record's file")
     for parser in (client, load):
         parser.add_argument("images", nargs="*", default=[], metavar="IMAGE", help="files, for a model of images")
@@ -249,7 +251,27 @@ def _add_serving_verbs(verb: Callable[..., argparse.ArgumentParser]) -> None:
         parser.add_argument("--url", default="127.0.0.1:8000", help="host:port, also with http:// before it")
         parser.add_argument("--protocol", choices=["http", "grpc"], default="http")
         parser.add_argument("--model", default="resnet50", help="name of the served model")
-        parser.add_argument("--timeout", type=float, default=30.0, help="seconds for one request")
+        parser.add_argument("--timeout", type=positive_number, default=30.0, help="seconds for one request")
+
+
+def whole_number(text: str) -> int:
+    """1 or more."""
+    if int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text} is less than 1")
+    return int(text)
+
+
+def positive_number(text: str) -> float:
+    """More than nothing, and at most a day's seconds."""
+    if not 0 < float(text) <= 86_400:
+        raise argparse.ArgumentTypeError(f"{text} is not between 0 and 86400")
+    return float(text)
+
+
+def port_number(text: str) -> int:
+    if not 0 <= int(text) < 65_536:
+        raise argparse.ArgumentTypeError(f"{text} is no port: 0 to 65535")
+    return int(text)
 
 
 def _add_precision(parser: argparse.ArgumentParser) -> None:

@@ -109,6 +109,28 @@ def test_a_mistake_is_answered_in_three_lines(arguments, expected, capsys):
     assert expected in refused(capsys, *arguments)
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["load", "--rate", "0"],
+        ["load", "--seconds", "-1"],
+        ["load", "--seconds", "nan"],
+        ["load", "--concurrency", "0"],
+        ["client", "--timeout", "-1"],
+        ["client", "--timeout", "1e99"],
+        ["client", "--top-k", "0"],
+        ["parity", "run", "--files", "0"],
+        ["serve", "run", "--http-port", "65536"],
+        ["serve", "run", "--http-port", "x"],
+    ],
+)
+def test_a_number_out_of_its_range_is_bad_input(arguments, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert ended.value.code == 2
+    assert f"argument {arguments[-2]}: " in capsys.readouterr().err
+
+
 def test_bad_data_folders_are_told_apart(tmp_path, photographs, capsys):
     empty = tmp_path / "empty"
     empty.mkdir()

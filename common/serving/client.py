@@ -3,6 +3,7 @@
 import contextlib
 import os
 import random
+import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -211,9 +212,21 @@ class Client:
 
 
 def key_header() -> dict[str, str]:
-    """The header that shows the environment's key; nothing where there is none."""
-    key = os.environ.get(KEY_VARIABLE)
+    """The header that shows the environment's key; nothing where there is none. Raises as `environment_key` does."""
+    key = environment_key()
     return {"authorization": f"Bearer {key}"} if key else {}
+
+
+def environment_key() -> str:
+    """The key of the proxy before a server, empty for none; InvalidRequestError for one that no header can carry."""
+    key = os.environ.get(KEY_VARIABLE, "")
+    if not re.fullmatch(r"[!-~]*", key):
+        raise InvalidRequestError(
+            f"{KEY_VARIABLE} holds characters that no header carries.",
+            "A key is of ASCII letters, digits and signs, without blanks.",
+            f"Choose another, such as: export {KEY_VARIABLE}=$(openssl rand -hex 24)",
+        )
+    return key
 
 
 def address(url: str) -> str:

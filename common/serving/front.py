@@ -22,7 +22,7 @@ from pathlib import Path
 from common.environment import ROOT
 from common.errors import ServingError
 from common.serving import tethered
-from common.serving.client import KEY_VARIABLE, Protocol
+from common.serving.client import KEY_VARIABLE, Protocol, environment_key
 from common.serving.server import LOOPBACK, Ports
 
 FOLDER = ROOT / "containers" / "front"
@@ -68,7 +68,7 @@ class Front:
 
     ports: Ports
     nginx: Path | None = field(default_factory=find_front)
-    key: str = field(default_factory=lambda: os.environ.get(KEY_VARIABLE, ""), repr=False)
+    key: str = field(default_factory=environment_key, repr=False)
     certificate: Path | None = field(default_factory=lambda: _folder(CERTIFICATE_VARIABLE))
     process: "subprocess.Popen[bytes] | None" = None
     _begun: tuple[Ports, Path] | None = field(default=None, repr=False)

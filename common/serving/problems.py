@@ -94,9 +94,13 @@ def _explain_status(status: str, text: str, model: str, url: str, timeout: float
 
 
 def _is_other_protocol(error: Exception, text: str) -> bool:
-    """gRPC is hung up on by an HTTP port; HTTP is answered with gRPC's frames, or with a page that is not Triton's."""
+    """gRPC is hung up on by an HTTP port; HTTP is answered with gRPC's frames, or with a page that is not Triton's.
+
+    Before a proxy gRPC is told so, and HTTP gets an empty 404.
+    """
     if isinstance(error, InferenceServerException):
-        return error.status() == "405" or ("failed to connect" in text and "Socket closed" in text)
+        hung_up = "failed to connect" in text and any(words in text for words in ("Socket closed", "http1.x server"))
+        return error.status() == "405" or (error.status() == "404" and "empty response" in text) or hung_up
     return type(error).__name__ in ("HTTPParseError", "JSONDecodeError")
 
 

@@ -9,7 +9,8 @@ import pytest
 from tritonclient.utils import InferenceServerException
 
 from common.serving import client as client_module
-from common.serving.client import Client, address, padded
+from common.serving.client import KEY_VARIABLE, Client, address, padded
+from common.serving.front import Front
 from common.serving.problems import (
     ForbiddenError,
     InvalidRequestError,
@@ -18,8 +19,10 @@ from common.serving.problems import (
     ServerDownError,
     ServerFaultError,
     UnknownModelError,
+    WrongPortError,
     explain,
 )
+from common.serving.server import Ports
 from tests.common.serving.colours import picture
 
 
@@ -146,6 +149,15 @@ def test_nothing_else_is_repeated(pauses: list[float], error: Exception, expecte
     assert not pauses
 
 
+@pytest.mark.parametrize("key", ["two words", "line\nbreak", "Schlüssel"])
+def test_a_key_that_no_header_carries_is_told(monkeypatch: pytest.MonkeyPatch, key: str) -> None:
+    monkeypatch.setenv(KEY_VARIABLE, key)
+    for begin in (lambda: Client("127.0.0.1:9"), lambda: Front(Ports(http=1, grpc=2), nginx=Path("/x"))):
+        with pytest.raises(InvalidRequestError) as caught:
+            begin()
+        assert key not in str(caught.value)
+
+
 def test_retries_end(pauses: list[float]) -> None:
     client = connected([ConnectionRefusedError(111, "refused")] * 9, retries=2)
     with pytest.raises(ServerDownError, match="kit serve"):
@@ -168,6 +180,16 @@ def test_retries_end(pauses: list[float]) -> None:
         (refused("500", "the engine failed"), ServerFaultError, "failed with 500"),
         (refused("500", "[request id: <id_unknown>] the engine failed"), ServerFaultError, "500: the engine failed"),
         (ValueError("odd"), ServerFaultError, "proper answer"),
+        (refused("404", "client received an empty response from the server."), WrongPortError, "--protocol grpc"),
+        (
+            refused(
+                "StatusCode.UNAVAILABLE",
+                "failed to connect to all addresses; last error: INTERNAL: ipv4:127.0.0.1:9: Failed parsing HTTP/2 "
+                "(Expected SETTINGS frame as the first frame) (Trying to connect an http1.x server (HTTP status 400))",
+            ),
+            WrongPortError,
+            "--protocol http",
+        ),
     ],
 )
 def test_every_failure_has_its_kind(error: Exception, expected: type[Exception], words: str) -> None:
