@@ -128,6 +128,10 @@ class Recipe:
         """Eight hex digits that change whenever any field changes."""
         return hashlib.sha256(to_json(self).encode()).hexdigest()[:8]
 
+    def lighter(self) -> tuple[tuple[str, ...], float] | None:
+        """Flags under which a sample takes less work, and the share of it that is left; None where there are none."""
+        return None
+
 
 def to_json(recipe: Recipe) -> str:
     """The recipe's JSON text, every field resolved."""

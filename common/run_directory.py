@@ -36,6 +36,7 @@ class RunDirectory:
         self.resumes_file = path / "environment-resumes.jsonl"
         self.metrics_file = path / "metrics.jsonl"
         self.training_file = path / "training.json"
+        self.forecast_file = path / "forecast.json"
         self.checkpoints = path / "checkpoints"
         self.weights_file = path / "weights.safetensors"
         self.predictions_file = path / "predictions.npz"

@@ -29,6 +29,7 @@ from common.environment import collect_environment, kit_version
 from common.errors import DataError
 from common.failures import explain
 from common.files import atomic_writer, cache_folder, remove_leftovers, write_json
+from common.forecast import Forecaster
 from common.observers import Entry, JsonLines, Observer, Profiler, ProgressReport, RunFacts, TensorBoard
 from common.overrides import chosen_fields
 from common.precision import select_precision
@@ -244,6 +245,12 @@ def _fit(run: RunDirectory, request: Request, device: torch.device, world: World
             JsonLines(functools.partial(say, console)),
             TensorBoard(),
             ProgressReport(console),
+            Forecaster(
+                recipe,
+                (data.num_train, data.num_validation),
+                functools.partial(say, console),
+                runs_late=device.type == "cuda",
+            ),
             LiveReport(challenge, console),
         ]
         if training.profile_steps:

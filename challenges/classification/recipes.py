@@ -67,6 +67,24 @@ class ClassificationRecipe(Recipe):
     mixup_alpha: float = 0.0
     """Strength of mixup (Zhang et al. 2017, arXiv:1710.09412); 0 leaves it out."""
 
+    def lighter(self) -> tuple[tuple[str, ...], float] | None:
+        """Eighteen layers, unless weights of another depth are started from, and pictures of 96 or 64 pixels."""
+        flags: list[str] = []
+        work = 1.0
+        if self.model.depth > 18 and self.weights is None:
+            flags += ["--model.depth", "18"]
+            work *= BILLION_PRODUCTS[18] / BILLION_PRODUCTS[self.model.depth]
+        side = next((side for side in (96, 64) if side < self.preprocessing.crop), None)
+        if side is not None:
+            resize = round(side * self.preprocessing.resize / self.preprocessing.crop)
+            flags += ["--preprocessing.crop", str(side), "--preprocessing.resize", str(resize)]
+            work *= (side / self.preprocessing.crop) ** 2
+        return (tuple(flags), work) if flags else None
+
+
+BILLION_PRODUCTS = {18: 1.81, 34: 3.66, 50: 4.09, 101: 7.80, 152: 11.51}
+"""By depth, of one picture of 224 pixels."""
+
 
 IMAGENET = "ImageNet-1k validation, 50,000 images in 1,000 classes, shorter side 256, centre crop 224"
 DEMO = "the demo photographs' own validation images, ten classes"

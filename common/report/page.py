@@ -8,10 +8,12 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from common.duration import duration
 from common.files import read_json, write_text
 from common.recipe import Target
 from common.report.deployment import deployment_sections
 from common.report.elements import Key, Markup, Section
+from common.report.forecast import forecast_section
 from common.report.history import History
 from common.report.sections import curves, environment, reproduction, throughput
 from common.result import Result, read_result
@@ -56,6 +58,7 @@ def write_report(run: RunDirectory, sections: Sequence[Section] = ()) -> Path:
     parts = [
         curves(history, target),
         throughput(history, unit),
+        forecast_section(_read(run.forecast_file)),
         *sections,
         *deployment_sections(run),
         environment(surroundings) if surroundings else None,
@@ -77,16 +80,6 @@ def write_report(run: RunDirectory, sections: Sequence[Section] = ()) -> Path:
     )
     write_text(run.report_file, text)
     return run.report_file
-
-
-def duration(seconds: float) -> str:
-    """Such as 41 s, 3 min 31 s or 2 h 05 min."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{seconds:.1f} s" if seconds < 10 else f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02d} s"
-    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
 
 
 @functools.cache

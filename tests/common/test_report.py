@@ -471,6 +471,7 @@ def test_only_the_files_of_the_run_are_asked_for(tmp_path):
         run_file=missing,
         recipe_file=missing,
         environment_file=missing,
+        forecast_file=missing,
         result_file=missing,
         parity_file=missing,
         serving_file=missing,

@@ -75,6 +75,12 @@ class NcfRecipe(RecommendationRecipe):
     negatives: NegativesConfig = field(default_factory=NegativesConfig)
     pretraining: PretrainingConfig = field(default_factory=PretrainingConfig)
 
+    def lighter(self) -> tuple[tuple[str, ...], float] | None:
+        """Nothing pretrained, so that any number of epochs will do."""
+        if not self.pretraining.is_used:
+            return None
+        return ("--pretraining.gmf-epochs", "0", "--pretraining.mlp-epochs", "0"), 1.0
+
     def __post_init__(self) -> None:
         if self.history.protocol == "held-out-users":
             raise RecipeError(
