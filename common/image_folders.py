@@ -213,8 +213,8 @@ def displayed(path: str | Path) -> str:
     return printable(str(path).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace"))
 
 
-def units_of(paths: Sequence[str], digests: Sequence[str], grouped: Sequence[str | None]) -> list[str]:
-    """A name for each file's set of files that must not be parted: identical bytes, or the same group."""
+def units_of(paths: Sequence[str], digests: Sequence[str], *grouped: Sequence[str | None]) -> list[str]:
+    """A name for each file's set of files that must not be parted: identical bytes, or the same group of any kind."""
     parent: dict[str, str] = {}
 
     def top(name: str) -> str:
@@ -222,9 +222,10 @@ def units_of(paths: Sequence[str], digests: Sequence[str], grouped: Sequence[str
             parent[name] = name = parent[above]
         return name
 
-    for path, digest, group in zip(paths, digests, grouped, strict=True):
-        for tie in (f"digest:{digest}", *([] if group is None else [f"group:{group}"])):
-            parent[top(tie)] = top(f"path:{path}")
+    for kind, names in (("digest", digests), *((f"group {kind}", names) for kind, names in enumerate(grouped))):
+        for path, name in zip(paths, names, strict=True):
+            if name is not None:
+                parent[top(f"{kind}:{name}")] = top(f"path:{path}")
     first: dict[str, str] = {}
     return [first.setdefault(top(f"path:{path}"), path) for path in paths]
 

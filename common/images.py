@@ -27,6 +27,7 @@ from common.image_kinds import (
     refuse_unreliable,
     unknown_kind,
 )
+from common.near_duplicates import Thumbnail, thumbnail
 from common.processes import map_in_processes, usable_cores
 
 EXTENSIONS = {
@@ -74,6 +75,7 @@ class ImageFacts:
     notes:         keys of NOTES: oddities that training survives.
     orientation:   the EXIF orientation that was applied, 1..8; 1 where the picture is as stored.
     samples:       of a file with 16 bits per channel; None for all others.
+    thumbnail:     for finding near-duplicates.
     """
 
     path: Path
@@ -87,6 +89,7 @@ class ImageFacts:
     notes: tuple[str, ...] = ()
     orientation: int = 1
     samples: SampleRange | None = None
+    thumbnail: Thumbnail = b""
 
 
 @dataclass(frozen=True)
@@ -132,6 +135,7 @@ def probe(path: Path) -> ImageFacts | ImageProblem:
         notes=notes,
         orientation=orientation,
         samples=samples,
+        thumbnail=thumbnail(picture),
     )
 
 

@@ -1,7 +1,8 @@
 """What a checked folder should make one think twice about: imbalance, duplicates, leaks between the splits."""
 
 import re
-from collections import Counter, defaultdict
+import shlex
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from challenges.classification.class_names import difference, nearest, side_by_side
-from challenges.classification.layout import LIKELY_GROUP, Layout, groups
+from challenges.classification.layout import Layout
 from challenges.classification.manifest import Manifest
 from challenges.classification.split_folders import LAYOUTS, named
 from common.errors import DataError
@@ -17,8 +18,6 @@ from common.image_depth import narrow_warnings
 from common.image_folders import (
     FEW,
     IMBALANCE,
-    LISTED,
-    NAMED,
     displayed,
     duplicate_warnings,
     facts_record,
@@ -29,10 +28,10 @@ from common.image_folders import (
     unread_warnings,
 )
 from common.images import ImageFacts, ImageProblem
+from common.leaks import LIKELY_GROUP, Pictures, find_leaks, groups, leak_warnings, scoped
 
 DUPLICATES = {
     "inside": "Identical files inside a split ({} sets), such as {}.",
-    "across": "Identical files in both splits ({} sets), such as {}: the validation accuracy is too high.",
     "contradicting": "Identical files with different labels ({} sets), such as {}: one label must be wrong.",
 }
 
@@ -44,7 +43,7 @@ def refuse_hopeless(root: Path, layout: Layout, usable: Sequence[bool], codes: d
     """
     lost = ", ".join(f"{count} {code}" for code, count in codes.items())
     because = f" Left out: {lost}." if lost else ""
-    counts: dict[str, Counter[str]] = {"train": Counter(), "val": Counter()}
+    counts: dict[str, Counter[str]] = {"train": Counter(), "val": Counter(), "test": Counter()}
     for name, split, counts_ in zip(layout.classes, layout.splits, usable, strict=True):
         counts[split or "train"][name] += counts_
     together = counts["train"] + counts["val"]
@@ -108,18 +107,13 @@ def findings(
     pattern: re.Pattern[str] | None,
     others: dict[str, int],
 ) -> dict[str, Any]:
-    """The part of check.json that describes the pictures, with `warnings` in sentences."""
-    counts = {
-        split: {
-            name: int(count)
-            for name, count in zip(
-                manifest.classes,
-                np.bincount(manifest.labels[manifest.splits == split], minlength=len(manifest.classes)),
-                strict=True,
-            )
-        }
-        for split in ("train", "val")
-    }
+    """The part of check.json that describes the pictures, with `warnings` in sentences.
+
+    facts: of the manifest's pictures, in its order.
+    """
+    counts = {split: _counts(manifest, split) for split in ("train", "val", "test")}
+    if not sum(counts["test"].values()):
+        del counts["test"]
     record: dict[str, Any] = {
         "classes": list(manifest.classes),
         "counts": counts,
@@ -128,23 +122,22 @@ def findings(
         "widths": spread(manifest.widths),
         "heights": spread(manifest.heights),
         "duplicates": _duplicates(manifest),
-        "groups": _shared_groups(manifest, pattern),
+        "leaks": _leaks(manifest, facts, pattern),
     }
     warnings = [*layout.notes, *narrow_warnings(manifest.root, facts), *_count_warnings(record)]
     warnings += duplicate_warnings(record["duplicates"], DUPLICATES)
-    shared = record["groups"]["shared"]
-    if shared:
-        names = ", ".join(displayed(group["group"]) for group in shared[:NAMED])
-        remedy = " A group pattern (data.group-pattern) keeps them together." if layout.kind == "flat" else ""
-        warnings.append(
-            f"Groups of file names in both splits ({record['groups']['count']}), such as {names}: "
-            f"if they show the same thing, the validation accuracy is too high.{remedy}"
-        )
+    warnings += _leak_warnings(record["leaks"], manifest.root, is_sure=pattern is not None)
     if problems:
         told = ", ".join(f"{count} {code}" for code, count in record["problems"].items())
         warnings.append(f"Unusable files left out: {len(problems)} ({told}), see quarantine.csv.")
     warnings += unread_warnings(others)
     return record | {"understood": layout.understood, "warnings": warnings}
+
+
+def _counts(manifest: Manifest, split: str) -> dict[str, int]:
+    """Pictures of every class in a split."""
+    counts = np.bincount(manifest.labels[manifest.splits == split], minlength=len(manifest.classes))
+    return dict(zip(manifest.classes, counts.tolist(), strict=True))
 
 
 def _balance(train: dict[str, int]) -> dict[str, Any]:
@@ -163,23 +156,49 @@ def _duplicates(manifest: Manifest) -> dict[str, Any]:
     return listed_sets(sets)
 
 
-def _shared_groups(manifest: Manifest, pattern: re.Pattern[str] | None) -> dict[str, Any]:
-    """Groups by file name with files in both splits; without a pattern of the user's, likely ones inside a class."""
-    members: defaultdict[tuple[str, str], list[int]] = defaultdict(list)
-    for row, group in enumerate(groups(manifest.paths.tolist(), pattern or LIKELY_GROUP)):
-        if group is not None:
-            scope = "" if pattern else manifest.classes[manifest.labels[row]]
-            members[scope, group].append(row)
-    shared = [
-        {
-            "group": group,
-            "class": scope,
-            **{split: int(np.count_nonzero(manifest.splits[rows] == split)) for split in ("train", "val")},
-        }
-        for (scope, group), rows in members.items()
-        if len(set(manifest.splits[rows])) > 1
+def _leaks(manifest: Manifest, facts: Sequence[ImageFacts], pattern: re.Pattern[str] | None) -> dict[str, Any]:
+    """What validation and test pictures have in training, as `find_leaks` tells it, and how groups were told."""
+    thumbnails = np.asarray([fact.thumbnail for fact in facts], object)
+    train = pictures_of(manifest, manifest.splits == "train", pattern, thumbnails)
+    judged = {split: manifest.splits == split for split in ("val", "test")}
+    found: dict[str, Any] = {
+        split: find_leaks(train, pictures_of(manifest, rows, pattern, thumbnails))
+        for split, rows in judged.items()
+        if rows.any()
+    }
+    return {"pattern": (pattern or LIKELY_GROUP).pattern, **found}
+
+
+def pictures_of(
+    manifest: Manifest, rows: np.ndarray, pattern: re.Pattern[str] | None, thumbnails: np.ndarray | None = None
+) -> Pictures:
+    """Rows of a manifest to look for leaks in.
+
+    pattern: of groups by file name; None: likely ones, inside a class. thumbnails: (picture,) of the whole manifest.
+    """
+    paths, labels = manifest.paths[rows].tolist(), manifest.labels[rows].tolist()
+    scopes = [""] * len(paths) if pattern else [manifest.classes[label] for label in labels]
+    return Pictures(
+        paths,
+        manifest.digests[rows].tolist(),
+        scoped(groups(paths, pattern or LIKELY_GROUP), scopes),
+        [] if thumbnails is None else thumbnails[rows].tolist(),
+    )
+
+
+def _leak_warnings(leaks: dict[str, Any], root: Path, is_sure: bool) -> list[str]:
+    command = f"kit challenge resnet50 --data {shlex.quote(displayed(root))} --data.split by-group"
+    remedies = {
+        "val": f"To part the pictures so that such ones stay together: {command}",
+        "test": "Take them out of the training or the test folder.",
+    }
+    names = {"val": "validation", "test": "test"}
+    return [
+        warning
+        for split, remedy in remedies.items()
+        if split in leaks
+        for warning in leak_warnings(leaks[split], names[split], remedy, is_sure=is_sure)
     ]
-    return {"pattern": (pattern or LIKELY_GROUP).pattern, "count": len(shared), "shared": shared[:LISTED]}
 
 
 def _count_warnings(record: dict[str, Any]) -> list[str]:

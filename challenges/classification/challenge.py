@@ -59,6 +59,7 @@ class ClassificationChallenge(Challenge[ClassificationRecipe, PhotographData]):
             validation_fraction=recipe.data.validation_fraction,
             seed=recipe.training.seed,
             group_pattern=recipe.data.group_pattern,
+            split=recipe.data.split,
             console=console,
         )
         report.print(console)

@@ -3,10 +3,10 @@
 import re
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import nvidia.nvimgcodec
@@ -16,7 +16,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from challenges.classification import audit
-from challenges.classification.layout import Layout, draw_validation, find_layout, groups, list_photographs
+from challenges.classification.layout import Layout, draw_validation, find_layout, joined, list_photographs
 from challenges.classification.layout import folder_fingerprint as folder_fingerprint
 from challenges.classification.manifest import Manifest
 from common.errors import DataError
@@ -32,11 +32,16 @@ from common.image_folders import (
     with_reasons,
 )
 from common.images import ImageFacts, ImageProblem
+from common.leaks import LIKELY_GROUP, groups
+from common.near_duplicates import sets_of_copies
 from common.text import printable
 from common.understanding import print_understanding
 
-FORMAT = 2  # of check.json; another number means that the folder is checked again
+FORMAT = 3  # of check.json; another number means that the folder is checked again
 SHOWN = 12  # rows of a printed table before the rest is only counted
+SplitRule = Literal["keep", "random", "by-group"]
+"""Whether given train and validation folders are kept, or joined and parted anew: at random, or by group, where files
+of one group by their names, and near-duplicates, stay together."""
 
 
 @dataclass(frozen=True)
@@ -61,15 +66,13 @@ class CheckReport:
         classes = self.manifest.classes
         console.print(displayed(self.manifest.root), markup=False, highlight=False, soft_wrap=True)
         print_understanding(self.record["understood"], console)
-        table = Table("class", "train", "val")
+        table = Table("class", *counts)
         for name in classes[:SHOWN]:
-            table.add_row(
-                escape(displayed(name)), f"{counts['train'].get(name, 0):,}", f"{counts['val'].get(name, 0):,}"
-            )
+            table.add_row(escape(displayed(name)), *(f"{counts[split].get(name, 0):,}" for split in counts))
         if len(classes) > SHOWN:
-            table.add_row(f"… {len(classes) - SHOWN} more", "", "")
+            table.add_row(f"… {len(classes) - SHOWN} more", *[""] * len(counts))
         table.add_section()
-        table.add_row("all", *(f"{sum(counts[split].values()):,}" for split in ("train", "val")))
+        table.add_row("all", *(f"{sum(counts[split].values()):,}" for split in counts))
         for column in table.columns[1:]:
             column.justify = "right"
         console.print(table)
@@ -99,6 +102,7 @@ def check(
     validation_fraction: float = 0.2,
     seed: int = 0,
     group_pattern: str | None = None,
+    split: SplitRule = "keep",
     workers: int | None = None,
     console: Console | None = None,
     progress: Callable[[int, int], None] | None = None,
@@ -107,6 +111,7 @@ def check(
 
     validation_fraction, seed: of the split that is drawn where the folder has none.
     group_pattern: regular expression over file names; files with the same match stay in one split of a drawn split.
+    split:    what becomes of given splits.
     workers:  processes, as `probe_all` takes them. console: where progress is shown; standard error by default.
     progress: called with (done, in all) instead of showing progress.
     Nothing is opened when `output` holds the check of the same files with the same arguments. `root` is only read.
@@ -119,12 +124,15 @@ def check(
         raise DataError(f"The validation fraction is {validation_fraction}.", "It lies between 0 and 1.")
     listing = list_photographs(root)
     layout = find_layout(root, listing)
+    if split != "keep":
+        layout = joined(layout, "by group" if split == "by-group" else "at random")
     audit.refuse_hopeless(root, layout, [True] * len(layout.files), {})
     arguments = {
         "root": str(root),
         "validation_fraction": validation_fraction,
         "seed": seed,
         "group_pattern": group_pattern,
+        "split": split,
         "decoders": {"nvimgcodec": nvidia.nvimgcodec.__version__, "pillow": PIL.__version__},
     }
     stored = _stored(output, listing.fingerprint, arguments)
@@ -137,7 +145,9 @@ def check(
     except DataError as error:
         listed = store_refusal(output, _rows(problems))
         raise with_reasons(error, audit.concerned(layout, usable, problems), listed) from None
-    manifest = _manifest(root, listing, layout, facts, validation_fraction, seed, pattern)
+    likely = LIKELY_GROUP if split == "by-group" else None
+    drawn = _splits(root, layout, facts, validation_fraction, seed, pattern or likely, tie_copies=split == "by-group")
+    manifest = _manifest(root, listing, layout, facts, drawn)
     record = {
         "format": FORMAT,
         "root": str(root),
@@ -146,7 +156,7 @@ def check(
         "layout": layout.kind,
         "seconds": round(time.monotonic() - started, 3),
         "others": listing.others,
-    } | audit.findings(manifest, layout, list(facts.values()), problems, pattern, listing.others)
+    } | audit.findings(manifest, layout, [facts[path] for path in manifest.paths], problems, pattern, listing.others)
     return _written(CheckReport(manifest, tuple(problems), record), output)
 
 
@@ -160,14 +170,44 @@ def _compiled(group_pattern: str | None) -> re.Pattern[str] | None:
         ) from None
 
 
-def _manifest(
+def _splits(
     root: Path,
-    listing: Listing,
     layout: Layout,
     facts: dict[str, ImageFacts],
     fraction: float,
     seed: int,
     pattern: re.Pattern[str] | None,
+    tie_copies: bool,
+) -> dict[str, str]:
+    """The split of every usable file by its path: the layout's, or for files that have none a drawn one.
+
+    pattern: of groups that stay together. tie_copies: near-duplicates stay together too.
+    """
+    rows = [row for row, file in enumerate(layout.files) if file.path in facts]
+    splits = {layout.files[row].path: layout.splits[row] for row in rows}
+    open_rows = [row for row in rows if not layout.splits[row]]
+    if not open_rows:
+        return splits
+    paths = [layout.files[row].path for row in open_rows]
+    labels = np.unique([layout.classes[row] for row in open_rows], return_inverse=True)[1]
+    known = [facts[path] for path in paths]
+    ties: list[Sequence[str | None]] = [groups(paths, pattern)] if pattern else []
+    if tie_copies:
+        ties.append([f"copies {number}" for number in sets_of_copies([fact.thumbnail for fact in known])])
+    units = units_of(paths, [fact.sha256 for fact in known], *ties)
+    validation = draw_validation(units, labels, fraction, seed)
+    if not validation.any():
+        raise DataError(
+            f"No validation split can be drawn from {displayed(root)}: every class is a single group of pictures.",
+            "Identical files, and files whose names match the group pattern alike, stay in one split.",
+            "Use another group pattern, or give train/ and val/ folders.",
+        )
+    drawn = np.where(validation, "val", "train").tolist()
+    return splits | dict(zip(paths, drawn, strict=True))
+
+
+def _manifest(
+    root: Path, listing: Listing, layout: Layout, facts: dict[str, ImageFacts], splits: dict[str, str]
 ) -> Manifest:
     rows = [row for row, file in enumerate(layout.files) if file.path in facts]
     paths = [layout.files[row].path for row in rows]
@@ -176,19 +216,6 @@ def _manifest(
     numbers = {name: number for number, name in enumerate(classes)}
     labels = np.asarray([numbers[name] for name in names], np.int64)
     known = [facts[path] for path in paths]
-    if layout.kind == "split":
-        splits = np.asarray([layout.splits[row] for row in rows], object)
-    else:
-        grouped = groups(paths, pattern) if pattern else [None] * len(paths)
-        units = units_of(paths, [fact.sha256 for fact in known], grouped)
-        validation = draw_validation(units, labels, fraction, seed)
-        if not validation.any():
-            raise DataError(
-                f"No validation split can be drawn from {displayed(root)}: every class is a single group of pictures.",
-                "Identical files, and files whose names match the group pattern alike, stay in one split.",
-                "Use another group pattern, or give train/ and val/ folders.",
-            )
-        splits = np.where(validation, "val", "train").astype(object)
     return Manifest(
         root=root,
         classes=classes,
@@ -196,7 +223,7 @@ def _manifest(
         labels=labels,
         widths=np.asarray([fact.width for fact in known], np.int32),
         heights=np.asarray([fact.height for fact in known], np.int32),
-        splits=splits,
+        splits=np.asarray([splits[path] for path in paths], object),
         sizes=np.asarray([fact.bytes for fact in known], np.int64),
         mtimes_ns=np.asarray([fact.mtime_ns for fact in known], np.int64),
         digests=np.asarray([fact.sha256 for fact in known], object),

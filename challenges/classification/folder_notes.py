@@ -2,7 +2,7 @@
 
 import re
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from challenges.classification.class_names import alike, copies, difference, side_by_side
 from challenges.classification.split_folders import Base, named
@@ -10,21 +10,24 @@ from common.image_folders import Listing, displayed
 
 
 def folder_notes(
-    listing: Listing, outer: Base, bases: Sequence[Base], spelling: dict[str, str], used: Collection[str]
+    listing: Listing, outer: Base, bases: Sequence[Base], spelling: Mapping[str, dict[str, str]], used: Collection[str]
 ) -> Iterator[str]:
     """Pictures left aside or deeper than their class, classes spelt differently or twice, folders without pictures.
 
-    outer, bases: as `find_bases` tells them. spelling: validation's name of a class -> training's.
+    outer, bases: as `find_bases` tells them. spelling: split -> its name of a class -> training's.
     used:         folders whose pictures have a class.
     """
     yield from _left_aside(listing, outer, bases, used)
     yield from _deeper(listing, bases, used)
-    for theirs, ours in spelling.items():
-        yield (
-            f"The validation folder {theirs!r} is taken for the class {ours!r}: "
-            f"the names differ in {difference(theirs, ours)} ({side_by_side(theirs, ours)})."
-        )
-    classes = {name for base in bases for name in base.folder.folders} - set(spelling)
+    for split, names in spelling.items():
+        for theirs, ours in names.items():
+            yield (
+                f"The {'validation' if split == 'val' else split} folder {theirs!r} is taken for the class {ours!r}: "
+                f"the names differ in {difference(theirs, ours)} ({side_by_side(theirs, ours)})."
+            )
+    classes = {name for base in bases if base.split != "test" for name in base.folder.folders} - set(
+        spelling.get("val", {})
+    )
     for name, other in alike(classes):
         yield (
             f"{side_by_side(name, other)} are two classes whose names differ in {difference(name, other)} only: "
@@ -44,8 +47,15 @@ def _left_aside(listing: Listing, outer: Base, bases: Sequence[Base], used: Coll
             aside["/".join(file.folder.split("/")[: len(outer.path) + 1])].append(file.path)
     validation = next((base.name for base in bases if base.split == "val"), None)
     for folder, paths in aside.items():
-        is_used = any("/".join(base.path[: len(outer.path) + 1]) == folder for base in bases)
-        if folder and not is_used:
+        base = next((base for base in bases if "/".join(base.path[: len(outer.path) + 1]) == folder), None)
+        is_used = base is not None
+        unknown = {base.class_of(path.rpartition("/")[0]) for path in paths} - {None} if base is not None else set()
+        if unknown:
+            yield (
+                f"{_images(len(paths))} of classes that training does not have ({named(map(str, unknown))}), such as "
+                f"{displayed(paths[0])}: left aside."
+            )
+        elif folder and not is_used:
             why = f": {validation} is used for validation" if validation else ", it holds no folders of known classes"
             yield f"{displayed(folder)}/ is not used{why} ({_images(len(paths))}, such as {displayed(paths[0])})."
         else:

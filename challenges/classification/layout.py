@@ -1,9 +1,8 @@
 """How a folder of photographs says which class and split each picture belongs to."""
 
-import re
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -23,16 +22,6 @@ from common.image_folders import (
     told_leftovers,
 )
 
-LIKELY_GROUP = re.compile(
-    r"^(?!n\d{8}_)"  # ImageNet's names begin with the class, which is no group
-    r"(?P<group>"
-    r"(?:.*[^a-z])?(?:patient|subject|subj|person|case|video|clip|session|scene|sequence|seq|slide)[ _-]?\d+(?=[^\d.])"
-    r"|[a-z _-]*\d{3,}(?=[_-](?:[a-z]|\d{1,2})\.[a-z]+$)"
-    r")",
-    re.IGNORECASE,
-)
-"""File names that tell whose picture it is: patient12_img3.jpg, video07-frame0001.png, IMG_0001_a.jpg."""
-
 
 @dataclass(frozen=True)
 class Layout:
@@ -40,7 +29,8 @@ class Layout:
 
     kind:       split where train and validation folders were given, flat where a validation split has to be drawn.
     files:      those that belong to a class.
-    classes:    (file,) str, in training's spelling. splits: (file,) "train" or "val", "" in a flat layout.
+    classes:    (file,) str, in training's spelling.
+    splits:     (file,) "train", "val" or "test"; "" for files that have yet to be parted.
     notes:      what was left aside or is odd, in sentences.
     understood: what was taken for what, in words, see `common.understanding`.
     """
@@ -71,12 +61,14 @@ def find_layout(root: Path, listing: Listing) -> Layout:
     refuse_without_images(root, listing, LAYOUTS)
     counts = Counter(file.folder for file in listing.files)
     outer, bases = find_bases(root, picture_tree(counts))
-    spelling = matched(bases[0].folder.folders, bases[1].folder.folders) if len(bases) == 2 else {}
+    learnt = bases[0].folder.folders
+    spelling: dict[str, dict[str, str]] = {base.split: matched(learnt, base.folder.folders) for base in bases[1:]}
     places = {
-        folder: (spelling.get(name, name) if base.split == "val" else name, base.split)
+        folder: (spelling.get(base.split, {}).get(name, name), base.split)
         for folder in counts
         for base in bases
         if (name := base.class_of(folder)) is not None
+        and (base.split != "test" or name in spelling["test"] or name in learnt)
     }
     rows = [(file, *places[file.folder]) for file in listing.files if file.folder in places]
     if not rows:
@@ -84,13 +76,25 @@ def find_layout(root: Path, listing: Listing) -> Layout:
         raise DataError(f"{where} holds {len(listing.files)} images directly, without folders of classes.", LAYOUTS)
     files, classes, splits = zip(*rows, strict=True)
     return Layout(
-        kind="split" if len(bases) == 2 else "flat",
+        kind="split" if len(bases) > 1 else "flat",
         files=files,
         classes=classes,
         splits=splits,
         notes=tuple(folder_notes(listing, outer, bases, spelling, places.keys())),
         understood=_understood(listing, bases, sorted(set(classes))),
     )
+
+
+def joined(layout: Layout, by: str) -> Layout:
+    """The layout with training's and validation's files together, to be parted anew; a test folder stays one.
+
+    by: how they are parted, in words.
+    """
+    splits = tuple(split if split == "test" else "" for split in layout.splits)
+    given = layout.understood["splits"]
+    told = f"{given}; " if layout.kind == "split" else ""
+    understood = layout.understood | {"splits": f"{told}training and validation pictures are drawn anew, {by}"}
+    return replace(layout, kind="flat", splits=splits, understood=understood)
 
 
 def _understood(listing: Listing, bases: Sequence[Base], classes: Sequence[str]) -> dict[str, str]:
@@ -107,20 +111,6 @@ def _understood(listing: Listing, bases: Sequence[Base], classes: Sequence[str])
     if ignored := told_leftovers(listing):
         told["ignored"] = ignored
     return told
-
-
-def groups(paths: list[str], pattern: re.Pattern[str]) -> list[str | None]:
-    """The group each file's name tells: the pattern's `group`, else its first group, else all that it matches."""
-
-    def group(path: str) -> str | None:
-        match = pattern.search(path.rsplit("/", 1)[-1])
-        if match is None:
-            return None
-        if "group" in pattern.groupindex:
-            return match["group"]
-        return match[1] if pattern.groups else match[0]
-
-    return [group(path) for path in paths]
 
 
 def draw_validation(units: list[str], labels: np.ndarray, fraction: float, seed: int) -> np.ndarray:

@@ -20,7 +20,7 @@ class Manifest:
     paths:           (row,) str, relative to `root`, with forward slashes.
     labels:          (row,) int64, positions in `classes`.
     widths, heights: (row,) int32 pixels, after the EXIF orientation.
-    splits:          (row,) str, "train" or "val".
+    splits:          (row,) str, "train", "val" or "test".
     sizes:           (row,) int64 bytes.
     mtimes_ns:       (row,) int64.
     digests:         (row,) str, sha256 of the file in hex.
@@ -43,7 +43,7 @@ class Manifest:
         return len(self.paths)
 
     def subset(self, split: str) -> "Manifest":
-        """The rows of `train` or `val`, with all classes."""
+        """The rows of `train`, `val` or `test`, with all classes."""
         return self.select(self.splits == split)
 
     def select(self, rows: np.ndarray) -> "Manifest":

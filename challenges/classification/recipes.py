@@ -30,6 +30,9 @@ class DataConfig:
     """Probability of a horizontal flip."""
     validation_fraction: float = 0.2
     """Share held out where the folder has no val/ of its own."""
+    split: Literal["keep", "random", "by-group"] = "keep"
+    """What becomes of given train and val folders: kept, or joined and parted anew, at random or so that pictures of
+    one group by their file names, and near-duplicates, stay together."""
     group_pattern: str | None = None
     """Regular expression whose first group names what must not be split (a patient, a scene)."""
     threads: int | None = None

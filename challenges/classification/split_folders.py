@@ -51,7 +51,7 @@ class Base:
 
     path: tuple[str, ...]
     folder: PictureFolder
-    split: Literal["train", "val", ""] = ""
+    split: Literal["train", "val", "test", ""] = ""
     is_test: bool = False
 
     def class_of(self, folder: str) -> str | None:
@@ -77,9 +77,10 @@ def picture_tree(counts: Mapping[str, int]) -> PictureFolder:
 
 
 def find_bases(root: Path, tree: PictureFolder) -> tuple[Base, list[Base]]:
-    """The folder in which everything lies, and those that hold the classes: one, or training's and validation's.
+    """The folder in which everything lies, and those that hold the classes: one, or one for each split.
 
-    Folders around them that hold nothing else are passed through.
+    Splits are training and validation, and test where there is a folder for it besides. Folders around them that hold
+    nothing else are passed through.
     Raises DataError where splits are named or nested in a way that leaves open what is meant.
     """
     outer = _innermost(Base((), tree))
@@ -104,7 +105,9 @@ def find_bases(root: Path, tree: PictureFolder) -> tuple[Base, list[Base]]:
         if fitting:
             validation = _base(outer, _only(root, outer, fitting, roles), "val", train.folder.folders)
             refuse_shared_subfolders(root, validation)
-            return outer, [train, replace(validation, is_test=role == "test")]
+            if role == "test":
+                return outer, [train, replace(validation, is_test=True)]
+            return outer, [train, validation, *_test_base(outer, judging, roles, train)]
         if role == "val" and (direct := [name for name in judging if roles[name] == ("val", True)]):
             _refuse_pictures_in_splits(root, outer, direct)
     return outer, [replace(train, split="")]
@@ -133,6 +136,15 @@ def refuse_shared_subfolders(root: Path, base: Base) -> None:
         )
 
 
+def _test_base(
+    outer: Base, judging: Sequence[str], roles: dict[str, tuple[Role | None, bool]], train: Base
+) -> list[Base]:
+    """The one test folder beside training and validation; with several, the one that is called exactly so."""
+    fitting = [name for name in judging if roles[name][0] == "test" and _has_classes(outer, name, train)]
+    exact = [name for name in fitting if roles[name][1]] if len(fitting) > 1 else fitting
+    return [_base(outer, exact[0], "test", train.folder.folders)] if len(exact) == 1 else []
+
+
 def _innermost(base: Base, known: Collection[str] = ()) -> Base:
     """Pass through folders that hold nothing but one folder of folders; `known` classes are not passed through."""
     while base.folder.holds_folders and len(base.folder.folders) == 1:
@@ -143,7 +155,7 @@ def _innermost(base: Base, known: Collection[str] = ()) -> Base:
     return base
 
 
-def _base(outer: Base, name: str, split: Literal["train", "val"], known: Collection[str] = ()) -> Base:
+def _base(outer: Base, name: str, split: Role, known: Collection[str] = ()) -> Base:
     return _innermost(Base((*outer.path, name), outer.folder.folders[name], split), known)
 
 

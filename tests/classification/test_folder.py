@@ -8,15 +8,17 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 from rich.console import Console
 
 from challenges.classification import folder
 from challenges.classification.folder import CheckReport, Manifest, folder_fingerprint
-from challenges.classification.layout import LIKELY_GROUP, draw_validation, groups
+from challenges.classification.layout import draw_validation
 from challenges.classification.manifest import COLUMNS
 from common.errors import DataError
 from common.files import read_json
-from tests.common.picture_files import broken_files, encode, photograph, sound_files
+from common.leaks import LIKELY_GROUP, groups
+from tests.common.picture_files import broken_files, encode, sound_files
 
 
 def fill(root: Path, counts: dict[str, int], first: int = 0) -> None:
@@ -24,8 +26,14 @@ def fill(root: Path, counts: dict[str, int], first: int = 0) -> None:
     for position, (name, count) in enumerate(counts.items()):
         (root / name).mkdir(parents=True, exist_ok=True)
         for number in range(count):
-            picture = encode(photograph(32, 24, seed=1000 * position + number + first), "JPEG", quality=40)
+            picture = encode(unlike(1000 * position + number + first), "JPEG", quality=40)
             (root / name / f"{number:03d}.jpg").write_bytes(picture)
+
+
+def unlike(seed: int) -> Image.Image:
+    """A picture of 32 x 24 pixels that no other seed's resembles."""
+    coarse = np.random.default_rng(seed).integers(0, 256, (6, 8, 3), dtype=np.uint8)
+    return Image.fromarray(coarse).resize((32, 24), Image.Resampling.BICUBIC)
 
 
 def check(root: Path, output: Path, **options: object) -> CheckReport:
@@ -50,10 +58,14 @@ def test_split_folders_are_taken_as_they_are(tmp_path):
     manifest = report.manifest
     assert manifest.classes == ("cat", "dog")
     assert report.record["layout"] == "split"
-    assert report.record["counts"] == {"train": {"cat": 4, "dog": 3}, "val": {"cat": 2, "dog": 1}}
+    assert report.record["counts"] == {
+        "train": {"cat": 4, "dog": 3},
+        "val": {"cat": 2, "dog": 1},
+        "test": {"cat": 1, "dog": 0},
+    }
     assert "Train/dog/young/001.jpg" in manifest.paths.tolist()
     assert report.record["others"] == {".txt": 1}
-    assert any("test/cat" in warning for warning in report.warnings)
+    assert manifest.subset("test").paths.tolist() == ["test/cat/000.jpg"]
     assert {column.dtype for column in (manifest.labels,)} == {np.dtype(np.int64)}
     assert manifest.widths.dtype == manifest.heights.dtype == np.int32
     assert set(zip(manifest.widths.tolist(), manifest.heights.tolist(), strict=True)) == {(32, 24)}
@@ -178,7 +190,7 @@ def test_duplicates_across_given_splits_are_reported(tmp_path):
     (root / "val/a/leak.jpg").write_bytes((root / "train/a/002.jpg").read_bytes())
     report = check(root, tmp_path / "out")
     assert report.record["duplicates"]["across"] == {"count": 1, "files": [["train/a/002.jpg", "val/a/leak.jpg"]]}
-    assert any("both splits" in warning for warning in report.warnings)
+    assert any("1 of 5 validation pictures" in warning for warning in report.warnings)
 
 
 def test_groups_are_kept_together_only_when_asked(tmp_path):
@@ -188,13 +200,15 @@ def test_groups_are_kept_together_only_when_asked(tmp_path):
         for patient in range(10):
             for shot in range(3):
                 seed = position * 100 + patient * 3 + shot
-                picture = encode(photograph(16, 12, seed), "PNG")
+                picture = encode(unlike(seed), "PNG")
                 (root / name / f"patient{patient + 10 * position}_img{shot}.png").write_bytes(picture)
     loose = check(root, tmp_path / "loose")
-    assert loose.record["groups"]["count"] > 0
-    assert any("group-pattern" in warning for warning in loose.warnings)
+    parted = loose.record["leaks"]["val"]
+    assert parted["kinds"]["group"]["count"] == parted["affected"] > 0
+    assert any("--data.split by-group" in warning for warning in loose.warnings)
     tied = check(root, tmp_path / "tied", group_pattern=r"(patient\d+)_")
-    assert tied.record["groups"] == {"pattern": r"(patient\d+)_", "count": 0, "shared": []}
+    assert tied.record["leaks"]["pattern"] == r"(patient\d+)_"
+    assert tied.record["leaks"]["val"]["affected"] == 0
     assert tied.record["counts"]["val"] == {"a": 6, "b": 6}
     assert "(patient" in error_of(root, tmp_path / "wrong", group_pattern="(patient")
     assert "single group" in error_of(root, tmp_path / "one", group_pattern="patient")
@@ -206,6 +220,7 @@ def test_likely_groups_are_conservative():
         "x/video07-frame0001.png": "video07",
         "x/IMG_0001_a.jpg": "IMG_0001",
         "x/scan_1234-2.tif": "scan_1234",
+        "x/NORMAL2-IM-0035-0001.jpeg": "NORMAL2-IM-0035",
         "x/cat.123.jpg": None,
         "x/IMG_0001.jpg": None,
         "x/case12.jpg": None,
@@ -360,3 +375,51 @@ def test_real_photographs_pass(shared_data, tmp_path):
     report = check(shared_data / "vision" / "dogs_cats", tmp_path / "out")
     assert report.manifest.classes == ("cat", "dog")
     assert not report.problems
+
+
+def patients(root: Path, split: str, name: str, numbers: range, shots: range) -> None:
+    for patient in numbers:
+        for shot in shots:
+            path = root / split / name / f"person{patient}_{shot}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(encode(unlike(1000 * len(name) + 10 * patient + shot), "PNG"))
+
+
+def test_leaks_count_the_affected_pictures_and_splitting_by_group_removes_them(tmp_path):
+    root = tmp_path / "x rays"
+    for name, first in (("ill", 0), ("healthy", 100)):
+        patients(root, "train", name, range(first, first + 12), range(2))
+        patients(root, "val", name, range(first + 9, first + 15), range(2, 4))  # 3 of 6 patients are known
+    again = Image.open(root / "train" / "ill" / "person1_0.png").resize((64, 48), Image.Resampling.BICUBIC)
+    (root / "val" / "ill" / "renamed.jpg").write_bytes(encode(again, "JPEG", quality=90))
+    given = check(root, tmp_path / "given")
+    found = given.record["leaks"]["val"]
+    assert (found["pictures"], found["affected"]) == (25, 13)
+    assert found["kinds"]["group"]["count"] == 12
+    assert found["kinds"]["near-identical"]["pairs"] == [["val/ill/renamed.jpg", "train/ill/person1_0.png", ""]]
+    (told,) = [warning for warning in given.warnings if "counterparts" in warning]
+    assert told.startswith("13 of 25 validation pictures")
+    assert told.endswith(f"kit challenge resnet50 --data '{root}' --data.split by-group")
+
+    anew = check(root, tmp_path / "anew", split="by-group")
+    assert anew.record["leaks"]["val"]["affected"] == 0
+    assert anew.record["understood"]["splits"].startswith("train = train/, val = val/; ")
+    assert len(anew.manifest) == len(given.manifest)
+    assert 0.1 < (anew.manifest.splits == "val").mean() < 0.3
+    assert check(root, tmp_path / "mixed", split="random").record["leaks"]["val"]["affected"] > 0
+
+
+def test_a_test_folder_keeps_its_pictures_when_the_others_are_parted_anew(tmp_path):
+    root = tmp_path / "data"
+    fill(root, {"train/a": 6, "train/b": 6, "val/a": 3, "val/b": 3})
+    fill(root, {"test/a": 2, "test/b": 2}, first=5000)
+    (root / "test" / "b" / "copy.jpg").write_bytes((root / "train" / "b" / "003.jpg").read_bytes())
+    report = check(root, tmp_path / "out", split="random")
+    assert sorted(report.manifest.subset("test").paths) == [
+        "test/a/000.jpg", "test/a/001.jpg", "test/b/000.jpg", "test/b/001.jpg", "test/b/copy.jpg"
+    ]  # fmt: skip
+    given = check(root, tmp_path / "given")
+    assert any(
+        warning.startswith("1 of 5 test pictures have counterparts in training: 1 are identical files")
+        for warning in given.warnings
+    )

@@ -60,8 +60,17 @@ def test_split_folders_are_known_by_many_names(train, validation):
 def test_a_test_folder_validates_only_where_there_is_no_other():
     assert "test folder" in layout(*inside("train", "test")).understood["splits"]
     found = layout(*inside("train", "test", "val"))
-    assert found.understood["splits"] == "train = train/, val = val/"
-    assert found.notes == ("test/ is not used: val/ is used for validation (6 images, such as test/cat/0.jpg).",)
+    assert found.understood["splits"] == "train = train/, val = val/, test = test/"
+    assert found.splits.count("test") == found.splits.count("val") == 6
+    assert found.notes == ()
+
+
+def test_classes_that_only_the_test_folder_has_are_left_aside_and_told():
+    found = layout(*inside("train", "val"), "test/Cat", "test/fox")
+    taken = {file.path: name for file, name in zip(found.files, found.classes, strict=True)}
+    assert taken["test/Cat/0.jpg"] == "cat"
+    assert "3 images of classes that training does not have (fox), such as test/fox/0.jpg: left aside." in found.notes
+    assert any("The test folder 'Cat' is taken for the class 'cat'" in note for note in found.notes)
 
 
 def test_a_test_folder_without_classes_is_left_aside():
