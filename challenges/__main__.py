@@ -139,9 +139,12 @@ def build_parser() -> argparse.ArgumentParser:
     _add_training_verbs(verb)
 
     evaluate = verb(
-        "evaluate", "evaluate a run and decide about its target", "kit evaluate runs/resnet50-demo-1a2b3c4d"
+        "evaluate",
+        "evaluate a run and decide about its target, or judge it on other data",
+        "kit evaluate runs/resnet50-demo-1a2b3c4d\nkit evaluate runs/resnet50-demo-1a2b3c4d --data ~/test-photos",
     )
     _add_run(evaluate)
+    evaluate.add_argument("--data", help="labelled data of the run's classes; left out: the run's own validation split")
     evaluate.add_argument("--precision", choices=["fp32", "tf32", "bf16", "fp16"], default="fp32")
     _add_device(evaluate)
 

@@ -107,6 +107,17 @@ def evaluate(options: argparse.Namespace) -> None:
     from common.workflow import report as write_report
 
     console = _console()
+    if options.data is not None:
+        _require_data(find_model(challenge.model), options.data)
+        from common.held_out import judge_test
+
+        with run.lock("evaluate"):
+            told = judge_test(
+                challenge, run, Path(options.data), console, precision=options.precision, device=options.device
+            )
+            write_report(challenge, run)
+        _say(console, told)
+        return
     with run.lock("evaluate"):
         result = run_evaluation(challenge, run, console, precision=options.precision, device=options.device)
         write_report(challenge, run)

@@ -10,6 +10,7 @@ import torch
 from rich.console import Console
 
 from common.distributed import World
+from common.errors import DataError
 from common.fitting import Fit
 from common.recipe import Recipe
 from common.report.elements import Section
@@ -82,6 +83,25 @@ class Challenge(ABC, Generic[RecipeType, Data]):
     def fits(self, recipe: RecipeType, checked: Path) -> Sequence[Fit]:
         """Values for this data, of a recipe that is fitted to it; `checked` holds what the check wrote."""
         return ()
+
+    def check_test(
+        self, root: Path, run: RunDirectory, recipe: RecipeType, output: Path, console: Console
+    ) -> CheckedData:
+        """Scan labelled data that a run is only judged on, and write what `open_data` reads into `output`: all of it as
+        validation samples, in the run's own classes.
+
+        summary: samples, unit, own (whether it is part of the run's data) and warnings.
+        Raises DataError where the run has not learnt what the data asks for, or nothing can be judged.
+        """
+        raise DataError(
+            f"{self.model} is judged on its own validation split alone.",
+            "Other data has users it knows nothing of.",
+            "",
+        )
+
+    def own_test(self, run: RunDirectory, output: Path) -> CheckedData | None:
+        """The same for the test part of the run's own data; None where it has none."""
+        return None
 
     @abstractmethod
     def open_data(

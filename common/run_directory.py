@@ -43,6 +43,7 @@ class RunDirectory:
         self.evaluation_file = path / "evaluation.json"
         self.baselines_file = path / "baselines.json"
         self.result_file = path / "result.json"
+        self.tests = path / "tests"
         self.report_file = path / "report" / "index.html"
         self.data = path / "data"
         self.export = path / "export"
@@ -100,6 +101,16 @@ class RunDirectory:
     def evaluation(self) -> dict[str, Any]:
         """The weights' metrics; raises DamagedFileError."""
         return self._record(self.evaluation_file, EVALUATION, f"Delete it, then: kit evaluate {self.path}")
+
+    def test_evaluation(self, path: Path) -> dict[str, Any]:
+        """An evaluation under `tests`; raises DamagedFileError."""
+        remedy = f"Delete the folder {path.parent}, then: kit evaluate {self.path} --data TEST"
+        return self._record(path, (*EVALUATION, "test"), remedy)
+
+    def test_evaluations(self) -> list[dict[str, Any]]:
+        """Every evaluation on data beside the validation split, that of the data's own test part first."""
+        found = [self.test_evaluation(path) for path in sorted(self.tests.glob("*/evaluation.json"))]
+        return sorted(found, key=lambda evaluation: not evaluation["test"]["own"])
 
     def baselines(self) -> dict[str, dict[str, float]]:
         """Name -> metric -> value of what the model is held against; empty before it was computed."""

@@ -10,13 +10,11 @@ import os
 import shlex
 import shutil
 import sys
-import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from rich.console import Console
 
@@ -30,6 +28,8 @@ from common.errors import DataError
 from common.failures import explain
 from common.files import atomic_writer, cache_folder, remove_leftovers, write_json
 from common.forecast import Forecaster
+from common.held_out import judge_own_test
+from common.judging import can_be_read, is_of_weights, judge, keep_evaluation
 from common.observers import Entry, JsonLines, Observer, Profiler, ProgressReport, RunFacts, TensorBoard
 from common.overrides import chosen_fields
 from common.precision import select_precision
@@ -39,7 +39,7 @@ from common.result import Interval, Kit, Result, decide, ranked, result_line
 from common.run_directory import RunDirectory
 from common.run_lock import hold
 from common.slug import slug
-from common.task import DataModule, Evaluation
+from common.task import DataModule
 from common.trainer import Trainer
 
 
@@ -128,14 +128,17 @@ def evaluate(
     precision: str = "fp32",
     device: DeviceChoice = "auto",
 ) -> Result:
-    """Evaluate a trained run's weights on every validation sample and decide about its target."""
+    """Evaluate a trained run's weights on every validation sample, and test sample, and decide about its target."""
     recipe = run.recipe(challenge.recipe_class)
     run.require_weights()
     if _is_evaluated(run, precision):
         console.print("evaluate: nothing changed since the last evaluation.")
     else:
-        evaluation = _evaluate_weights(challenge, recipe, run, select_device(device), precision)
-        _write_evaluation(run, evaluation, precision)
+        evaluation = judge(challenge, recipe, run, run.data, device, precision)
+        keep_evaluation(run, run.predictions_file, run.evaluation_file, evaluation, precision)
+    told = judge_own_test(challenge, run, console, precision=precision, device=device)
+    if told is not None:
+        say(console, told)
     return _conclude(challenge, recipe, run)
 
 
@@ -280,33 +283,6 @@ def _fit(run: RunDirectory, request: Request, device: torch.device, world: World
     barrier()
 
 
-def _evaluate_weights(
-    challenge: Challenge[Any, Any], recipe: Recipe, run: RunDirectory, device: torch.device, precision: str
-) -> Evaluation:
-    data = challenge.open_data(recipe, run.data, device)
-    task = challenge.build_task(recipe, data)
-    challenge.load_weights(task, run.weights_file)
-    task.place(device).eval()
-    with torch.no_grad(), select_precision(precision, device).context(device):
-        return task.evaluate(data.validation_batches())
-
-
-def _write_evaluation(run: RunDirectory, evaluation: Evaluation, precision: str) -> None:
-    with atomic_writer(run.predictions_file) as stream:
-        np.savez_compressed(stream, allow_pickle=False, **evaluation.predictions)  # type: ignore[arg-type]
-    write_json(
-        run.evaluation_file,
-        {
-            "metrics": evaluation.metrics,
-            "intervals": evaluation.intervals,
-            "interval_method": evaluation.interval_method,
-            "step": run.training()["steps"],
-            "precision": precision,
-            "weights": _stamp(run.weights_file),
-        },
-    )
-
-
 def _conclude(challenge: Challenge[Any, Any], recipe: Recipe, run: RunDirectory) -> Result:
     """Write result.json from the evaluation and the training's figures."""
     evaluation, training, description = run.evaluation(), run.training(), run.description()
@@ -372,20 +348,9 @@ def _is_trained(run: RunDirectory, recipe: Recipe) -> bool:
 
 
 def _is_evaluated(run: RunDirectory, precision: str) -> bool:
-    if not (run.evaluation_file.is_file() and _can_be_read(run.predictions_file)):
+    if not (run.evaluation_file.is_file() and can_be_read(run.predictions_file)):
         return False
-    evaluation = run.evaluation()
-    return evaluation["precision"] == precision and evaluation["weights"] == _stamp(run.weights_file)
-
-
-def _can_be_read(predictions: Path) -> bool:
-    """Whether the file of predictions is there and whole; one that is damaged is evaluated anew."""
-    return predictions.is_file() and zipfile.is_zipfile(predictions)
-
-
-def _stamp(path: Path) -> list[int]:
-    facts = path.stat()
-    return [facts.st_size, facts.st_mtime_ns]
+    return is_of_weights(run, run.evaluation(), precision)
 
 
 def _now() -> str:

@@ -175,6 +175,19 @@ def test_the_whole_line_on_two_folders_of_photographs(photographs, tmp_path, cap
     assert main(["evaluate", "run", "--precision", "bf16", "--device", "cpu"]) == 0
     assert main(["report", "run"]) == 0
 
+    before = [(tmp_path / "run" / name).read_bytes() for name in ("evaluation.json", "result.json", "predictions.npz")]
+    (photographs / "bright").rename(photographs / "Bright")
+    capsys.readouterr()
+    assert main(["evaluate", "run", "--data", str(photographs), "--device", "cpu"]) == 0
+    last = capsys.readouterr().out.strip().splitlines()[-1]
+    assert last.startswith("TEST resnet50/photos top1=")
+    assert f" images=20 data={photographs} " in last
+    after = [(tmp_path / "run" / name).read_bytes() for name in ("evaluation.json", "result.json", "predictions.npz")]
+    assert after == before
+    (photographs / "Bright").rename(photographs / "shining")
+    assert "shining" in refused(capsys, "evaluate", "run", "--data", str(photographs))
+    assert 'id="tests"' in (tmp_path / "run" / "report" / "index.html").read_text()
+
 
 @pytest.mark.slow
 def test_bad_files_are_named_and_the_rest_is_trained_on(photographs, tmp_path, capsys):

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from rich.console import Console
 
-from challenges.classification import baselines, folder
+from challenges.classification import baselines, folder, held_out
 from challenges.classification import fits as rules
 from challenges.classification.data import PhotographData
 from challenges.classification.manifest import Manifest
@@ -69,6 +69,15 @@ class ClassificationChallenge(Challenge[ClassificationRecipe, PhotographData]):
 
     def fits(self, recipe: ClassificationRecipe, checked: Path) -> Sequence[Fit]:
         return rules.fits(recipe, Manifest.read(checked / "manifest.csv"), read_json(checked / "check.json"))
+
+    def check_test(
+        self, root: Path, run: RunDirectory, recipe: ClassificationRecipe, output: Path, console: Console
+    ) -> CheckedData:
+        learnt = Manifest.read(run.data / "manifest.csv")
+        return held_out.check(root, output, learnt, group_pattern=recipe.data.group_pattern, console=console)
+
+    def own_test(self, run: RunDirectory, output: Path) -> CheckedData | None:
+        return held_out.own(run.data, output)
 
     def open_data(
         self,

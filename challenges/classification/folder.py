@@ -119,7 +119,7 @@ def check(
     """
     started = time.monotonic()
     root = root.absolute()
-    pattern = _compiled(group_pattern)
+    pattern = compiled(group_pattern)
     if not 0 < validation_fraction < 1:
         raise DataError(f"The validation fraction is {validation_fraction}.", "It lies between 0 and 1.")
     listing = list_photographs(root)
@@ -160,7 +160,7 @@ def check(
     return _written(CheckReport(manifest, tuple(problems), record), output)
 
 
-def _compiled(group_pattern: str | None) -> re.Pattern[str] | None:
+def compiled(group_pattern: str | None) -> re.Pattern[str] | None:
     try:
         return None if group_pattern is None else re.compile(group_pattern)
     except re.error as error:

@@ -189,20 +189,24 @@ def calibration_section(predictions: Predictions) -> Section:
 def data_section(run: RunDirectory, manifest: Images) -> Section:
     """Class balance, what the check warned about, and the files it put aside."""
     counts = _class_counts(manifest)
-    train, validation = counts["train"], counts["val"]
-    total = train + validation
+    train, validation, test = counts["train"], counts["val"], counts["test"]
+    total = train + validation + test
+    has_test = bool(test.any())
     rows = [
         (
             manifest.classes[label],
             bar(total[label] / total.max(), colour="third"),
             f"{train[label]:,}",
             f"{validation[label]:,}",
+            *([f"{test[label]:,}"] if has_test else []),
             percentage(total[label] / total.sum()),
         )
         for label in np.argsort(-total, kind="stable")
     ]
-    summary = f"{len(manifest.classes):,} classes, {train.sum():,} training and {validation.sum():,} validation images."
-    balance = folded_table(("class", "images", "training", "validation", "share"), rows, numeric=(2, 3, 4))
+    summary = f"{len(manifest.classes):,} classes, {train.sum():,} training and {validation.sum():,} validation"
+    summary += f" and {test.sum():,} test images." if has_test else " images."
+    head = ("class", "images", "training", "validation", *(["test"] if has_test else []), "share")
+    balance = folded_table(head, rows, numeric=range(2, len(head)))
     parts = [paragraph(summary), *data_warnings(run), balance, *quarantined_files(run)]
     return Section("Data", join(parts))
 
@@ -249,5 +253,6 @@ def _class_counts(manifest: Images) -> dict[str, np.ndarray]:
     """Images per class (class,) of each split."""
     length = len(manifest.classes)
     return {
-        split: np.bincount(manifest.labels[manifest.splits == split], minlength=length) for split in ("train", "val")
+        split: np.bincount(manifest.labels[manifest.splits == split], minlength=length)
+        for split in ("train", "val", "test")
     }

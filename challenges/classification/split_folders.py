@@ -76,14 +76,14 @@ def picture_tree(counts: Mapping[str, int]) -> PictureFolder:
     return top
 
 
-def find_bases(root: Path, tree: PictureFolder) -> tuple[Base, list[Base]]:
+def find_bases(root: Path, tree: PictureFolder, known: Collection[str] = ()) -> tuple[Base, list[Base]]:
     """The folder in which everything lies, and those that hold the classes: one, or one for each split.
 
     Splits are training and validation, and test where there is a folder for it besides. Folders around them that hold
-    nothing else are passed through.
+    nothing else are passed through, but not `known` classes.
     Raises DataError where splits are named or nested in a way that leaves open what is meant.
     """
-    outer = _innermost(Base((), tree))
+    outer = _innermost(Base((), tree), known)
     roles = {name: _role(name) for name in outer.folder.folders}
     training = [name for name, (role, _) in roles.items() if role == "train"]
     judging = [name for name, (role, _) in roles.items() if role in ("val", "test")]

@@ -14,6 +14,7 @@ from common.recipe import Target
 from common.report.deployment import deployment_sections
 from common.report.elements import Key, Markup, Section
 from common.report.forecast import forecast_section
+from common.report.held_out import held_out_section
 from common.report.history import History
 from common.report.sections import curves, environment, reproduction, throughput
 from common.result import Result, read_result
@@ -56,6 +57,7 @@ def write_report(run: RunDirectory, sections: Sequence[Section] = ()) -> Path:
     surroundings = _read(run.environment_file)
     raw = (_read(run.training_file).get("raw_metrics") or {}).get(result.metric) if result else None
     parts = [
+        held_out_section(run),
         curves(history, target),
         throughput(history, unit),
         forecast_section(_read(run.forecast_file)),

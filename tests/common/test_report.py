@@ -468,6 +468,7 @@ def test_only_the_files_of_the_run_are_asked_for(tmp_path):
     stand_in = SimpleNamespace(
         path=tmp_path,
         metrics=list,
+        test_evaluations=list,
         run_file=missing,
         recipe_file=missing,
         environment_file=missing,
