@@ -94,9 +94,9 @@ class Challenge(ABC, Generic[RecipeType, Data]):
         Raises DataError where the run has not learnt what the data asks for, or nothing can be judged.
         """
         raise DataError(
-            f"{self.model} is judged on its own validation split alone.",
-            "Other data has users it knows nothing of.",
-            "",
+            f"{self.model} was asked to judge other data.",
+            "Folders of photographs or scenes are judged; recommenders are judged on what their own data holds out.",
+            "Train on the interactions that are to be judged: the recipe's protocol holds some of each user out.",
         )
 
     def own_test(self, run: RunDirectory, output: Path) -> CheckedData | None:

@@ -8,6 +8,7 @@ import numpy as np
 
 from challenges.detection.annotations.faults import first_of, remedy_of, shared_cause
 from challenges.detection.annotations.table import CONSEQUENCES, Annotations, Finding, UnusableError
+from challenges.detection.leaks import validation_leaks
 from challenges.detection.scenes import Scenes
 from common.image_depth import narrow_warnings
 from common.image_folders import (
@@ -22,6 +23,7 @@ from common.image_folders import (
     unread_warnings,
 )
 from common.images import ImageFacts, ImageProblem
+from common.leaks import leak_warnings
 
 
 def refuse_hopeless(scenes: Scenes, lost: Sequence[Finding]) -> None:
@@ -75,6 +77,7 @@ def findings_record(
         "findings": dict(Counter(finding.code for finding in findings).most_common()),
         "rounded": rounded,
         "duplicates": _duplicates(scenes),
+        "leaks": validation_leaks(scenes, facts),
     }
     cause = shared_cause(findings, len(scenes.boxes))
     record["warnings"] = [
@@ -84,11 +87,9 @@ def findings_record(
         *_class_warnings(record, scenes),
         *duplicate_warnings(
             record["duplicates"],
-            {
-                "inside": "Identical files inside a split ({} sets), such as {}.",
-                "across": "Identical files in both splits ({} sets), such as {}: the validation AP is too high.",
-            },
+            {"inside": "Identical files inside a split ({} sets), such as {}."},
         ),
+        *leak_warnings(record["leaks"], "validation", "Part the images so that such ones stay together."),
         *narrow_warnings(scenes.root, facts),
         *unread_warnings(others),
     ]

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from rich.console import Console
 
-from challenges.detection import folder
+from challenges.detection import folder, held_out
 from challenges.detection.comparison import SHOWN, DetectionComparison, agreement
 from challenges.detection.data import SceneData
 from challenges.detection.detections import DetectionTable
@@ -79,6 +79,11 @@ class DetectionChallenge(Challenge[DetectionRecipe, SceneData]):
             "boxes": len(scenes.boxes),
         }
         return CheckedData(root, scenes.fingerprint, summary)
+
+    def check_test(
+        self, root: Path, run: RunDirectory, recipe: DetectionRecipe, output: Path, console: Console
+    ) -> CheckedData:
+        return held_out.check(root, output, Scenes.read(run.data), console=console)
 
     def open_data(
         self,

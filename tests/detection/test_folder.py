@@ -267,7 +267,7 @@ def test_copies_across_given_splits_are_reported(tmp_path):
     (root / "JPEGImages/c.jpg").write_bytes((root / "JPEGImages/a.jpg").read_bytes())
     report = check(root, tmp_path / "out")
     assert report.record["duplicates"]["across"]["files"] == [["JPEGImages/a.jpg", "JPEGImages/c.jpg"]]
-    assert any("both splits" in warning and "a.jpg = " in warning for warning in report.warnings)
+    assert any("1 are identical files (JPEGImages/c.jpg = JPEGImages/a.jpg)" in warning for warning in report.warnings)
 
 
 def test_images_with_absurdly_many_boxes_are_left_out(tmp_path):
