@@ -236,6 +236,7 @@ def _order_warnings(interactions: Interactions) -> Iterator[str]:
 
 
 def _id_warnings(role: str, ids: np.ndarray) -> Iterator[str]:
+    yield from _twin_warnings(role, ids)
     if np.char.isdigit(ids).all():
         return
     names = set(ids.tolist())
@@ -253,3 +254,21 @@ def _id_warnings(role: str, ids: np.ndarray) -> Iterator[str]:
             f"{len(rounded):,} {role} ids are written with exponents, such as {rounded[0]!r}: digits may be lost, and "
             "several made one. Write the column as text or whole numbers."
         )
+
+
+def _twin_warnings(role: str, ids: np.ndarray) -> Iterator[str]:
+    """Ids that would be one as numbers, or without regard to case."""
+    digits = np.char.isdigit(ids)
+    numbers, names = ids[digits], ids[~digits]
+    for difference, of_kind, alike in (
+        ("zeros before them", numbers, np.char.lstrip(numbers, "0")),
+        ("upper and lower case", names, np.char.lower(names)),
+    ):
+        _, first, group = np.unique(alike, return_index=True, return_inverse=True)
+        twins = np.flatnonzero(first[group] != np.arange(len(of_kind)))
+        if len(twins):
+            pair = f"{str(of_kind[first[group[twins[0]]]])!r} and {str(of_kind[twins[0]])!r}"
+            yield (
+                f"{len(twins):,} {role} ids differ from another one in {difference} only, such as {pair}: "
+                "each counts as an id of its own and is perhaps the same."
+            )

@@ -168,8 +168,8 @@ HEADER = "user,item,rating,time\n"
     ("name", "text", "message"),
     [
         ("x.csv", "user,thing,rating\n1,2,3\n", "line 1: no column names the item; there are 'user', 'thing'"),
-        ("x.csv", HEADER + "1,2,3,4\n1,3,nan,4\n", "line 3: the rating 'nan' is no number"),
-        ("x.csv", HEADER + "1,2,3,4\n\n1,3,,4\n", "line 4: the rating '' is no number"),
+        ("x.csv", HEADER + "1,2,3,4\n1,3,nan,4\n", "line 3: the rating is missing ('nan')"),
+        ("x.csv", HEADER + "1,2,3,4\n\n1,3,,4\n", "line 4: the rating is missing ('')"),
         ("x.csv", HEADER + "1,2,3,4\n1,3,good,4\n", "line 3: the rating 'good' is no number"),
         ("x.csv", HEADER + "1,2,inf,4\n", "line 2: the rating 'inf' is no number"),
         ("x.csv", HEADER + "1,2,3,4\n1,3,3,soon\n", "line 3: the time 'soon' is not of the kind"),

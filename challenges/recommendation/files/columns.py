@@ -136,6 +136,7 @@ def read_columns(layout: Layout) -> Columns:
     if not rows:
         raise DataError(f"{layout.path} holds no interactions.", FORMATS)
     joined = {role: _joined(parts.pop(role)) for role in list(parts)}
+    _refuse_repeated_names(layout, users, items, joined)
     return Columns(
         joined["user"],
         joined["item"],
@@ -146,6 +147,15 @@ def read_columns(layout: Layout) -> Columns:
         kind,
         events.counts if "event" in layout.roles else None,
     )
+
+
+def _refuse_repeated_names(layout: Layout, users: IdNumbers, items: IdNumbers, joined: dict[str, np.ndarray]) -> None:
+    """Raise DataError where a line of names among the rows would count as a user with an item."""
+    user, item = (numbers.numbers.get(layout.roles[numbers.role].strip()) for numbers in (users, items))
+    if not layout.header or user is None or item is None:
+        return
+    if bool(((joined["user"] == user) & (joined["item"] == item)).any()):
+        _explain(layout, _UnusableError("it repeats the names of the columns"), 0)
 
 
 class _Events:

@@ -139,14 +139,26 @@ def unnamed_layout(path: Path, delimiter: str) -> Layout:
 
 def looks_like_data(names: Sequence[str]) -> bool:
     """Whether a first line holds values, not names: numbers are among them, and no name that is known."""
-    return any(_NUMBER.fullmatch(name.strip()) for name in names) and not any(map(role_of, names))
+    numbers = [name for name in names if _NUMBER.fullmatch(name.strip())]
+    known = [name for name in names if role_of(name) and not re.search(r"\s.*\d", name.strip())]  # no title: Song 2
+    return bool(numbers) and not known and not _is_comment(names)
 
 
 def _nameless(path: Path, delimiter: str, names: Sequence[str], role: str) -> DataError:
     """The error of a file without a column for a role."""
     others = {"user": "item=...", "item": "user=..."}[role]
+    if _is_comment(names):
+        return DataError(
+            f"{path}, line 1: it is a comment: {(delimiter or ' ').join(names)[:60]!r}.",
+            "The first line names the columns, or is the first row.",
+            "Drop the comments, such as with sed '/^[#%]/d'.",
+        )
     return DataError(
         f"{path}, line 1: no column names the {role}; there are {', '.join(map(repr, names[:12]))}.",
         f"Known names of that column (upper case, _ and endings such as _no do not matter): {', '.join(ROLES[role])}.",
         f"Say which it is: --columns {role}=...,{others}, or rename it, such as user{delimiter or ','}item.",
     )
+
+
+def _is_comment(names: Sequence[str]) -> bool:
+    return bool(names) and names[0].lstrip().startswith(("#", "%", "//"))

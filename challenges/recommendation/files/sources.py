@@ -5,13 +5,14 @@ import hashlib
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice, takewhile
+from itertools import chain, islice, takewhile
 from pathlib import Path
 from typing import Literal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from challenges.recommendation.files.folders import FROM_JSON, levels, plain_name, without_tables
 from challenges.recommendation.files.layout import (
     FORMATS,
     NOTHING,
@@ -66,7 +67,7 @@ class Source:
 
 
 def find(root: Path, columns: Mapping[str, str] = NOTHING) -> Source:
-    """The interactions in `root`: a file, a folder, or a folder whose only subfolder with interactions is meant.
+    """The interactions in `root`: a file, a folder, or a folder in which only one folder with interactions lies.
 
     columns: role -> the user's column for it, by name or by place from 1 on.
     Raises DataError when there are none, or several to choose from.
@@ -80,16 +81,12 @@ def find(root: Path, columns: Mapping[str, str] = NOTHING) -> Source:
             if source is None:
                 raise DataError(f"{root} holds no interactions that the kit knows.", FORMATS)
             return source
-        found = _of_folder(root, columns)
-        if not found:
-            folders = sorted(folder for folder in root.iterdir() if folder.is_dir() and folder.name[0] != ".")
-            found = [source for folder in folders for source in _of_folder(folder, columns)]
-        if not found:
-            found = _nameless_tables(root, columns)
+        each = ([source for folder in level for source in _of_folder(folder, columns)] for level in levels(root))
+        found = next(filter(None, each), []) or _nameless_tables(root, columns)
     except OSError as error:
         raise DataError(f"{error.filename or root} cannot be read: {(error.strerror or str(error)).lower()}.") from None
     if not found:
-        raise DataError(f"No interactions were found in {root}.", FORMATS, "Name the folder or the file itself.")
+        raise without_tables(root)
     if len(found) > 1:
         names = [printable(str(source.layout.path.relative_to(root))) for source in found]
         raise DataError(
@@ -106,10 +103,9 @@ def _nameless_tables(root: Path, columns: Mapping[str, str]) -> list[Source]:
     Raises the error that the first of the others would meet, where there is nothing else.
     """
     sources, errors = [], []
-    folders = [root, *sorted(folder for folder in root.iterdir() if folder.is_dir() and folder.name[0] != ".")]
-    for folder in folders:
+    for folder in chain.from_iterable(levels(root)):
         for path in sorted(path for path in folder.iterdir() if path.is_file() and _is_candidate(path)):
-            if not _plain_name(path).endswith(".txt"):
+            if not plain_name(path).endswith(".txt"):
                 try:
                     sources.append(_of_file(path, columns))
                 except DataError as error:
@@ -124,26 +120,36 @@ def _of_folder(folder: Path, columns: Mapping[str, str]) -> list[Source]:
     files = sorted(path for path in folder.iterdir() if path.is_file() and _is_candidate(path))
     main = [path for path in files if _stem(path) in MAIN]
     official = [path for path in files if ".train." in path.name]
-    sources = [_of_file(path, columns, listed=True) for path in official or main or files]
+    sources = [_listed(path, columns) for path in official or main or files]
     return [source for source in sources if source is not None]
 
 
+def _listed(path: Path, columns: Mapping[str, str]) -> Source | None:
+    """The source that a file of a folder is; a table of something else is none, whatever is wrong with it."""
+    try:
+        return _of_file(path, columns, listed=True)
+    except DataError:
+        if columns or not plain_name(path).endswith((".csv", ".tsv")):
+            raise
+        first = first_line(path) or ""
+        names = next(csv_rows(path, [first], _delimiter(first), quoted=True))[1]
+        if len(names) < 2 or looks_like_data(names) or not _is_other(path, names):
+            raise
+        return None
+
+
 def _is_candidate(path: Path) -> bool:
-    name = _plain_name(path)
+    name = plain_name(path)
     return name[0] != "." and ".test." not in name and _stem(path) not in BESIDE and name.endswith(SUFFIXES)
 
 
-def _plain_name(path: Path) -> str:
-    return path.name.removesuffix(".gz")
-
-
 def _stem(path: Path) -> str:
-    return _plain_name(path).rsplit(".", 1)[0]
+    return plain_name(path).rsplit(".", 1)[0]
 
 
 def _of_file(path: Path, columns: Mapping[str, str] = NOTHING, *, listed: bool = False) -> Source | None:
     """The source that a file is, or None where its first line says nothing; listed: found, not named by the user."""
-    name = _plain_name(path)
+    name = plain_name(path)
     if re.search(r"\.train\.(rating|parquet)$", name) and not columns:
         return _ncf(path)
     if name.endswith(".parquet"):
@@ -161,7 +167,7 @@ def _of_file(path: Path, columns: Mapping[str, str] = NOTHING, *, listed: bool =
 
 
 def _of_text(path: Path, first: str, columns: Mapping[str, str], listed: bool) -> Source | None:
-    name = _plain_name(path)
+    name = plain_name(path)
     if not columns and name == "u.data":
         return Source("movielens", path.parent, unnamed_layout(path, "\t"), _titles(path.parent))
     if "::" in first:
@@ -190,7 +196,7 @@ def _no_table(path: Path, first: str) -> DataError:
     """The error of a file that holds something else than a table, whatever it is called."""
     remedy = "Download it again, from the address of the file itself."
     if first[0] != "<":
-        remedy = "Convert it, such as with pandas.read_json(file, lines=True).to_csv('ratings.csv', index=False)."
+        remedy = FROM_JSON
     return DataError(f"{path}, line 1: it looks like {'a web page' if first[0] == '<' else 'JSON'}.", FORMATS, remedy)
 
 
@@ -204,10 +210,14 @@ def _delimiter(first: str) -> str:
 
 
 def _table(path: Path, layout: Callable[[], Layout], columns: Sequence[str], listed: bool) -> Source | None:
-    roles = {role for column in columns if (role := role_of(column))}
-    if listed and not {"user", "item"} & roles and _stem(path) not in MAIN:
-        return None  # some other table
+    if listed and _is_other(path, columns):
+        return None
     return Source("table", path.parent, layout(), _titles(path.parent))
+
+
+def _is_other(path: Path, columns: Sequence[str]) -> bool:
+    """Whether a table is about users or items alone, or about something else, by its columns' names."""
+    return not {"user", "item"} <= set(map(role_of, columns)) and _stem(path) not in MAIN
 
 
 def _header(path: Path, delimiter: str) -> tuple[list[str], int]:
@@ -287,7 +297,7 @@ def _own_titles(folder: Path) -> Path | None:
 
 
 def _recbole_titles(path: Path) -> Path | None:
-    stem = _plain_name(path).removesuffix(".inter")
+    stem = plain_name(path).removesuffix(".inter")
     choices = (path.with_name(f"{stem}.item{gz}") for gz in ("", ".gz"))
     return next((choice for choice in choices if choice.is_file()), None)
 

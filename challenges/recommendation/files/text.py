@@ -12,6 +12,14 @@ from common.text import printable
 
 LONGEST_FIELD = 16 << 20  # characters, such as a review's: Python's own limit is 131,072
 _ENCODINGS = "Text files are read as UTF-8."
+_OTHER_KINDS = {
+    b"PK\x03\x04": ("a ZIP archive or an Excel file", "Unpack it, or save the sheet as CSV."),
+    b"\xd0\xcf\x11\xe0": ("an Excel file", "Save the sheet as CSV."),
+    b"\x1f\x8b": ("packed with gzip", "Give it a name that ends in .gz."),
+    b"PAR1": ("a Parquet file", "Give it a name that ends in .parquet."),
+    b"SQLite format 3": ("a SQLite database", "Export the table as CSV."),
+}
+"""First bytes of files that are no text -> what they are, and what to do."""
 
 
 def text_lines(path: Path, encoding: str = "utf-8") -> Iterator[str]:
@@ -20,6 +28,8 @@ def text_lines(path: Path, encoding: str = "utf-8") -> Iterator[str]:
     try:
         with (gzip.open if path.name.endswith(".gz") else open)(path, "rb") as stream:
             for number, line in enumerate(stream, start=1):
+                if number == 1:
+                    _refuse_other_kinds(path, line)
                 if b"\0" in line:
                     raise _utf_16(path, number, line)
                 yield line.decode(encoding).removeprefix("\ufeff")
@@ -27,6 +37,13 @@ def text_lines(path: Path, encoding: str = "utf-8") -> Iterator[str]:
         raise damaged(path, error, number) from None
     except UnicodeDecodeError:
         raise DataError(f"{path}, line {number:,}: it is not UTF-8.", _ENCODINGS, _converted(path, "latin1")) from None
+
+
+def _refuse_other_kinds(path: Path, line: bytes) -> None:
+    """Raise DataError where a file begins as one of another kind does, whatever it is called."""
+    told = next((told for mark, told in _OTHER_KINDS.items() if line.startswith(mark)), None)
+    if told:
+        raise DataError(f"{path} is no text file: it is {told[0]}.", _ENCODINGS, told[1])
 
 
 def damaged(path: Path, error: Exception, line: int | None = None) -> DataError:

@@ -114,17 +114,26 @@ def _line_problem(layout: Layout, fields: dict[str, str], kind: TimeKind) -> Pro
         if "\\" in fields["text"] and layout.header:
             return Problem("backslash", f"{told}, perhaps for a quote after a backslash")
         return Problem("width", told)
+    if repeats_names(layout, fields["user"], fields["item"]):
+        return Problem("names", "it repeats the names of the columns")
     for role in ("user", "item"):
         problem = id_problem(fields[role].strip(), role, layout.numeric_ids)
         if problem:
             return problem
     rating, time = fields.get("rating"), fields.get("time")
+    if rating is not None and is_missing(rating):
+        return Problem("no rating", f"the rating is missing ({rating!r})")
     if rating is not None and not is_number(rating, layout.decimal_comma):
         return Problem("rating", f"the rating {rating[:40]!r} is no number")
     wrong = None if time is None else time_problem(_pointed(time, layout.decimal_comma), kind)
     if wrong is None:
         return None
     return Problem("time" if kind in ("number", "fraction") else "date", wrong)
+
+
+def repeats_names(layout: Layout, user: str, item: str) -> bool:
+    """Whether a row is the line of names again, as joined files have it."""
+    return layout.header and (user, item) == (layout.roles["user"].strip(), layout.roles["item"].strip())
 
 
 def is_number(text: str, decimal_comma: bool = False) -> bool:
@@ -150,6 +159,8 @@ def advice(found: Survey) -> tuple[str, str]:
         "backslash": "A quote within quotes is written twice, as CSV has it.",
     }.get(kind, "Users and items are ids as large as you like, ratings are finite numbers.")
     remedy = {
+        "names": "Files were joined with their headers: drop every line of names but the first.",
+        "no rating": f"Drop {several}, or rename the column: it is then not read.",
         "missing": f"Drop {several}, or give whoever is meant an id.",
         "negative": "A negative id often stands for somebody unknown: drop those lines, or number the ids from 0 on.",
         "backslash": 'Write the file again with doubled quotes, such as sed \'s/\\\\"/""/g\' does.',
@@ -157,11 +168,13 @@ def advice(found: Survey) -> tuple[str, str]:
         "width": "Give the first line a name for every field of the others, or mend those lines.",
         "rating": "Write numbers, or rename the column: it is then not read.",
     }.get(kind, f"Mend or drop {several}.")
-    if found.alike == 1 and kind not in ("missing", "negative", "backslash"):
+    if found.alike == 1 and kind not in ("missing", "no rating", "negative", "backslash", "names"):
         remedy = "Mend or drop that line."
     return allowed, remedy
 
 
 def _conversion(told: str) -> str:
-    example = "%d.%m.%Y" if "day.month" in told else "%m/%d/%Y %H:%M" if "month/day" in told else "..."
+    example = "%d.%m.%Y" if "day.month" in told else "%m/%d/%Y" if "month/day" in told else "..."
+    if example != "..." and re.search(r"\d:\d", told):
+        example += " %H:%M"
     return f"Convert the column, such as with pandas.to_datetime(column, format={example!r})"

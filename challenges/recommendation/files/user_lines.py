@@ -33,7 +33,10 @@ def user_lines_layout(path: Path, chosen: Mapping[str, str]) -> Layout | None:
         )
     if chosen and not said:
         return None
-    lines = [fields_of(line) for line in islice(text_lines(path), LOOKED)]
+    texts = list(islice(text_lines(path), LOOKED))
+    if not said and any(re.search(r",\s*(,|$)", text) for text in texts):
+        return None  # a table with empty cells, such as users by items
+    lines = [fields_of(text) for text in texts]
     header = int(bool(lines) and bool(lines[0]) and role_of(lines[0][0]) == "user")
     rows = [fields for fields in lines[header:] if fields]
     if not said and not _has_users(rows):
