@@ -138,7 +138,7 @@ def predict(options: argparse.Namespace) -> None:
     with contextlib.ExitStack() as held:
         held.enter_context(run.lock("predict", shared=True))
         if options.output:
-            held.enter_context(claimed(output))
+            held.enter_context(claimed(output, "predict"))
         elif question.inputs:  # a run that is served meanwhile takes the answers, too
             output.mkdir(exist_ok=True)
             held.enter_context(hold(output, "predict"))
