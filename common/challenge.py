@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from common.export.artefact import ArtefactSidecar
     from common.export.parity import Comparison, Judged
     from common.export.runner import Arrays, Runner
+    from common.result import Result
     from common.serving.client import Client
     from common.serving.config import Engine, EngineOptions
     from common.serving.repository import ModelRepository
@@ -138,6 +139,10 @@ class Challenge(ABC, Generic[RecipeType, Data]):
     @abstractmethod
     def primary_metric(self) -> str:
         """The metric of a result whose recipe has no target."""
+
+    def below_baseline(self, result: "Result") -> str:
+        """What to do where a baseline beats the model, in a sentence; empty where there is nothing to add."""
+        return ""
 
     def main_metric(self, recipe: RecipeType, metrics: Mapping[str, float]) -> str:
         """The metric that a result is about: the target's or the challenge's, if this data's evaluation reports it."""

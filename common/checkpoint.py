@@ -41,6 +41,20 @@ class CheckpointStore:
         """Write the best state so far, from which nothing resumes; raises TrainingError as `save` does."""
         self._write(self._folder / "best.pt", {"format": FORMAT, "kit": kit_version(), **state}, with_sidecar=False)
 
+    def save_chosen(self, state: dict[str, Any]) -> None:
+        """Write the weights that a training is to end with, so far; raises TrainingError as `save` does."""
+        self._write(self._folder / "chosen.pt", {"format": FORMAT, "kit": kit_version(), **state}, with_sidecar=False)
+
+    def chosen(self, device: torch.device) -> dict[str, Any]:
+        """What `save_chosen` wrote. Raises CheckpointError where it was taken away or damaged."""
+        path = self._folder / "chosen.pt"
+        if not path.is_file():
+            raise CheckpointError(
+                f"{path} is missing: the weights that this training chose are gone.",
+                remedy=f"To begin anew, delete {self._folder} and run the same command again.",
+            )
+        return _load(path, device)
+
     def _write(self, path: Path, state: dict[str, Any], *, with_sidecar: bool = True) -> None:
         try:
             with atomic_writer(path) as stream:

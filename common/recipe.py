@@ -76,6 +76,9 @@ class TrainingConfig:
     what is evaluated, exported and served, and the weights of the last step are evaluated beside it."""
     evaluate_every: float = 1.0
     """Epochs between evaluations; the last step is always evaluated."""
+    patience: int | None = None
+    """Evaluations without improvement on a part held out of the training data, after which training ends; the weights
+    that did best there are kept. None: train to the end and keep the last weights."""
     checkpoint_every: int = 100
     """Steps between checkpoints; the last step is always saved."""
     keep_checkpoints: int = 2
@@ -93,6 +96,8 @@ class TrainingConfig:
             raise RecipeError(f"training.epochs is {self.epochs}.", "It must be above 0.")
         if self.batch_size < 1 or (self.micro_batch is not None and self.micro_batch < 1):
             raise RecipeError("training.batch-size and training.micro-batch start at 1.")
+        if self.patience is not None and self.patience < 1:
+            raise RecipeError(f"training.patience is {self.patience}.", "It starts at 1, or is None.")
         if self.evaluate_every <= 0 or self.checkpoint_every < 1 or self.log_every < 1 or self.keep_checkpoints < 1:
             raise RecipeError("training.evaluate-every, checkpoint-every, log-every and keep-checkpoints start at 1.")
 

@@ -78,6 +78,10 @@ class Task(nn.Module, ABC):
     def evaluate(self, batches: Iterable[Batch]) -> Evaluation:
         """Metrics over all ranks' batches together; called in evaluation mode without gradients."""
 
+    def held_out_value(self, data: "DataModule") -> float | None:
+        """How well the task does on `data.tuning()`, higher is better; None where there is no such part."""
+        return None
+
     @abstractmethod
     def inference_module(self) -> nn.Module:
         """The module to export: tensors in, tensors out, as `signature` names them."""
@@ -108,6 +112,10 @@ class DataModule(ABC):
     @abstractmethod
     def validation_batches(self) -> Iterable[Batch]:
         """This rank's share of the validation samples, each exactly once over all ranks."""
+
+    def tuning(self) -> "DataModule | None":
+        """A part held out of the training data, as validation batches, to choose weights by; None where none is."""
+        return None
 
     def describe(self) -> dict[str, object]:
         """Facts about the data for the run's record: name, counts, fingerprint."""

@@ -13,8 +13,9 @@ import nvtx
 import torch
 
 from common.averages import MovingAverage
+from common.best_weights import BestWeights
 from common.checkpoint import CheckpointStore, random_state, refuse_other, restore_random_state
-from common.distributed import World, any_rank, broadcast_buffers
+from common.distributed import World, any_rank, barrier, broadcast_buffers
 from common.errors import InterruptedRunError, RecipeError, TrainingError
 from common.failures import explain
 from common.log_window import LogWindow
@@ -104,6 +105,8 @@ class Trainer:
             self._task, self._optimizers, precision, device, clip_norm=recipe.optimizer.clip_norm, ema=self._ema,
             world_size=world.size, use_cuda_graphs=training.cuda_graphs,
         )  # fmt: skip
+        chooses = training.patience is not None and data.tuning() is not None
+        self._chosen = BestWeights(self._checkpoints, training.patience or 1) if chooses else None
         self._done = 0
         self._seconds = 0.0
         self._best = -math.inf
@@ -123,7 +126,7 @@ class Trainer:
                 evaluation = self._loop(stop)
             finally:
                 self._observers.on_end()
-        steps = self.cadence.total
+        steps = self._done
         samples = steps * self._training.batch_size
         rate = samples / max(self._seconds, 1e-9)
         raw = self._judged(self._task).metrics if self._ema is not None else None
@@ -134,7 +137,7 @@ class Trainer:
         batches = self._micro_batches()
         evaluation: Evaluation | None = None
         self._task.train()
-        while self._done < self.cadence.total:
+        while self._done < self.cadence.total and not self._is_over():
             started = time.perf_counter()
             if self._task.set_trainable(self._done):
                 self._step.rebuild()
@@ -158,7 +161,7 @@ class Trainer:
             stopping = stop.number is not None if self._world.size == 1 else (
                 is_log_point and any_rank(stop.number is not None, self._device)
             )  # fmt: skip
-            if self._done % self._training.checkpoint_every == 0 or is_last or stopping:
+            if self._done % self._training.checkpoint_every == 0 or is_last or stopping or self._is_over():
                 self._save()
             if stopping and not is_last:
                 raise InterruptedRunError(
@@ -166,7 +169,22 @@ class Trainer:
                     f"Stopped after step {self._done} of {self.cadence.total}; the run is saved in {self._run.path}.",
                     "Run the same command again to go on from there.",
                 )
+        if self._chosen is not None:
+            return self._end_with_the_best(self._chosen)
         return evaluation if evaluation is not None else self._evaluate()
+
+    def _is_over(self) -> bool:
+        return self._chosen is not None and self._chosen.is_over
+
+    def _end_with_the_best(self, chosen: BestWeights) -> Evaluation:
+        """Load the weights that did best on the held-out part of the training data, and evaluate them."""
+        barrier()  # the main rank has written them
+        chosen.restore(self._evaluated_task(), self._device)
+        self._observers.on_message(
+            f"Kept the weights of step {chosen.step}, the best of {self._done} on a part held out of the training data "
+            f"({chosen.value:.4f}); the evaluation of these is the run's."
+        )
+        return self._judged(self._evaluated_task())
 
     def _micro_batches(self) -> Iterator[Batch]:
         return self._data.train_batches(self._done, self._training.batch_size, self._accumulation)
@@ -211,7 +229,17 @@ class Trainer:
             }
         )  # fmt: skip
         self._keep_best(evaluation)
+        if self._chosen is not None:
+            self._choose(self._chosen)
         return evaluation
+
+    def _choose(self, chosen: BestWeights) -> None:
+        task = self._evaluated_task().eval()
+        with torch.no_grad(), self._precision.context(self._device):
+            value = task.held_out_value(self._data)
+        self._task.train()
+        if value is not None:
+            chosen.look(task, self._done, value, writes=self._world.is_main)
 
     def _judged(self, task: Task) -> Evaluation:
         """The validation of the trained task, or of its average."""
@@ -251,6 +279,7 @@ class Trainer:
             "random": random_state(),
             "seconds": self._seconds,
             "best": self._best,
+            "chosen": None if self._chosen is None else self._chosen.state_dict(),
         }
 
     def _resume(self) -> None:
@@ -283,6 +312,8 @@ class Trainer:
         self._step.scaler.load_state_dict(state["scaler"])
         self._window.load_state_dict(state["window"])
         restore_random_state(state["random"])
+        if self._chosen is not None:
+            self._chosen.load_state_dict(state["chosen"])
         self._done, self._seconds, self._best = state["step"], state["seconds"], state["best"]
 
 

@@ -139,7 +139,11 @@ def evaluate(
     told = judge_own_test(challenge, run, console, precision=precision, device=device)
     if told is not None:
         say(console, told)
-    return _conclude(challenge, recipe, run)
+    result = _conclude(challenge, recipe, run)
+    advice = challenge.below_baseline(result) if result.is_below_baseline else ""
+    if advice:
+        say(console, advice)
+    return result
 
 
 def report(challenge: Challenge[Any, Any], run: RunDirectory) -> Path:

@@ -22,6 +22,7 @@ from common.challenge import Challenge, CheckedData, Question
 from common.errors import CheckpointError
 from common.files import cache_folder
 from common.report.elements import Section
+from common.result import Result
 from common.run_directory import RunDirectory
 from common.task import Task
 from common.weight_files import read_weights, save_weights, weights_metadata
@@ -40,6 +41,15 @@ BATCH = 64  # judged users of one batch of exported inputs
 EXAMPLES = 6  # users answered by Triton that the report shows
 NAMED = 3  # items of an example that are named
 SERVED_SAME = 0.8  # share of the evaluation's items that a served answer must have, whatever the precision
+
+
+WHERE = {
+    "popularity": "the most frequent items that a user lacks",
+    "item k-NN": "challenges/recommendation/baselines.py item_knn",
+    "EASE": "challenges/recommendation/baselines.py ease",
+    "iALS": "challenges/recommendation/baselines.py ials",
+}
+"""Where the baselines are to be had."""
 
 
 class RecommendationChallenge(Challenge[RecipeType, HistoryData], Generic[RecipeType]):
@@ -110,6 +120,18 @@ class RecommendationChallenge(Challenge[RecipeType, HistoryData], Generic[Recipe
 
     def baselines(self, recipe: RecipeType, data: HistoryData) -> Mapping[str, Mapping[str, float]]:
         return baselines.figures(data.split, recipe.evaluation)
+
+    def below_baseline(self, result: Result) -> str:
+        best = result.baseline
+        if best is None:
+            return ""
+        inside = result.interval is not None and result.interval.low <= best.value <= result.interval.high
+        doubt = ", within the interval of chance" if inside else ""
+        return (
+            f"{best.name} does better than {self.model} on this data: {result.metric} {best.value:.4f} against "
+            f"{result.value:.4f}{doubt}. Recommend by {best.name} ({WHERE[best.name]}; it needs no gradient), or bring "
+            "more interactions per user and item."
+        )
 
     def primary_metric(self) -> str:
         return self.metric

@@ -4,8 +4,10 @@ The whole split lies on the training device; a batch is gathered there. Every tr
 int64, the position of each sample within the global batch, from which a task draws its random numbers (draws.py).
 """
 
+import copy
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator
+from typing import Self
 
 import numpy as np
 import torch
@@ -38,8 +40,9 @@ class HistoryData(DataModule):
         seed: int = 0,
         evaluation_batch: int | None = None,
     ) -> None:
-        self.split, self.num_validation = split, split.num_judged
         self._device, self._world, self._seed = device, world, seed
+        self.judge_by(split)
+        self._tuning: Self | None = None
         fitting = SCORES_PER_BATCH["cuda" if device.type == "cuda" else "cpu"] // split.num_items
         self._evaluation_batch = evaluation_batch or max(1, min(LARGEST_VALIDATION_BATCH, fitting))
 
@@ -48,6 +51,17 @@ class HistoryData(DataModule):
         for begin in range(0, len(mine), self._evaluation_batch):
             index = mine[begin : begin + self._evaluation_batch]
             yield {"index": self._moved(index), **self.told(index)}
+
+    def judge_by(self, split: HistorySplit) -> None:
+        """Take the judged users from `split`; the training stays."""
+        self.split, self.num_validation = split, split.num_judged
+
+    def tuning(self) -> Self | None:
+        split = self.split.by_tuning()
+        if self._tuning is None and split is not None:
+            self._tuning = copy.copy(self)
+            self._tuning.judge_by(split)
+        return self._tuning
 
     @abstractmethod
     def told(self, index: np.ndarray) -> Batch:
@@ -166,7 +180,11 @@ class UserData(HistoryData):
     ) -> None:
         super().__init__(split, device=device, world=world, seed=seed, evaluation_batch=evaluation_batch)
         self.num_train = split.num_users
-        self._train, self._seen = Ragged(split.train, device), Ragged(split.seen, device)
+        self._train = Ragged(split.train, device)
+
+    def judge_by(self, split: HistorySplit) -> None:
+        super().judge_by(split)
+        self._seen = Ragged(split.seen, self._device)
 
     def train_batches(self, first_step: int, batch_size: int, accumulation: int) -> Iterator[Batch]:
         lengths = self.split.train.lengths
@@ -213,7 +231,11 @@ class SequenceData(HistoryData):
         self._user = torch.as_tensor(user).to(device)
         self._start = torch.as_tensor(offsets[user] + start).to(device)
         self._end = torch.as_tensor(np.minimum(offsets[user] + start + length, offsets[user + 1])).to(device)
-        self._train, self._seen = Ragged(split.train, device), Ragged(split.seen, device)
+        self._train = Ragged(split.train, device)
+
+    def judge_by(self, split: HistorySplit) -> None:
+        super().judge_by(split)
+        self._seen = Ragged(split.seen, self._device)
 
     def train_batches(self, first_step: int, batch_size: int, accumulation: int) -> Iterator[Batch]:
         for share in self._shares(first_step, batch_size, accumulation):

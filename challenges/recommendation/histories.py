@@ -1,12 +1,14 @@
 """User–item histories after filtering and splitting, as the recommenders train on and are judged by."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from common.errors import DataError
 from common.files import atomic_writer, read_json, sha256
+
+PARTS = ("train", "seen", "targets")
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,6 +63,19 @@ class Histories:
 
 
 @dataclass(frozen=True, eq=False)
+class Tuning:
+    """A part kept out of training to choose weights by, which no reported figure touches.
+
+    users:   (tuning user,) int64, the training user each is, -1 where none.
+    seen:    what the model is told of them. targets: what it is to find.
+    """
+
+    users: np.ndarray
+    seen: Histories
+    targets: Histories
+
+
+@dataclass(frozen=True, eq=False)
 class HistorySplit:
     """What trains and what is held out, in one protocol.
 
@@ -91,6 +106,14 @@ class HistorySplit:
     facts: dict[str, object]
     fingerprint: str
     root: Path = Path()
+    tuning: Tuning | None = None
+
+    def by_tuning(self) -> "HistorySplit | None":
+        """The same training, judged by the part that was kept out of it for choosing."""
+        if self.tuning is None:
+            return None
+        users, seen, targets = self.tuning.users, self.tuning.seen, self.tuning.targets
+        return replace(self, users=users, seen=seen, targets=targets, negatives=None, tuning=None)
 
     @property
     def num_users(self) -> int:
@@ -113,8 +136,11 @@ class HistorySplit:
             "users": self.users,
             **({} if self.negatives is None else {"negatives": self.negatives}),
         }
-        for name in ("train", "seen", "targets"):
-            histories: Histories = getattr(self, name)
+        parts = {name: getattr(self, name) for name in PARTS}
+        if self.tuning is not None:
+            arrays["tuning_users"] = self.tuning.users
+            parts |= {"tuning_seen": self.tuning.seen, "tuning_targets": self.tuning.targets}
+        for name, histories in parts.items():
             arrays |= {f"{name}_offsets": histories.offsets, f"{name}_items": histories.items}
         with atomic_writer(folder / "split.npz") as stream:
             np.savez(stream, allow_pickle=False, **arrays)  # type: ignore[arg-type]
@@ -131,10 +157,13 @@ class HistorySplit:
             if sha256(folder / "split.npz") != check["split_sha256"]:
                 raise ValueError("split.npz is not the file that was written")
             with np.load(folder / "split.npz") as arrays:
-                parts = {
-                    name: Histories(arrays[f"{name}_offsets"], arrays[f"{name}_items"])
-                    for name in ("train", "seen", "targets")
-                }
+
+                def histories(name: str) -> Histories:
+                    return Histories(arrays[f"{name}_offsets"], arrays[f"{name}_items"])
+
+                tuning = None
+                if "tuning_users" in arrays:
+                    tuning = Tuning(arrays["tuning_users"], histories("tuning_seen"), histories("tuning_targets"))
                 return HistorySplit(
                     protocol=check["protocol"],
                     num_items=check["num_items"],
@@ -146,7 +175,8 @@ class HistorySplit:
                     facts=check["facts"],
                     fingerprint=check["fingerprint"],
                     root=Path(check["root"]),
-                    **parts,
+                    tuning=tuning,
+                    **{name: histories(name) for name in PARTS},
                 )
         except (OSError, KeyError, ValueError) as error:
             raise DataError(

@@ -24,7 +24,7 @@ from common.files import read_json, write_csv, write_json
 from common.text import printable
 from common.understanding import print_understanding
 
-FORMAT = 2  # of check.json and the splits; another number means that the data is checked again
+FORMAT = 3  # of check.json and the splits; another number means that the data is checked again
 
 QUARANTINE = "quarantine.csv"
 

@@ -215,7 +215,7 @@ def _resamples(users: int, seed: int) -> Iterator[np.ndarray]:
         yield np.bincount(drawn.ravel(), minlength=rows * users).reshape(rows, users).astype(np.float32)
 
 
-@lru_cache(maxsize=1)
+@lru_cache(maxsize=2)  # those judged, and those that weights are chosen by
 def _kept_resamples(users: int, seed: int) -> tuple[np.ndarray, ...]:
     """The same for all evaluations of a run: to draw them took a fifth of an autoencoder's."""
     return tuple(_resamples(users, seed))

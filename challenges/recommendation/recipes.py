@@ -26,8 +26,13 @@ class HistoryConfig:
     minimum_per_item: int = 1
     validation_item: bool = False
     """leave-one-out: keep the last but one item out of training too; the model is told it when the last is judged."""
+    tuning_item: bool = False
+    """leave-one-out: keep the last but one item of some users (a tenth, at least 500, at most half) out of training, to
+    choose weights by."""
     held_out_users: int = 0
-    """held-out-users: how many are judged; as many again are set aside for tuning."""
+    """held-out-users: how many are judged; as many again are set aside for tuning. 0: as the share says."""
+    held_out_share: float = 0.0
+    """held-out-users: share of the users that is judged, 1,000 at least and a fifth of all at most."""
     fold_in: float = 0.8
     """held-out-users: share of a judged user's items that the model is told."""
     split_seed: int = 98765
@@ -43,8 +48,10 @@ class HistoryConfig:
 
     def __post_init__(self) -> None:
         _require_columns(self.columns)
-        if self.protocol == "held-out-users" and self.held_out_users < 1:
-            raise RecipeError("history.held-out-users must be above 0 with the protocol held-out-users.")
+        if self.protocol == "held-out-users" and self.held_out_users < 1 and not 0 < self.held_out_share <= 0.2:
+            raise RecipeError(
+                "The protocol held-out-users needs history.held-out-users above 0, or history.held-out-share above 0."
+            )
         if not 0 < self.fold_in < 1 or not 0 < self.test_share < 1:
             raise RecipeError("history.fold-in and history.test-share lie between 0 and 1.")
         if self.minimum_per_user < 1 or self.minimum_per_item < 1:

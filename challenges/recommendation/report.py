@@ -1,6 +1,6 @@
 """The recommenders' sections of a run's page: metrics by protocol, baselines, what is recommended, to whom."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -42,7 +42,8 @@ def _protocols(evaluation: Mapping[str, Any], baselines: Mapping[str, Mapping[st
             "easier to find than among the whole catalogue. Compare within a table only."
         )
     ]
-    for protocol in dict.fromkeys(name.split("/")[1] for name in names):
+    same = coinciding([metrics, *baselines.values()], names)
+    for protocol in same:
         shown = [name for name in names if name.endswith(f"/{protocol}")]
         head = ("", *(name.split("/")[0] for name in shown))
         rows = [
@@ -51,7 +52,33 @@ def _protocols(evaluation: Mapping[str, Any], baselines: Mapping[str, Mapping[st
             *((other, *(f"{figures[name]:.4f}" for name in shown)) for other, figures in baselines.items()),
         ]
         parts += [Markup("<h3>{}</h3>").format(_title(protocol)), table(head, rows, numeric=range(1, len(head)))]
+        if same[protocol]:
+            others = " and ".join(_title(other).lower() for other in same[protocol])
+            parts.append(
+                paragraph(f"These are the figures {others}, too: the catalogue is so small that they coincide.")
+            )
     return Section("Rankings by protocol", join(parts))
+
+
+def coinciding(rows: Sequence[Mapping[str, float]], names: Sequence[str]) -> dict[str, list[str]]:
+    """Protocol -> later ones whose figures (kind@cutoff/protocol) are all among its own, in every row.
+
+    Lists of unseen items are the whole catalogue where it has no more.
+    """
+    figures = {
+        protocol: {
+            name.split("/")[0]: [row.get(name) for row in rows] for name in names if name.endswith(f"/{protocol}")
+        }
+        for protocol in dict.fromkeys(name.split("/")[1] for name in names)
+    }
+    same: dict[str, list[str]] = {}
+    for protocol, own in figures.items():
+        first = next((other for other in same if own.items() <= figures[other].items()), None)
+        if first is None:
+            same[protocol] = []
+        else:
+            same[first].append(protocol)
+    return same
 
 
 def _title(protocol: str) -> str:

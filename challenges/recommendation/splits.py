@@ -7,9 +7,12 @@ import numpy as np
 from challenges.recommendation.files.readers import Interactions
 from challenges.recommendation.files.times import UNKNOWN_TIME
 from challenges.recommendation.filters import Filtered, filter_interactions, where
-from challenges.recommendation.histories import Histories, HistorySplit
+from challenges.recommendation.histories import Histories, HistorySplit, Tuning
 from challenges.recommendation.recipes import HistoryConfig
 from common.errors import DataError
+
+FEWEST_TUNING_USERS = 500  # or half of all: fewer tell the better of two weights by luck
+FEWEST_JUDGED = 1000
 
 
 def split(interactions: Interactions, config: HistoryConfig, fingerprint: str = "") -> HistorySplit:
@@ -45,11 +48,13 @@ def _assemble(
     *,
     catalogue: np.ndarray | None = None,
     negatives: np.ndarray | None = None,
+    tuning: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> HistorySplit:
     """Number what is left and cut the rows of training, of what is told, and of targets, into histories.
 
     parts: masks or positions of rows of `table`; the users of the last two are the judged ones.
     catalogue: (item,) bool, items there are; all that were kept by default.
+    tuning: rows of what is told, and of targets, of the users that weights are chosen by.
     """
     train, seen, targets = parts
     present = np.zeros(len(interactions.item_ids), bool)
@@ -71,6 +76,17 @@ def _assemble(
     def histories(rows: np.ndarray, numbers: np.ndarray, count: int) -> Histories:
         return _histories(numbers[table.users[rows]], item_number[table.items[rows]], count)
 
+    def tuned() -> Tuning | None:
+        if tuning is None:
+            return None
+        whose = np.zeros(len(interactions.user_ids), bool)
+        whose[table.users[tuning[1]]] = True
+        if not whose.any():
+            return None
+        numbers, count = _numbered(whose), int(whose.sum())
+        told = tuning[0] & whose[table.users]
+        return Tuning(user_number[whose], histories(told, numbers, count), histories(tuning[1], numbers, count))
+
     return HistorySplit(
         protocol=protocol,
         num_items=int(present.sum()),
@@ -84,6 +100,7 @@ def _assemble(
         negatives=None if negatives is None else item_number[negatives],
         facts={"format": interactions.source.kind, **table.facts, **facts},
         fingerprint=fingerprint,
+        tuning=tuned(),
     )
 
 
@@ -98,7 +115,7 @@ def _leave_one_out(
 ) -> HistorySplit:
     from_end, length = _from_end(table.users)
     target = (from_end == 0) & (length >= 2)
-    tuning = (from_end == 1) & (length >= 3) & config.validation_item
+    tuning = (from_end == 1) & (length >= 3) & _tuning_users(table, config)
     seen = ~target & (length >= 2)
     last = np.flatnonzero(target)
     tied = 0 if table.times is None else int(np.count_nonzero(table.times[last] == table.times[last - 1]))
@@ -107,7 +124,19 @@ def _leave_one_out(
         "validation_items": int(tuning.sum()),
         "targets_decided_by_tie_rule": tied,
     }
-    return _assemble(interactions, table, (~target & ~tuning, seen, target), "leave-one-out", fingerprint, facts)
+    train = ~target & ~tuning
+    parts = (train, seen, target)
+    return _assemble(interactions, table, parts, "leave-one-out", fingerprint, facts, tuning=(train & seen, tuning))
+
+
+def _tuning_users(table: Filtered, config: HistoryConfig) -> np.ndarray:
+    """(row,) bool: the user's last item but one is kept out of training, where there are three."""
+    if config.validation_item or not config.tuning_item:
+        return np.full(len(table), config.validation_item)
+    users = np.flatnonzero(np.bincount(table.users) > 2)
+    count = max(len(users) // 10, min(FEWEST_TUNING_USERS, len(users) // 2))
+    drawn = np.random.RandomState(config.split_seed).permutation(users)[:count]
+    return np.isin(table.users, drawn)
 
 
 def _held_out_users(
@@ -115,8 +144,8 @@ def _held_out_users(
 ) -> HistorySplit:
     """Strong generalisation as Liang et al. 2018 draw it, random numbers included, given the same order of the file."""
     users = np.flatnonzero(np.bincount(table.users))
-    held = config.held_out_users
-    if len(users) <= 2 * held:
+    held = config.held_out_users or judged_users(len(users), config.held_out_share)
+    if held < 1 or len(users) <= 2 * held:
         raise DataError(
             f"history.held-out-users is {held:,}, and {len(users):,} users are left after the filters.",
             "As many again are set aside for tuning, and the others train.",
@@ -127,9 +156,12 @@ def _held_out_users(
     role[set_aside], role[held_out] = 1, 2
     catalogue = np.zeros(len(interactions.item_ids), bool)
     catalogue[table.items[role[table.users] == 0]] = True
-    judged = role[table.users] == 2
-    known = judged & catalogue[table.items]
-    target = _random_share(table, np.flatnonzero(known), round(1 - config.fold_in, 9), config.split_seed)
+    judged, known_items = role[table.users] == 2, catalogue[table.items]
+    known, tunes = judged & known_items, (role[table.users] == 1) & known_items
+    target, tuned = (
+        _random_share(table, np.flatnonzero(rows), round(1 - config.fold_in, 9), config.split_seed)
+        for rows in (known, tunes)
+    )
     with_target = np.bincount(table.users[target], minlength=len(interactions.user_ids)) > 0
     facts = {
         "set_aside_for_tuning": held,
@@ -141,7 +173,15 @@ def _held_out_users(
         "seed": config.split_seed,
     }
     parts = (role[table.users] == 0, known & ~target & with_target[table.users], target)
-    return _assemble(interactions, table, parts, "held-out-users", fingerprint, facts, catalogue=catalogue)
+    return _assemble(
+        interactions, table, parts, "held-out-users", fingerprint, facts, catalogue=catalogue,
+        tuning=(tunes & ~tuned, tuned),
+    )  # fmt: skip
+
+
+def judged_users(count: int, share: float) -> int:
+    """A share of `count` users, 1,000 at least, and a fifth of them at most: as many again are set aside."""
+    return min(max(round(share * count), FEWEST_JUDGED), count // 5)
 
 
 def draw_held_out(users: np.ndarray, count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -225,7 +265,7 @@ def _official(interactions: Interactions, table: Filtered, config: HistoryConfig
     train = np.arange(len(whole)) < len(table)
     from_end, length = _from_end(table.users)
     tuning = np.zeros(len(whole), bool)
-    tuning[: len(table)] = (from_end == 0) & (length >= 2) & config.validation_item
+    tuning[: len(table)] = (from_end == 0) & (length >= 2) & _tuning_users(table, config)
     judged = np.bincount(users, minlength=len(interactions.user_ids)) > 0
     seen = train & judged[whole.users]
     facts = {"official": "NCF", "validation_items": int(tuning.sum()), "targets_decided_by_tie_rule": None}
@@ -239,4 +279,5 @@ def _official(interactions: Interactions, table: Filtered, config: HistoryConfig
         facts,
         catalogue=present,
         negatives=negatives,
+        tuning=(train & ~tuning, tuning),
     )

@@ -1,5 +1,7 @@
 """BERT4Rec as a challenge: ordered histories in, the next items out."""
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,11 +11,13 @@ import torch
 from challenges.recommendation.bert4rec.recipes import COUNTS, METRIC, RECIPES, Bert4RecRecipe
 from challenges.recommendation.bert4rec.task import SequenceTask
 from challenges.recommendation.challenge import RecommendationChallenge, padded_histories
-from challenges.recommendation.data import HistoryData, SequenceData
+from challenges.recommendation.data import HistoryData, SequenceData, training_windows
+from challenges.recommendation.fits import longest_window, short_histories, training_fits
 from challenges.recommendation.histories import HistorySplit
 from challenges.recommendation.predict import positions_of
 from common.challenge import Question
 from common.distributed import World
+from common.fitting import Fit
 
 if TYPE_CHECKING:
     from common.export.runner import Arrays
@@ -25,6 +29,13 @@ class Bert4RecChallenge(RecommendationChallenge[Bert4RecRecipe]):
     recipes = RECIPES
     metric = METRIC
     counts = COUNTS
+
+    def fits(self, recipe: Bert4RecRecipe, checked: Path) -> Sequence[Fit]:
+        split = HistorySplit.read(checked)
+        window = longest_window(split, recipe.model.length)
+        fitted = replace(recipe, model=replace(recipe.model, length=window.value))
+        user, _ = training_windows(split.train.lengths, fitted.window, fitted.stride)
+        return [window, *short_histories(split), *training_fits(recipe, len(user), "window")[0]]
 
     def open_data(
         self,

@@ -89,6 +89,8 @@ PETROV = "Petrov and Macdonald 2022, arXiv:2207.07483"
 KLENITSKIY = "Klenitskiy and Vasilev 2023, arXiv:2309.07602"
 METRIC = "ndcg@10/full"
 
+PATIENCE = 6  # of some twenty evaluations: a transformer stays at popularity for a while before it learns
+
 _ADAM = OptimizerConfig(name="adamw", peak_lr=1e-3, weight_decay=0.01, schedule="cosine", warmup_epochs=1, clip_norm=5)
 
 # Longer windows are fewer, and their batches smaller: 6,400 items a step, so that all lengths take as many steps. Sixty
@@ -127,8 +129,9 @@ RECIPES: Mapping[str, Bert4RecRecipe] = {
         _ML_1M_50,
         summary="your own interactions in their order: any file with users, items and times",
         target=None,
-        history=HistoryConfig(protocol="leave-one-out", minimum_per_user=3),
-        training=replace(_ML_1M_50.training, epochs=100, evaluate_every=10),
+        fit="data",
+        history=HistoryConfig(protocol="leave-one-out", minimum_per_user=3, tuning_item=True),
+        training=replace(_ML_1M_50.training, evaluate_every=3, patience=PATIENCE),
     ),
     "ml-1m-50": _ML_1M_50,
     "ml-1m-100": replace(

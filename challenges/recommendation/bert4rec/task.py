@@ -1,7 +1,5 @@
 """Sequential recommendation as a task: hidden or next items as labels, the loss, rankings, and what is exported."""
 
-from collections.abc import Iterable
-
 import torch
 from torch import Tensor, nn
 
@@ -11,17 +9,17 @@ from challenges.recommendation.bert4rec.model import SequenceTransformer
 from challenges.recommendation.bert4rec.recipes import Bert4RecRecipe
 from challenges.recommendation.draws import random_below, random_numbers
 from challenges.recommendation.histories import HistorySplit
-from challenges.recommendation.ranking import Rankings
+from challenges.recommendation.ranking_task import RankingTask
 from challenges.recommendation.top_items import best_unseen, history_signature
 from common.export.signature import Signature
 from common.optimizers import build_optimizer, parameter_groups
 from common.schedules import build_schedule
-from common.task import Batch, Evaluation, ScheduledOptimizer, Task
+from common.task import Batch, ScheduledOptimizer
 
 MASKS, CANDIDATES = 0, 1  # streams of random numbers
 
 
-class SequenceTask(Task):
+class SequenceTask(RankingTask[Bert4RecRecipe]):
     """BERT4Rec or SASRec, as the recipe says.
 
     Training batches: items (batch, recipe.window) int64, right-aligned, -1 where empty, and row (batch,).
@@ -81,14 +79,8 @@ class SequenceTask(Task):
         schedule = build_schedule(config, total_steps, steps_per_epoch)
         return [ScheduledOptimizer(build_optimizer(config, groups, self.model.bias.device), schedule)]
 
-    def evaluate(self, batches: Iterable[Batch]) -> Evaluation:
-        """All protocols of ranking.py. Scores are float32 in any precision: half precisions would tie many items."""
-        device = self.model.bias.device
-        rankings = Rankings(self.split, self.recipe.evaluation, device)
-        with torch.autocast(device.type, enabled=False):
-            for batch in batches:
-                rankings.update(batch["index"], self.model.next_item_logits(batch["items"]))
-        return rankings.compute()
+    def scores(self, batch: Batch) -> Tensor:
+        return self.model.next_item_logits(batch["items"])
 
     def inference_module(self) -> nn.Module:
         return NextItems(self.model, self._count)

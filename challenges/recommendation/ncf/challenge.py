@@ -1,5 +1,6 @@
 """NCF as a challenge: users of the training data in, items out."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -8,12 +9,14 @@ import torch
 
 from challenges.recommendation.challenge import RecommendationChallenge, padded_histories
 from challenges.recommendation.data import HistoryData, InteractionData
+from challenges.recommendation.fits import training_fits
 from challenges.recommendation.histories import HistorySplit
 from challenges.recommendation.ncf.recipes import COUNTS, RECIPES, NcfRecipe
 from challenges.recommendation.ncf.task import NcfTask
 from common.challenge import Question
 from common.distributed import World
 from common.errors import DataError
+from common.fitting import Fit
 
 if TYPE_CHECKING:
     from common.export.runner import Arrays
@@ -26,6 +29,9 @@ class NcfChallenge(RecommendationChallenge[NcfRecipe]):
     metric = "hr@10/full"
     counts = COUNTS
     predicts_from = ("user",)
+
+    def fits(self, recipe: NcfRecipe, checked: Path) -> Sequence[Fit]:
+        return training_fits(recipe, len(HistorySplit.read(checked).train.items), "interaction")[0]
 
     def open_data(
         self,

@@ -13,20 +13,21 @@ from challenges.recommendation.histories import HistorySplit
 from challenges.recommendation.ncf.model import NeuMF, Tower
 from challenges.recommendation.ncf.recipes import NcfRecipe
 from challenges.recommendation.negatives import UnseenItems
-from challenges.recommendation.ranking import Rankings
+from challenges.recommendation.ranking_task import RankingTask
+from challenges.recommendation.recipes import EvaluationConfig
 from challenges.recommendation.top_items import SEEN, best_unseen
 from common.errors import DataError
 from common.export.signature import BatchRange, Signature, TensorSpec
 from common.optimizers import build_optimizer, parameter_groups
 from common.schedules import Schedule, build_schedule
-from common.task import Batch, Evaluation, ScheduledOptimizer, Task
+from common.task import Batch, Evaluation, ScheduledOptimizer
 
 STAGES: tuple[Tower, ...] = ("gmf", "mlp", "neumf")
 JOINED = len(STAGES) - 1
 SERVED_CELLS = 2**26  # numbers of one perceptron layer in a batch of the exported graph: 256 MiB in float32
 
 
-class NcfTask(Task):
+class NcfTask(RankingTask[NcfRecipe]):
     """NeuMF on one split.
 
     With pretraining a run has three stages: the factorisation alone, the perceptron alone, both joined. The stage is
@@ -110,16 +111,13 @@ class NcfTask(Task):
         logits = self.model(batch["user"], batch["items"]).float()
         return {"loss": functional.softplus(logits).mean() - logits[:, 0].mean() / logits.shape[1]}
 
-    def evaluate(self, batches: Iterable[Batch]) -> Evaluation:
-        """All protocols of ranking.py. Scores are float32 in any precision: half precisions would tie many items."""
-        device = self.model.gmf.item.weight.device
+    def scores(self, batch: Batch) -> Tensor:
+        return self.model.score_all(batch["user"])
+
+    def ranked(self, batches: Iterable[Batch], split: HistorySplit, config: EvaluationConfig) -> Evaluation:
         if self.recipe.pretraining.is_used:
             _follow_stage(self, None)  # a moving average of the task follows by its buffer alone
-        rankings = Rankings(self.split, self.recipe.evaluation, device)
-        with torch.autocast(device.type, enabled=False):
-            for batch in batches:
-                rankings.update(batch["index"], self.model.score_all(batch["user"]))
-        return rankings.compute()
+        return super().ranked(batches, split, config)
 
     def inference_module(self) -> nn.Module:
         return TopItems(self.model, min(self.recipe.evaluation.top_k, self.split.num_items))

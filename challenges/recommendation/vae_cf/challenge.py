@@ -1,5 +1,6 @@
 """VAE-CF as a challenge: any histories in, items out."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -8,15 +9,21 @@ import torch
 
 from challenges.recommendation.challenge import RecommendationChallenge, padded_histories
 from challenges.recommendation.data import HistoryData, UserData
+from challenges.recommendation.fits import training_fits
 from challenges.recommendation.histories import HistorySplit
 from challenges.recommendation.predict import positions_of
 from challenges.recommendation.vae_cf.recipes import COUNTS, METRIC, RECIPES, VaeCfRecipe
 from challenges.recommendation.vae_cf.task import VaeCfTask
 from common.challenge import Question
 from common.distributed import World
+from common.fitting import Fit
 
 if TYPE_CHECKING:
     from common.export.runner import Arrays
+
+
+ANNEALED = 0.25
+"""Share of the steps in which the weight of the divergence rises, as in the recipe of MovieLens 1M."""
 
 
 class VaeCfChallenge(RecommendationChallenge[VaeCfRecipe]):
@@ -25,6 +32,12 @@ class VaeCfChallenge(RecommendationChallenge[VaeCfRecipe]):
     recipes = RECIPES
     metric = METRIC
     counts = COUNTS
+
+    def fits(self, recipe: VaeCfRecipe, checked: Path) -> Sequence[Fit]:
+        fits, steps = training_fits(recipe, HistorySplit.read(checked).num_users, "user")
+        rise = max(1, round(steps * ANNEALED / recipe.annealing.cap)) if recipe.annealing.cap else 1
+        reason = f"the divergence's weight reaches its cap after {ANNEALED:.0%} of {steps:,} steps"
+        return [*fits, Fit("annealing.steps", rise, reason)]
 
     def open_data(
         self,

@@ -99,11 +99,12 @@ RECIPES: Mapping[str, VaeCfRecipe] = {
         ),
     ),
     "own": VaeCfRecipe(
-        summary="your own interactions: any file with users and items, a hundred users held out",
-        history=HistoryConfig(protocol="held-out-users", minimum_per_user=5, held_out_users=100),
+        summary="your own interactions: any file with users and items, a tenth of the users held out",
+        fit="data",
+        history=HistoryConfig(protocol="held-out-users", minimum_per_user=5, held_out_share=0.1),
         annealing=AnnealingConfig(cap=0.2, steps=3000),
         optimizer=_ML_1M.optimizer,
-        training=_ML_1M.training,
+        training=replace(_ML_1M.training, evaluate_every=3, patience=6),
     ),
     "ml-1m": _ML_1M,
     "ml-1m-dae": replace(

@@ -1,27 +1,27 @@
 """Autoencoders of histories as a task: likelihood and KL divergence, rankings, and what is exported."""
 
-from collections.abc import Iterable
-
 import torch
 from torch import Tensor, nn
 
 from challenges.recommendation.histories import HistorySplit
-from challenges.recommendation.ranking import Rankings
+from challenges.recommendation.ranking_task import RankingTask
 from challenges.recommendation.top_items import best_unseen, history_signature, marked
 from challenges.recommendation.vae_cf.model import Autoencoder
-from challenges.recommendation.vae_cf.recipes import VaeCfRecipe
+from challenges.recommendation.vae_cf.recipes import METRIC, VaeCfRecipe
 from common.export.signature import Signature
 from common.optimizers import build_optimizer, parameter_groups
 from common.schedules import build_schedule
-from common.task import Batch, Evaluation, ScheduledOptimizer, Task
+from common.task import Batch, ScheduledOptimizer
 
 
-class VaeCfTask(Task):
+class VaeCfTask(RankingTask[VaeCfRecipe]):
     """Mult-VAE or Mult-DAE, as the recipe says.
 
     Batches: entry_row and entry_item (entry,) int64, the histories, with row (batch,) in training and index (batch,) in
     validation.
     """
+
+    chosen_by = METRIC
 
     def __init__(self, recipe: VaeCfRecipe, split: HistorySplit) -> None:
         super().__init__()
@@ -57,15 +57,8 @@ class VaeCfTask(Task):
         schedule = build_schedule(config, total_steps, steps_per_epoch)
         return [ScheduledOptimizer(build_optimizer(config, groups, self.model.input.bias.device), schedule)]
 
-    def evaluate(self, batches: Iterable[Batch]) -> Evaluation:
-        """All protocols of ranking.py. Scores are float32 in any precision: half precisions would tie many items."""
-        device = self.model.input.bias.device
-        rankings = Rankings(self.split, self.recipe.evaluation, device)
-        with torch.autocast(device.type, enabled=False):
-            for batch in batches:
-                index = batch["index"]
-                rankings.update(index, self.model(batch["entry_row"], batch["entry_item"], len(index))[0])
-        return rankings.compute()
+    def scores(self, batch: Batch) -> Tensor:
+        return self.model(batch["entry_row"], batch["entry_item"], len(batch["index"]))[0]
 
     def inference_module(self) -> nn.Module:
         return LikelyItems(self.model, self._count)
