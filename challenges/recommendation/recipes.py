@@ -27,7 +27,7 @@ class HistoryConfig:
     validation_item: bool = False
     """leave-one-out: keep the last but one item out of training too; the model is told it when the last is judged."""
     tuning_item: bool = False
-    """leave-one-out: keep the last but one item of some users (a tenth, at least 500, at most half) out of training, to
+    """leave-one-out: keep the last but one item of some users (a tenth, at least 200, at most half) out of training, to
     choose weights by."""
     held_out_users: int = 0
     """held-out-users: how many are judged; as many again are set aside for tuning. 0: as the share says."""

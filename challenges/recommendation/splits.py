@@ -11,7 +11,7 @@ from challenges.recommendation.histories import Histories, HistorySplit, Tuning
 from challenges.recommendation.recipes import HistoryConfig
 from common.errors import DataError
 
-FEWEST_TUNING_USERS = 500  # or half of all: fewer tell the better of two weights by luck
+FEWEST_TUNING_USERS = 200  # or half of all: fewer tell the better of two weights by luck, more are missed in training
 FEWEST_JUDGED = 1000
 
 

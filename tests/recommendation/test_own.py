@@ -98,8 +98,8 @@ def test_batches_and_epochs_make_enough_steps_of_little_data():
     recipe = RECIPES["own"]
     fits, steps = training_fits(recipe, 200, "window")
     values = {fit.field: fit.value for fit in fits}
-    assert values == {"training.batch_size": 32, "training.epochs": 240.0, "training.evaluate_every": 12.0}
-    assert steps == 1500
+    assert values == {"training.batch_size": 64, "training.epochs": 256.0, "training.evaluate_every": 12.0}
+    assert steps == 800
     fits, _ = training_fits(recipe, 100_000, "window")
     assert {fit.field: fit.value for fit in fits} == {"training.epochs": 60.0, "training.evaluate_every": 3.0}
 
