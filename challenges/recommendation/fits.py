@@ -9,8 +9,8 @@ from challenges.recommendation.recipes import RecommendationRecipe
 from common.fitting import Fit
 
 STEPS = 800
-"""After fewer, small data's models have not learnt yet, after more they know the data by heart (docs/log.md): BERT4Rec's
-NDCG@10 on 900 users is .017, popularity's, at 70 steps, .060 at 700 and .050 at 1,500."""
+"""After fewer, small data's models have not learnt yet, after more they know the data by heart: BERT4Rec's NDCG@10 on
+900 users is .017, popularity's, at 70 steps, .060 at 700 and .050 at 1,500 (docs/log.md)."""
 STEPS_PER_EPOCH, SMALLEST_BATCH, MOST_EPOCHS, LOOKS = 2, 32, 400, 20
 SHORT_HISTORY = 20  # items, the median
 
