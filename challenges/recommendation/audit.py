@@ -14,10 +14,13 @@ MANY_UNSEEN = 0.01  # share of targets that no training user has met
 
 def findings(interactions: Interactions, split: HistorySplit) -> dict[str, Any]:
     """The part of check.json that describes the data, with `warnings` and `comparable` in sentences."""
+    choosing = 0 if split.tuning is None else len(split.tuning.targets.items)
+    set_aside = split.tuning is not None and bool((split.tuning.users < 0).any())
     record: dict[str, Any] = {
         "counts": {
             "training_users": split.num_users,
-            "training_interactions": len(split.train.items),
+            "training_interactions": len(split.train.items) + (0 if set_aside else choosing),
+            "choosing_interactions": choosing,
             "items": split.num_items,
             "judged_users": split.num_judged,
             "targets": len(split.targets.items),

@@ -22,7 +22,8 @@ _POINT_ZERO = re.compile(r"\d+\.0+")
 
 def understood(interactions: Interactions, split: HistorySplit, config: HistoryConfig) -> dict[str, str]:
     """What was decided about format, columns, ratings, events, times and split, a sentence each."""
-    layout = interactions.source.layout
+    layout, tuning = interactions.source.layout, split.tuning
+    choosing = "" if tuning is None else f", weights are chosen by {len(tuning.targets.items):,} others"
     told = {
         "format": _format(interactions.source.kind, layout),
         "columns": _columns(layout),
@@ -31,7 +32,7 @@ def understood(interactions: Interactions, split: HistorySplit, config: HistoryC
         "times": _times(interactions),
         "titles": _titles(interactions, split),
         "splits": f"{split.protocol}: {split.num_users:,} users to learn from, {split.num_judged:,} judged by "
-        f"{len(split.targets.items):,} held-out interactions",
+        f"{len(split.targets.items):,} held-out interactions{choosing}",
     }
     return {name: sentence for name, sentence in told.items() if sentence}
 
