@@ -17,6 +17,7 @@ from common.errors import DamagedFileError, KitError
 
 FORMULA = re.compile("'*[=+\\-@\t\r\n＝＋－＠]")  # as OWASP lists them, also behind apostrophes, to be undone exactly
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.IGNORECASE | re.ASCII)
+NAME_BYTES = 255  # of a file's name, on the file systems of Linux and macOS
 _LEFTOVER = re.compile(r"\..+\.[a-z0-9_]{8}\.part")  # the temporary names of `atomic_writer`, and no others
 
 
@@ -25,7 +26,8 @@ def atomic_writer(path: Path) -> Iterator[BinaryIO]:
     """Open a temporary neighbour of `path` for writing bytes; it takes the name `path` when the block ends well."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with naming(path):
-        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+        prefix = f".{cut_name(path.name, 2 + 8 + len('.part'))}."
+        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=prefix, suffix=".part")
         try:
             with os.fdopen(descriptor, "wb") as stream:
                 yield stream
@@ -53,6 +55,13 @@ def naming(path: Path) -> Iterator[None]:
         if isinstance(cause, OSError) and (cause.filename is None or _is_temporary(cause.filename)):
             cause.filename, cause.filename2 = str(path), None
         raise
+
+
+def cut_name(name: str, room: int) -> str:
+    """The name, or as much of its beginning as leaves `room` of the bytes that a file's name may have."""
+    content = os.fsencode(name)
+    fits = NAME_BYTES - room
+    return name if len(content) <= fits else content[:fits].decode("utf-8", "ignore")
 
 
 def _is_temporary(name: Any) -> bool:

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from common.console import plain
 from common.errors import DataError
-from common.files import atomic_writer
+from common.files import atomic_writer, cut_name
 from common.images import EXTENSIONS, ImageProblem, probe
 from common.run_directory import RunDirectory
 
@@ -50,7 +50,7 @@ def predict(
             for index, shares, classes in zip(batch["index"].tolist(), best.tolist(), predicted.tolist(), strict=True):
                 answers = [f"{data.manifest.classes[c]} {share:.1%}" for c, share in zip(classes, shares, strict=True)]
                 table.add_row(plain(paths[index]), *map(plain, answers))
-                _annotate(paths[index], answers[0], output / f"{index:04d}-{paths[index].stem}.jpg")
+                _annotate(paths[index], answers[0], output / _name(index, paths[index]))
     console.print(table)
     console.print(plain(f"Annotated copies: {output}"), soft_wrap=True)
 
@@ -75,6 +75,10 @@ def _readable(inputs: Sequence[Path], console: Console) -> list[Path]:
             f"Images are files ending in {', '.join(sorted(EXTENSIONS))}, or folders of them.",
         )
     return sound
+
+
+def _name(index: int, path: Path) -> str:
+    return f"{cut_name(f'{index:04d}-{path.stem}', len('.jpg'))}.jpg"
 
 
 def _annotate(path: Path, text: str, output: Path) -> None:

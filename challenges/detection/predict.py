@@ -19,7 +19,7 @@ from challenges.detection.video_files import EXTENSIONS as VIDEO_EXTENSIONS
 from common.challenge import Question
 from common.console import plain
 from common.errors import DataError
-from common.files import atomic_writer, write_csv, write_json
+from common.files import atomic_writer, cut_name, write_csv, write_json
 from common.images import EXTENSIONS, ImageFacts, ImageProblem, probe_all
 from common.progress import counting
 from common.run_directory import RunDirectory
@@ -131,6 +131,7 @@ class Targets:
     def choose(self, place: Path, suffix: str, *also: str) -> Path:
         """The input's name with the suffix, and with a number where it, or it with a suffix of `also`, is taken."""
         stem = self._output / place.with_suffix("")
+        stem = stem.with_name(cut_name(stem.name, len("-100000") + max(map(len, (suffix, *also)))))
         number = 1
         while True:
             name = stem.name if number == 1 else f"{stem.name}-{number}"

@@ -1,4 +1,4 @@
-"""Tables: what is written is read, and one for people gives a spreadsheet no orders."""
+"""Files of any name, whole; tables: what is written is read, and one for people gives a spreadsheet no orders."""
 
 import csv
 
@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from common.files import read_csv, write_csv
+from common.files import cut_name, read_csv, remove_leftovers, write_csv, write_text
 
 CELLS = st.text(st.sampled_from("'=+-@\t\r\n\"a,;1.e ＝\udcff\ud800"), max_size=6)
 
@@ -50,3 +50,13 @@ def test_what_is_read_is_what_was_written(tmp_path_factory, guarded, rows):
 def test_a_table_that_is_data_keeps_its_cells(tmp_path):
     write_csv(tmp_path / "a.csv", ("name",), [("=1+1",)])
     assert (tmp_path / "a.csv").read_text() == "name\n=1+1\n"
+
+
+@pytest.mark.parametrize("name", ["x" * 255, "写" * 85, "x" + "é" * 127], ids=["ascii", "three bytes", "two bytes"])
+def test_a_name_as_long_as_the_system_takes_is_written(tmp_path, name):
+    write_text(tmp_path / name, "whole")
+    remove_leftovers(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    cut = cut_name(name, 4)
+    assert name.startswith(cut)
+    assert 249 <= len(cut.encode()) <= 251

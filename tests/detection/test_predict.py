@@ -18,6 +18,7 @@ from challenges.detection.predict import Targets, gather, predict
 from challenges.detection.recipes import RECIPES, DetectionRecipe
 from common.challenge import Question
 from common.errors import DataError
+from common.files import write_text
 from common.run_directory import RunDirectory
 from tests.common.picture_files import oriented
 from tests.detection.builders import scenes_of
@@ -144,6 +145,14 @@ def test_inputs_are_never_written_over(tmp_path):
     targets = Targets(tmp_path, [tmp_path / "cat.jpg"])
     assert targets.choose(Path("cat.jpg"), ".jpg") == tmp_path / "cat-2.jpg"
     assert targets.choose(Path("detections.json"), ".json") == tmp_path / "detections-2.json"
+
+
+def test_names_as_long_as_the_system_takes_get_copies_of_their_own(tmp_path):
+    targets, place = Targets(tmp_path, []), Path("photos") / f"{'写' * 83}.mp4"
+    chosen = [targets.choose(place, ending, ".jsonl") for ending in (".mp4", ".mp4")]
+    assert len(set(chosen)) == 2
+    for path in chosen:
+        write_text(path.with_suffix(".jsonl"), "{}")
 
 
 def test_a_folder_is_searched_but_not_for_earlier_answers(tmp_path):
