@@ -1,5 +1,6 @@
 """Which model a user's data is for, from what the data is made of."""
 
+import contextlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,7 +9,7 @@ from challenges.detection.annotations import coco, foreign, voc, yolo_files
 from challenges.detection.annotations.reading import list_scenes
 from challenges.recommendation.files import sources
 from common.errors import DataError
-from common.image_folders import Listing
+from common.image_folders import Listing, displayed
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ def _annotations(root: Path, listing: Listing) -> str:
         if source:
             return f"{len(source.files):,} XML files of Pascal VOC's kind"
         texts = yolo_files.find(root, listing)
-        if texts:
+        if texts and (texts.left or yolo_files.holds_rows(root, list(texts.labels.values()))):
             return f"{len(texts.labels) + len(texts.left):,} label files of YOLO's kind"
     except DataError:  # there are several to choose from: the check says which
         return "several sets of annotations"
@@ -57,12 +58,12 @@ def _annotations(root: Path, listing: Listing) -> str:
         foreign.refuse_known(root, coco.json_files(listing))
     except DataError:  # the check says how to convert them
         return "annotations of another tool's kind"
-    try:
-        find_layout(root, listing)
-        return ""
-    except DataError:  # no folders of classes: a file beside the images is all that can tell what they show
-        beside = coco.json_files(listing)
-        return f"no folders of classes, but {beside[0]}" if beside else ""
+    with contextlib.suppress(DataError):
+        if len(set(find_layout(root, listing).classes)) > 1:
+            return ""
+    # no folders of classes: a file beside the images is all that can tell what they show
+    beside = [*coco.json_files(listing), *foreign.text_files(root, listing), *foreign.box_tables(root)]
+    return f"no folders of classes, but {displayed(beside[0])}" if beside else ""
 
 
 def _interactions(root: Path, listing: Listing) -> str:

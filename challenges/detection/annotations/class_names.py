@@ -5,11 +5,11 @@ import re
 from collections import Counter
 from pathlib import Path
 
-from challenges.detection.annotations.names import base
+from challenges.detection.annotations.names import base, parent
 from challenges.detection.annotations.table import plain
 from challenges.detection.annotations.text_files import lines_of, text_of
 from common.errors import DataError
-from common.image_folders import Listing
+from common.image_folders import Listing, displayed
 
 NAME_FILES = ("classes.txt", "obj.names", "classes.names")
 
@@ -19,7 +19,10 @@ def class_names(root: Path, listing: Listing) -> tuple[dict[int, str] | None, st
 
     Raises DataError where that file cannot be read.
     """
-    listed = sorted((file.path for file in listing.annotations), key=lambda path: (path.count("/"), path))
+    listed = sorted(
+        (file.path for file in listing.annotations),
+        key=lambda path: (path.count("/"), not base(path).lower().startswith("data."), path),
+    )
     for path in listed:
         if path.lower().endswith((".yaml", ".yml")):
             names = _yaml_names(root / path)
@@ -33,6 +36,27 @@ def class_names(root: Path, listing: Listing) -> tuple[dict[int, str] | None, st
                 raise DataError(f"{root / path} cannot be read: {error}.", "It holds one class name a line.") from None
             return _distinct(dict(enumerate(lines))), path
     return None, ""
+
+
+def other_names(root: Path, listing: Listing, names: dict[int, str], taken: str) -> str:
+    """A sentence on the first other file that names the classes otherwise than the one that was taken, "" without one.
+
+    Raises DataError where that file has as good a claim: two YAML files in one folder, none or both called data.yaml.
+    """
+    for path in sorted(file.path for file in listing.annotations if file.path != taken):
+        is_yaml = path.lower().endswith((".yaml", ".yml"))
+        if not is_yaml and base(path).lower() not in NAME_FILES:
+            continue
+        own = _yaml_names(root / path) if is_yaml else dict(enumerate(line for _, line in lines_of(root / path)))
+        if not own or _distinct(own) == names:
+            continue
+        told = f"{plain(displayed(taken))} and {plain(displayed(path))} name the classes differently"
+        if is_yaml and parent(path) == parent(taken) and not base(taken).lower().startswith("data."):
+            raise DataError(
+                f"{root}: {told}.", "One file names the classes.", "Keep the right one, or call it data.yaml."
+            )
+        return f"{told}: the first one counts."
+    return ""
 
 
 def keypoint_values(root: Path, file: str) -> int:

@@ -202,7 +202,10 @@ def _size(value: object) -> int:
 
 
 def _image_folder(source: str, split: str, rows: Sequence[Any], index: ImageIndex) -> str:
-    """The folder, with its slash, that most of the named images lie in; among equals the one named after the split."""
+    """The folder, with its slash, that most of the named images lie in; among equals the one named after the split.
+
+    "" where nothing but their names tells several apart: then images of one name in them are ambiguous.
+    """
     names = [row.get("file_name") for row in rows[:: max(1, len(rows) // SAMPLED)] if isinstance(row, dict)]
     found: Counter[str] = Counter()
     for name in filter(None, (relative(name) for name in names if isinstance(name, str))):
@@ -225,7 +228,9 @@ def _image_folder(source: str, split: str, rows: Sequence[Any], index: ImageInde
         )
 
     most = max(found.values(), default=0)
-    return min((folder for folder in found if found[folder] * 2 >= most), key=preference, default="")
+    first, *others = sorted((folder for folder in found if found[folder] * 2 >= most), key=preference) or [""]
+    rivals = [other for other in others if preference(other)[:3] == preference(first)[:3]]
+    return first if all(other.startswith(first) for other in rivals) else ""
 
 
 def _resolve(name: str, folder: str, index: ImageIndex) -> tuple[str | None, str]:

@@ -1,13 +1,19 @@
 """Formats of other annotation tools that are not read: their names, and how to get a format that is."""
 
 import json
+import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from challenges.detection.annotations.table import plain
+from challenges.detection.annotations.text_files import decoded
 from common.errors import DataError
 from common.image_folders import Listing, displayed
 
-_PEEKED = 3  # JSON files looked into
+_PEEKED = 3  # JSON files and tables looked into
+_MOST_TEXTS, _PEEKED_BYTES = 20, 4096
+_BOX_COLUMNS = re.compile(r"\b(x_?min|x1|bbox\w*|left)\b", re.IGNORECASE)
 _MOST_BYTES = 256 << 20
 
 
@@ -66,6 +72,72 @@ def _is_label_studio(task: dict[str, Any]) -> bool:
 def _has_regions(table: dict[str, Any]) -> bool:
     first = next(iter(table.values()), None)
     return isinstance(first, dict) and "regions" in first and "filename" in first
+
+
+def text_files(root: Path, listing: Listing) -> list[str]:
+    """The text files that hold rows of numbers of a kind that is known."""
+    texts = [file.path for file in listing.annotations if file.path.lower().endswith(".txt")]
+    return [name for name in texts[:_MOST_TEXTS] if text_format(_first_line(root / name))]
+
+
+def refuse_texts(root: Path, names: Sequence[str]) -> None:
+    """Raise DataError where the first text files that hold anything are all of one known tool."""
+    lines = [(name, line) for name in names[:_MOST_TEXTS] if (line := _first_line(root / name))]
+    formats = {text_format(line) for _, line in lines}
+    if len(formats) == 1 and (told := formats.pop()):
+        name, line = lines[0]
+        raise DataError(
+            f"{root}: the text files are {told[0]}, which are not read ({displayed(name)}: {plain(line)}).",
+            "YOLO has class, centre x, centre y, width and height, as shares of the image, with blanks between.",
+            told[1],
+        )
+
+
+def text_format(line: str) -> tuple[str, str] | None:
+    """What a row of a text file is, and how to convert it, None where it is not known or YOLO's."""
+    words, cells = line.split(), [cell.strip() for cell in line.rstrip(", ").split(",")]
+    if len(cells) >= 5 and all(map(_is_number, cells)):
+        if all(0 <= float(cell) <= 1 for cell in cells[1:]):
+            return "numbers with commas between them", "Put blanks there: sed -i 's/,/ /g' FILES"
+        return (
+            "numbers with commas between them, as VisDrone and MOT have them, in pixels",
+            "Convert them: there the corner comes first, and the class in a later column.",
+        )
+    if len(words) >= 5 and all(re.fullmatch(r"\d+(,\d+)?", word) for word in words) and "," in line:
+        return "numbers with decimal commas", "Write them with points: sed -i 's/,/./g' FILES"
+    is_kitti = len(words) in (15, 16) and not _is_number(words[0]) and all(map(_is_number, words[1:]))
+    if is_kitti and any(float(word) > 1 for word in words[4:8]):  # and no polygon of shares with a class by name
+        return (
+            "KITTI's labels",
+            "Convert them: the class comes first, then, from the fifth column on, left, top, right, bottom in pixels.",
+        )
+    if len(words) in (9, 10) and all(map(_is_number, words[:8])) and not _is_number(words[8]):
+        return "DOTA's labels", "Convert them: eight numbers of corners in pixels come first, then the class."
+    return None
+
+
+def _first_line(path: Path) -> str:
+    try:
+        with path.open("rb") as stream:
+            lines = decoded(stream.read(_PEEKED_BYTES)).splitlines()
+    except (OSError, ValueError):
+        return ""
+    return next((line.strip() for line in lines if line.strip() and ":" not in line), "")  # DOTA's begin with remarks
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def box_tables(root: Path) -> list[str]:
+    """The first tables, here or one folder deeper, whose columns are named as those of boxes are."""
+    tables = [path for pattern in ("*.csv", "*/*.csv") for path in sorted(root.glob(pattern)) if path.is_file()]
+    named = (path for path in tables[:_PEEKED] if _BOX_COLUMNS.search(_first_line(path)))
+    return [path.relative_to(root).as_posix() for path in named]
 
 
 def csv_hint(listing: Listing) -> str:

@@ -48,5 +48,6 @@ def _read(root: Path, listing: Listing) -> Annotations:
     foreign.refuse_known(root, remaining)
     if len(remaining) == 1:  # nothing else it could be: reading it tells what is wrong with it
         return coco.read(root, listing, {"": remaining[0]})
+    foreign.refuse_texts(root, foreign.text_files(root, listing))
     given = f"{root} holds {len(listing.files)} images and no annotations."
     raise DataError(given, LAYOUTS, foreign.csv_hint(listing))

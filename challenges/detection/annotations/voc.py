@@ -120,11 +120,17 @@ def read(root: Path, listing: Listing, source: Source) -> Annotations:
             "format": f"Pascal VOC, {len(source.files):,} XML files (no COCO found)",
             "splits": splits.told,
             "classes": f"{len(classes)} that objects name: {listed(classes)}",
-            "numbers": "xmin, ymin, xmax, ymax in pixels that count from 1, the last one included",
+            "numbers": "xmin, ymin, xmax, ymax in pixels that count from 1, the last one included" + _told(boxes),
         },
         sources=(f"{source.folder}Annotations" if source.folder or _inside(source.files[0]) else ".",),
         thinnest=1.0,  # corners that coincide show one pixel: no annotator means that
     )
+
+
+def _told(boxes: BoxColumns) -> str:
+    """How many objects are marked difficult, and what that means."""
+    difficult = sum(boxes.ignored)
+    return f"; {difficult:,} objects marked difficult are neither learnt nor counted" if difficult else ""
 
 
 class _FileError(Exception):

@@ -3,7 +3,8 @@
 from collections import Counter
 from pathlib import Path
 
-from challenges.detection.annotations.class_names import class_names, keypoint_values
+from challenges.detection.annotations.class_names import class_names, keypoint_values, other_names
+from challenges.detection.annotations.foreign import refuse_texts
 from challenges.detection.annotations.names import parent, respelling_note, split_named
 from challenges.detection.annotations.table import (
     AnnotatedImage,
@@ -16,6 +17,7 @@ from challenges.detection.annotations.table import (
 )
 from challenges.detection.annotations.text_files import lines_of
 from challenges.detection.annotations.yolo_files import Source, find
+from challenges.detection.annotations.yolo_lists import listed_splits
 from challenges.detection.annotations.yolo_rows import Columns, Row, RowError, columns_of, parse, spelling
 from common.image_folders import Listing, displayed
 
@@ -31,10 +33,16 @@ def read(root: Path, listing: Listing, source: Source) -> Annotations:
     Raises DataError when the classes' names cannot be read, when no label file belongs to an image or holds a row, and
     when the classes seem to be counted from 1.
     """
+    refuse_texts(root, [*source.labels.values(), *source.left])
     _refuse_strangers(root, source)
     names, names_file = class_names(root, listing)
     reading = _Reading(root, source, names)
     splits = _splits([file.path for file in listing.files], source.labels, reading.notes)
+    told_splits = "by the folders' names"
+    if set(splits.values()) == {""}:
+        in_lists, told_splits, left = listed_splits(root, listing, source.labels.values())
+        splits = in_lists or splits
+        reading.notes += filter(None, [left])
     for path, split in splits.items():
         reading.take(path, split)
     reading.tell_left()
@@ -42,7 +50,9 @@ def read(root: Path, listing: Listing, source: Source) -> Annotations:
     _refuse_shifted(root, names, names_file, reading.rows)
     columns = columns_of(reading.rows, keypoint_values(root, names_file))
     reading.add_boxes(columns)
-    if names is None:
+    if names is not None:
+        reading.notes += filter(None, [other_names(root, listing, names, names_file)])
+    else:
         names = {number: str(number) for number in sorted(set(reading.boxes.labels))}
         reading.notes.append("No data.yaml or classes.txt names the classes: they are called by their numbers.")
     ids = tuple(sorted(names))
@@ -64,7 +74,7 @@ def read(root: Path, listing: Listing, source: Source) -> Annotations:
         form="centre and size",
         understood={
             "format": f"YOLO, {len(source.labels):,} label files (no COCO or Pascal VOC found)",
-            "splits": "" if set(splits.values()) == {""} else "by the folders' names",
+            "splits": told_splits,
             "classes": f"{len(ids)} {whence}: {listed(classes)}{reading.told_spelling()}",
             "columns": columns.meaning,
             "numbers": "centre and size, as shares of the image's width and height",

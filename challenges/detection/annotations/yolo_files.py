@@ -2,6 +2,7 @@
 
 import re
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from challenges.detection.annotations.text_files import decoded
 from common.image_folders import Listing
 
 _UPLOAD = re.compile(r"^[0-9a-f]{8}-(?=.)")
+_LOOKED = 20  # label files
 _PEEKED = 4096  # bytes of a text file that tell whether it holds labels
 _OTHERS = re.compile(r"readme|licen[cs]e|requirements|notes?$", re.IGNORECASE)
 
@@ -79,6 +81,11 @@ def _last(name: str) -> str:
 
 def _without_upload(name: str) -> str:
     return _UPLOAD.sub("", _last(name))
+
+
+def holds_rows(root: Path, names: Sequence[str]) -> bool:
+    """Whether the first of the text files that hold anything holds rows of numbers, and not words about an image."""
+    return any(_holds_labels(root, name, set()) for name in names[:_LOOKED])
 
 
 def _holds_labels(root: Path, name: str, folders: set[str]) -> bool:

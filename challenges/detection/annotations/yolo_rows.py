@@ -87,7 +87,7 @@ def _category(text: str, names: dict[int, str] | None) -> int | None:
 class Columns:
     """How rows of more columns than a box has are read.
 
-    count:    numbers behind the class that nearly all rows have; boxed: the first four of them are the box.
+    count:    numbers behind the class that nearly all rows have; boxed: four of them, from `start` on, are the box.
     meaning:  for the record, in words. unclear: why rows of `count` numbers are refused, "" where they are not.
     """
 
@@ -95,13 +95,15 @@ class Columns:
     boxed: bool = True
     meaning: str = BOX
     unclear: str = ""
+    start: int = 0
 
     def corners(self, values: Sequence[float]) -> tuple[Extent, bool]:
         """The box, and whether it is a polygon's extent. Raises RowError."""
         if len(values) == self.count and self.unclear:
             raise RowError("malformed-box", self.unclear)
         if len(values) == 4 or (len(values) == self.count and self.boxed):
-            x, y, width, height = values[:4]
+            start = self.start if len(values) == self.count else 0
+            x, y, width, height = values[start : start + 4]
             return (x - width / 2, y - height / 2, x + width / 2, y + height / 2), False
         if len(values) >= 6 and len(values) % 2 == 0:
             return (min(values[::2]), min(values[1::2]), max(values[::2]), max(values[1::2])), True
@@ -132,6 +134,9 @@ def _odd(count: int, values: np.ndarray, rows: Sequence[Row]) -> Columns:
     """Rows whose numbers make no polygon."""
     further = values[:, 4:]
     if count == 5:
+        if _mostly((values[:, 0] >= 0) & (values[:, 0] <= 1)) and _inside(values[:, 1:]) and not _inside(values[:, :4]):
+            told = f"{BOX}, with a column of 0 to 1 before them, as confidences are, ignored"
+            return Columns(count, start=1, meaning=told)
         if _mostly((further >= 0) & (further <= 1)):
             return Columns(count, meaning=f"{BOX}; a sixth column of 0 to 1, as confidences are, ignored")
         pairs = {(row.owner, row.values[4]) for row in rows}
@@ -158,8 +163,7 @@ def _even(count: int, values: np.ndarray) -> Columns:
     if count == 6 and whole and _mostly((confidences >= 0) & (confidences <= 1)):
         return Columns(count, meaning=f"{BOX}; a confidence and a tracking id ignored")
     boxes, further = values[:, :4], values[:, 4:]
-    inside = np.abs(boxes[:, :2] - 0.5) + boxes[:, 2:] / 2 <= 0.5 + _SLACK
-    if not _mostly(inside.all(1) & (boxes[:, 2:] > 0).all(1)):
+    if not _inside(boxes):
         return polygon
     if _visibilities(further):
         return Columns(count, meaning=f"{BOX}; {count - 4} values of keypoints ignored")
@@ -172,6 +176,12 @@ def _even(count: int, values: np.ndarray) -> Columns:
         return Columns(count, meaning=f"{BOX}; {count - 4} values of points inside it, as keypoints are, ignored")
     told = f"{count + 1} values may be a box with keypoints or a polygon: say kpt_shape in data.yaml, or keep the box"
     return Columns(count, unclear=told, meaning=f"unclear: {count + 1} columns")
+
+
+def _inside(boxes: np.ndarray) -> bool:
+    """Whether centres and sizes, as shares, nearly always make a box inside the image. boxes: (row, 4)."""
+    inside = np.abs(boxes[:, :2] - 0.5) + boxes[:, 2:] / 2 <= 0.5 + _SLACK
+    return _mostly(inside.all(1) & (boxes[:, 2:] > 0).all(1))
 
 
 def _visibilities(further: np.ndarray) -> bool:

@@ -1,0 +1,54 @@
+"""Splits that lists of images tell, train.txt and val.txt, as darknet's and Ultralytics' data sets have them."""
+
+import os
+from collections.abc import Collection
+from pathlib import Path
+
+from challenges.detection.annotations.names import ImageIndex, base, split_named, stem
+from challenges.detection.annotations.text_files import lines_of
+from common.image_folders import Listing, displayed
+from common.images import EXTENSIONS
+
+
+def listed_splits(root: Path, listing: Listing, labels: Collection[str]) -> tuple[dict[str, str], str, str]:
+    """(image -> "train" or "val", how that was taken, what was left aside); all empty where no lists tell both.
+
+    labels: files that are known to hold labels. The test list validates where there is no other; an image in both lists
+    validates.
+    """
+    index = ImageIndex(listing)
+    found: dict[str, dict[str, str]] = {}  # split -> image -> list
+    strangers = 0
+    for file in listing.annotations:
+        split = split_named(stem(file.path)) if file.path.lower().endswith(".txt") else ""
+        names = _images_named(root / file.path) if split and file.path not in labels else []
+        for name in names:
+            same = index.spelt_alike(name)
+            if len(same) == 1:
+                found.setdefault(split, {})[same[0]] = file.path
+            strangers += len(same) != 1
+    validation = "val" if "val" in found else "test"
+    if not {"train", validation} <= found.keys():
+        return {}, "", ""
+    splits = dict.fromkeys(found["train"], "train") | dict.fromkeys(found[validation], "val")
+    if "train" not in splits.values():
+        return {}, "", "The lists of training and validation name the same images: a split is drawn."
+    used = sorted({*found["train"].values(), *found[validation].values()})
+    both = len(found["train"].keys() & found[validation].keys())
+    counts = {
+        "images are in no list of a used split: left aside": len(index.paths) - len(splits),
+        "names in the lists belong to no image, or to several": strangers,
+        "images are in both lists: they validate": both,
+    }
+    notes = " ".join(f"{count:,} {told}." for told, count in counts.items() if count)
+    return splits, f"by the lists {' and '.join(displayed(base(name)) for name in used)}", notes
+
+
+def _images_named(path: Path) -> list[str]:
+    """The images that a list names, one a line; none where it is no list of images."""
+    try:
+        names = [line.strip() for _, line in lines_of(path)]
+    except (OSError, ValueError):
+        return []
+    are_images = all(os.path.splitext(name)[1].lower() in EXTENSIONS for name in names)
+    return names if are_images else []
