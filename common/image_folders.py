@@ -30,6 +30,7 @@ UNREAD_PHOTOGRAPHS = (
     *(".heic", ".heif", ".avif", ".jp2", ".jxl", ".psd", ".dcm", ".nii", ".npy", ".mat"),
     *(".raw", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", ".dng"),
 )
+PACKED = (".zip", ".tar", ".gz", ".tgz", ".7z", ".rar")
 LEFTOVERS = (
     "__macosx",
     "thumbs.db",
@@ -153,10 +154,15 @@ def refuse_without_images(root: Path, listing: Listing, layouts: str) -> None:
         return
     found = ", ".join(f"{count} x {displayed(suffix)}" for suffix, count in list(listing.others.items())[:NAMED_KINDS])
     kinds = ", ".join(suffix for suffix in EXTENSIONS if suffix != ".gif")
+    remedy = layouts
+    if any(suffix in PACKED for suffix in listing.others):
+        remedy = f"Unpack the archives first. {layouts}"
+    elif any(suffix in UNREAD_PHOTOGRAPHS for suffix in listing.others):
+        remedy = f"Convert them to JPEG or PNG first. {layouts}"
     raise DataError(
         f"{displayed(root)} holds no images. Found: {found or 'nothing'}.",
         f"Images end in {kinds}, in any case.",
-        layouts,
+        remedy,
     )
 
 

@@ -8,6 +8,12 @@ from challenges.classification.class_names import alike, copies, difference, sid
 from challenges.classification.split_folders import Base, named
 from common.image_folders import Listing, displayed
 
+_INDIVIDUAL = re.compile(
+    r"(?:patient|subject|subj|case|video|clip|session|scene|sequence|seq|slide|participant|camera|cam|fold|part|batch)"
+    r"[ _-]?\d+",
+    re.IGNORECASE,
+)
+
 
 def folder_notes(
     listing: Listing, outer: Base, bases: Sequence[Base], spelling: Mapping[str, dict[str, str]], used: Collection[str]
@@ -35,6 +41,12 @@ def folder_notes(
         )
     for name, original in copies(classes).items():
         yield f"{name!r} is learnt as a class of its own and is called like a copy of {original!r}: is it one?"
+    individuals = sorted(name for name in classes if _INDIVIDUAL.fullmatch(name))
+    if 2 * len(individuals) > len(classes):
+        yield (
+            f"{named(individuals)} are learnt as classes and are called like single patients, videos or the like: "
+            "classes are the kinds of things to tell apart."
+        )
     empty = _without_pictures(listing, bases)
     if empty:
         yield f"Folders without pictures are no classes: {named(empty)}."

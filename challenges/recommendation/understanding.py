@@ -1,6 +1,7 @@
 """How interactions were taken, in words: which column is what, what counts as liked, and what their times mean."""
 
 import re
+import unicodedata
 from collections.abc import Iterator
 
 import numpy as np
@@ -162,7 +163,7 @@ def _column_warnings(layout: Layout, config: HistoryConfig) -> Iterator[str]:
             "each with its own place."
         )
     for name, role in layout.passed_over.items():
-        if role in ("user", "item") and role not in config.named_columns:
+        if role in ("user", "item", "rating") and role not in config.named_columns:
             yield f"The {role} was read from {layout.roles[role]!r}, and not from {name!r}, which could hold it too."
 
 
@@ -263,7 +264,7 @@ def _twin_warnings(role: str, ids: np.ndarray) -> Iterator[str]:
     numbers, names = ids[digits], ids[~digits]
     for difference, of_kind, alike in (
         ("zeros before them", numbers, np.char.lstrip(numbers, "0")),
-        ("upper and lower case", names, np.char.lower(names)),
+        ("case, Unicode form or invisible letters", names, np.asarray([_folded(name) for name in names.tolist()], str)),
     ):
         _, first, group = np.unique(alike, return_index=True, return_inverse=True)
         twins = np.flatnonzero(first[group] != np.arange(len(of_kind)))
@@ -273,3 +274,9 @@ def _twin_warnings(role: str, ids: np.ndarray) -> Iterator[str]:
                 f"{len(twins):,} {role} ids differ from another one in {difference} only, such as {pair}: "
                 "each counts as an id of its own and is perhaps the same."
             )
+
+
+def _folded(name: str) -> str:
+    if name.isascii():
+        return name.lower()
+    return "".join(one for one in unicodedata.normalize("NFKC", name).casefold() if unicodedata.category(one) != "Cf")

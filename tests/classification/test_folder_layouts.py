@@ -264,3 +264,15 @@ def test_how_the_folder_was_understood_is_printed_again_when_nothing_changed(tmp
     with console.file:
         report.print(console)
     assert "understood splits: train = Training/, val = Testing/" in (tmp_path / "printed").read_text()
+
+
+def test_folders_called_like_patients_are_doubted_as_classes():
+    notes = layout(*(f"patient{number:03d}" for number in range(9)), "healthy").notes
+    assert any("called like single patients" in note for note in notes)
+    assert layout("camera", "video", "part of a flower").notes == ()
+
+
+@pytest.mark.parametrize(("kind", "remedy"), [(".zip", "Unpack"), (".dcm", "Convert them"), (".nef", "Convert them")])
+def test_what_there_is_instead_of_images_has_a_remedy(kind, remedy):
+    with pytest.raises(DataError, match=remedy):
+        find_layout(Path("/data"), Listing((), {kind: 8}))

@@ -41,6 +41,20 @@ def test_lists_that_are_the_same_are_no_split(tmp_path):
     assert any("name the same images" in warning for warning in report.warnings)
 
 
+@pytest.mark.parametrize(("train", "validation"), [("2021", "2022"), ("val", "train")])
+def test_data_yaml_says_which_folders_are_the_split(tmp_path, train, validation):
+    root = write_yolo(tmp_path / "data", {f"{train}/a{n}.jpg": [NUT] for n in range(4)}, ["nut", "bolt"])
+    write_yolo(root, {f"{validation}/b{n}.jpg": [BOLT] for n in range(3)}, ["nut", "bolt"])
+    paths = f"path: ../datasets/x\ntrain: ../images/{train}\nval: images/{validation}  # as exported\n"
+    (root / "data.yaml").write_text(f"{paths}names: [nut, bolt]\n")
+    report = check(root, tmp_path / "out")
+    assert dict(zip(report.scenes.paths.tolist(), report.scenes.splits.tolist(), strict=True)) == {
+        **{f"images/{train}/a{n}.jpg": "train" for n in range(4)},
+        **{f"images/{validation}/b{n}.jpg": "val" for n in range(3)},
+    }
+    assert report.record["understood"]["splits"].startswith("as data.yaml has it")
+
+
 def test_a_confidence_before_the_box_is_no_coordinate(tmp_path):
     rng = np.random.default_rng(0)
     root = yolo(tmp_path / "data", lambda k, *box: (k, round(rng.uniform(0.6, 1), 3), *shares(*box)))

@@ -99,7 +99,10 @@ def test_ids_that_may_be_the_same_are_told(tmp_path):
     path.write_text("user,item\n" + "".join(f"{user},{item}\n" for user, item in rows * 3))
     told, _ = checked(path, tmp_path)
     assert "1 user ids differ from another one in zeros before them only, such as '7' and '007'" in told
-    assert "1 item ids differ from another one in upper and lower case only, such as 'Heat' and 'heat'" in told
+    assert (
+        "1 item ids differ from another one in case, Unicode form or invisible letters only, such as 'Heat' and 'heat'"
+        in told
+    )
     assert np.unique(read(path).users).size == 4
 
 
@@ -115,3 +118,23 @@ def test_a_matrix_of_ratings_is_no_line_per_user(tmp_path):
     with path.open("a") as file:
         file.writelines(",".join(row) + "\n" for row in rows)
     assert "several columns could hold the item" in refused(path)
+
+
+def test_invisible_letters_in_ids_are_told(tmp_path):
+    path = tmp_path / "x.csv"
+    path.write_text("user,item\n" + "ann,a\nann\u200b,b\nann,b\nbob,a\nbob,b\n", encoding="utf-8")
+    assert "1 user ids differ from another one in case, Unicode form or invisible letters" in checked(path, tmp_path)[0]
+
+
+def test_carriage_returns_alone_are_named(tmp_path):
+    path = tmp_path / "x.csv"
+    path.write_bytes(b"user,item\r1,2\r1,3\r")
+    assert "carriage returns alone" in refused(path)
+
+
+def test_of_two_columns_that_may_be_ratings_the_other_is_told(tmp_path):
+    path = tmp_path / "x.csv"
+    path.write_text(
+        "user,item,is_click,is_like\n" + "".join(f"{u},{i},1,{i % 2}\n" for u in range(4) for i in range(4))
+    )
+    assert "read from 'is_like', and not from 'is_click'" in checked(path, tmp_path)[0]

@@ -17,7 +17,7 @@ from challenges.detection.annotations.table import (
 )
 from challenges.detection.annotations.text_files import lines_of
 from challenges.detection.annotations.yolo_files import Source, find
-from challenges.detection.annotations.yolo_lists import listed_splits
+from challenges.detection.annotations.yolo_lists import listed_splits, stated_splits
 from challenges.detection.annotations.yolo_rows import Columns, Row, RowError, columns_of, parse, spelling
 from common.image_folders import Listing, displayed
 
@@ -37,8 +37,11 @@ def read(root: Path, listing: Listing, source: Source) -> Annotations:
     _refuse_strangers(root, source)
     names, names_file = class_names(root, listing)
     reading = _Reading(root, source, names)
-    splits = _splits([file.path for file in listing.files], source.labels, reading.notes)
-    told_splits = "by the folders' names"
+    splits, told_splits, left = stated_splits(root, listing, names_file)
+    reading.notes += filter(None, [left])
+    if not splits:
+        splits = _splits([file.path for file in listing.files], source.labels, reading.notes)
+        told_splits = "by the folders' names"
     if set(splits.values()) == {""}:
         in_lists, told_splits, left = listed_splits(root, listing, source.labels.values())
         splits = in_lists or splits

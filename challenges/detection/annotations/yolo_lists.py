@@ -1,11 +1,12 @@
 """Splits that lists of images tell, train.txt and val.txt, as darknet's and Ultralytics' data sets have them."""
 
 import os
+import re
 from collections.abc import Collection
 from pathlib import Path
 
-from challenges.detection.annotations.names import ImageIndex, base, split_named, stem
-from challenges.detection.annotations.text_files import lines_of
+from challenges.detection.annotations.names import ImageIndex, base, relative, split_named, stem
+from challenges.detection.annotations.text_files import lines_of, text_of
 from common.image_folders import Listing, displayed
 from common.images import EXTENSIONS
 
@@ -42,6 +43,32 @@ def listed_splits(root: Path, listing: Listing, labels: Collection[str]) -> tupl
     }
     notes = " ".join(f"{count:,} {told}." for told, count in counts.items() if count)
     return splits, f"by the lists {' and '.join(displayed(base(name)) for name in used)}", notes
+
+
+def stated_splits(root: Path, listing: Listing, file: str) -> tuple[dict[str, str], str, str]:
+    """As `listed_splits`, from the folders that a data.yaml calls train and val, wherever it thinks the data lies.
+
+    All empty but the last where it names none, or others than there are.
+    """
+    if not file.lower().endswith((".yaml", ".yml")):
+        return {}, "", ""
+    told = dict(re.findall(r"^(train|val)[ \t]*:[ \t]*([^\[#\n]+)", text_of(root / file), re.MULTILINE))
+    folders = {split: relative(given.strip().strip("\"'")) for split, given in told.items()}
+    if len(folders) < 2 or not all(folders.values()):
+        return {}, "", ""
+    if folders["train"] == folders["val"]:
+        return {}, "", f"{displayed(file)} gives training and validation the same folder, {displayed(folders['val'])}."
+    inside = {
+        split: [image.path for image in listing.files if f"/{folder}/" in f"/{image.folder}/"]
+        for split, folder in folders.items()
+    }
+    splits = {path: split for split, paths in inside.items() for path in paths}
+    if not all(inside.values()) or len(splits) < sum(map(len, inside.values())):
+        return {}, "", ""
+    left = len(listing.files) - len(splits)
+    names = " and ".join(f"{split} in {displayed(folder)}" for split, folder in folders.items())
+    note = f"{left:,} images are in no folder of a used split: left aside." if left else ""
+    return splits, f"as {displayed(file)} has it, {names}", note
 
 
 def _images_named(path: Path) -> list[str]:

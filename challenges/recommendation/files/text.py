@@ -41,6 +41,12 @@ def text_lines(path: Path, encoding: str = "utf-8") -> Iterator[str]:
 
 def _refuse_other_kinds(path: Path, line: bytes) -> None:
     """Raise DataError where a file begins as one of another kind does, whatever it is called."""
+    if line.rstrip(b"\r\n").count(b"\r") > 1:
+        raise DataError(
+            f"{path}: its lines end with carriage returns alone, as old Mac files do.",
+            "Lines end with a line feed.",
+            f"Try: tr '\\r' '\\n' < {shlex.quote(printable(path.name))} > converted.csv, and name that file.",
+        )
     told = next((told for mark, told in _OTHER_KINDS.items() if line.startswith(mark)), None)
     if told:
         raise DataError(f"{path} is no text file: it is {told[0]}.", _ENCODINGS, told[1])
