@@ -1,13 +1,16 @@
 """Where to look for small objects in a large image: at all of it, and at overlapping tiles of it."""
 
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 OVERLAP = 0.25  # of a tile's side, at least: an object no larger than this is whole in some tile, whatever its place
 SMALLEST_TILE = 64  # pixels; a tile of a fifth of the network's input shows no more than its blurred pixels
 
 
-def windows_of(width: int, height: int, tile: int | None) -> NDArray[np.int32]:
+def windows_of(width: int, height: int, tile: int | None) -> "NDArray[np.int32]":
     """The windows in which an image is searched: the whole of it, then its tiles from left to right, row by row.
 
     Tiles are as large as the image along a side that is shorter than they are; an image that is not larger than one
@@ -16,6 +19,8 @@ def windows_of(width: int, height: int, tile: int | None) -> NDArray[np.int32]:
     tile:    side in pixels of the image; None: no tiles
     returns: (window, 4) left, top, right, bottom in pixels
     """
+    import numpy as np  # not above: the recipes know SMALLEST_TILE, and `kit --help` the recipes
+
     whole = np.array([[0, 0, width, height]], np.int32)
     if tile is None or max(width, height) <= tile:
         return whole
@@ -25,7 +30,9 @@ def windows_of(width: int, height: int, tile: int | None) -> NDArray[np.int32]:
     return np.concatenate([whole, np.stack([left, top, right, bottom], axis=1).astype(np.int32)])
 
 
-def _starts(length: int, tile: int) -> NDArray[np.int64]:
+def _starts(length: int, tile: int) -> "NDArray[np.int64]":
+    import numpy as np
+
     free = max(0, length - tile)
     gaps = -(-free // max(1, int(tile * (1 - OVERLAP))))
     return np.arange(gaps + 1) * free // max(1, gaps)
