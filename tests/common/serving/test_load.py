@@ -1,8 +1,6 @@
-"""The load generator counts what it sends, and reads the tables of others."""
+"""The load generator counts what it sends."""
 
 import asyncio
-import base64
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,7 +8,6 @@ import pytest
 
 from common.serving import load
 from common.serving.load import UNSENT, LoadPlan
-from common.serving.perf_analyzer import command, input_data, read_table
 from common.serving.statistics import ModelCounts
 
 
@@ -122,45 +119,3 @@ def test_statistics_between_two_moments(text: bool) -> None:
 def test_statistics_of_a_model_that_never_ran() -> None:
     empty = ModelCounts.from_answer({"name": "model"})
     assert empty.since(empty)["requests"] == 0
-
-
-def test_perf_analyzer_command() -> None:
-    arguments = command(
-        "/opt/perf_analyzer",
-        "127.0.0.1:1",
-        "grpc",
-        "model",
-        4,
-        LoadPlan(seconds=2),
-        {"admin-key": "secret"},
-        Path("in.json"),
-        Path("out.csv"),
-    )
-    assert arguments == [
-        *("/opt/perf_analyzer", "-m", "model", "-u", "127.0.0.1:1", "-i", "grpc", "--input-data", "in.json"),
-        *("--concurrency-range", "4", "--measurement-interval", "2000"),
-        *("--stability-percentage", "20", "--percentile", "99", "-f", "out.csv"),
-        *("-H", "admin-key:secret"),
-    ]
-
-
-def test_perf_analyzer_input_and_table() -> None:
-    sample = np.array([1, 2, 3], np.uint8)
-    (entry,) = input_data([{"encoded": sample}])["data"]
-    assert entry["encoded"]["shape"] == [3]
-    assert base64.b64decode(entry["encoded"]["content"]["b64"]) == sample.tobytes()
-    table = (
-        "Concurrency,Inferences/Second,Client Send,Network+Server Send/Recv,Server Queue,Server Compute Input,"
-        "Server Compute Infer,Server Compute Output,Client Recv,p50 latency,p90 latency,p95 latency,p99 latency\n"
-        "4,181.5,14,1200,5120,110,5200,90,2,6004,7100,7200,7300\n"
-    )
-    assert read_table(table) == [
-        {
-            "mode": "closed",
-            "concurrency": 4,
-            "throughput": 181.5,
-            "latency_ms": {"p50": 6.004, "p90": 7.1, "p99": 7.3},
-            "queue_ms": 5.12,
-            "compute_ms": 5.4,
-        }
-    ]
