@@ -77,8 +77,8 @@ class TrainingConfig:
     evaluate_every: float = 1.0
     """Epochs between evaluations; the last step is always evaluated."""
     patience: int | None = None
-    """Evaluations without improvement on a part held out of the training data, after which training ends; the weights
-    that did best there are kept. None: train to the end and keep the last weights."""
+    """Evaluations in a row that are worse than the best on a part held out of the training data by more than a standard
+    error, after which training ends; the last weights before are kept. None: train to the end and keep the last."""
     checkpoint_every: int = 100
     """Steps between checkpoints; the last step is always saved."""
     keep_checkpoints: int = 2

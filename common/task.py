@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Self
+from typing import NamedTuple, Self
 
 import numpy as np
 import torch
@@ -45,6 +45,13 @@ class Evaluation:
     predictions: dict[str, np.ndarray] = field(default_factory=dict)
 
 
+class HeldOut(NamedTuple):
+    """A value on a held-out part of the training data, higher is better, and its standard error."""
+
+    value: float
+    error: float
+
+
 class Task(nn.Module, ABC):
     """A model with its losses and metrics. `forward` is `loss`, so that data parallelism can wrap the task itself."""
 
@@ -78,8 +85,8 @@ class Task(nn.Module, ABC):
     def evaluate(self, batches: Iterable[Batch]) -> Evaluation:
         """Metrics over all ranks' batches together; called in evaluation mode without gradients."""
 
-    def held_out_value(self, data: "DataModule") -> float | None:
-        """How well the task does on `data.tuning()`, higher is better; None where there is no such part."""
+    def held_out_value(self, data: "DataModule") -> HeldOut | None:
+        """How well the task does on `data.tuning()`; None where there is no such part."""
         return None
 
     @abstractmethod

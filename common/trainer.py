@@ -181,8 +181,8 @@ class Trainer:
         barrier()  # the main rank has written them
         chosen.restore(self._evaluated_task(), self._device)
         self._observers.on_message(
-            f"Kept the weights of step {chosen.step}, the best of {self._done} on a part held out of the training data "
-            f"({chosen.value:.4f}); the evaluation of these is the run's."
+            f"Kept the weights of step {chosen.step} of {self._done}, the last within a standard error of the best on "
+            f"a part held out of the training data ({chosen.value:.4f}); the evaluation of these is the run's."
         )
         return self._judged(self._evaluated_task())
 
@@ -236,10 +236,10 @@ class Trainer:
     def _choose(self, chosen: BestWeights) -> None:
         task = self._evaluated_task().eval()
         with torch.no_grad(), self._precision.context(self._device):
-            value = task.held_out_value(self._data)
+            found = task.held_out_value(self._data)
         self._task.train()
-        if value is not None:
-            chosen.look(task, self._done, value, writes=self._world.is_main)
+        if found is not None:
+            chosen.look(task, self._done, found, writes=self._world.is_main)
 
     def _judged(self, task: Task) -> Evaluation:
         """The validation of the trained task, or of its average."""

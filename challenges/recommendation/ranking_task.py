@@ -11,8 +11,9 @@ from torch import Tensor
 from challenges.recommendation.histories import HistorySplit
 from challenges.recommendation.ranking import Rankings, nearest_metric
 from challenges.recommendation.recipes import EvaluationConfig, RecommendationRecipe
-from common.task import Batch, DataModule, Evaluation, Task
+from common.task import Batch, DataModule, Evaluation, HeldOut, Task
 
+NORMAL_95 = 1.96  # standard errors from the middle to an end of a 95 % interval
 RecipeType = TypeVar("RecipeType", bound=RecommendationRecipe)
 
 
@@ -32,14 +33,16 @@ class RankingTask(Task, Generic[RecipeType]):
         """All protocols of ranking.py. Scores are float32 in any precision: half precisions would tie many items."""
         return self.ranked(batches, self.split, self.recipe.evaluation)
 
-    def held_out_value(self, data: DataModule) -> float | None:
+    def held_out_value(self, data: DataModule) -> HeldOut | None:
         tuning = data.tuning()
         if tuning is None:
             return None
         config = replace(self.recipe.evaluation, uniform_negatives=0, popular_negatives=0)
         split = tuning.split  # type: ignore[attr-defined]  # HistoryData: what its tasks are trained on
-        metrics = self.ranked(tuning.validation_batches(), split, config).metrics
-        return metrics[nearest_metric(self.chosen_by, metrics)]
+        evaluation = self.ranked(tuning.validation_batches(), split, config)
+        name = nearest_metric(self.chosen_by, evaluation.metrics)
+        low, high = evaluation.intervals[name]
+        return HeldOut(evaluation.metrics[name], (high - low) / (2 * NORMAL_95))
 
     def ranked(self, batches: Iterable[Batch], split: HistorySplit, config: EvaluationConfig) -> Evaluation:
         """The users of a split in its protocols."""

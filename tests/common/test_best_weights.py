@@ -9,12 +9,13 @@ import torch
 from common.errors import CheckpointError, InterruptedRunError, RecipeError
 from common.observers import Observer
 from common.recipe import TrainingConfig
+from common.task import HeldOut
 from tests.toy import ToyData, ToyTask, toy_recipe, toy_trainer
 
 VALUES = (0.1, 0.3, 0.9, 0.2, 0.8, 0.1, 0.1, 0.1, 0.1)
 
 
-class HeldOut(ToyData):
+class Parted(ToyData):
     def tuning(self):
         return self
 
@@ -24,12 +25,12 @@ class Planned(ToyTask):
 
     def __init__(self, recipe, values=VALUES):
         super().__init__(recipe)
-        self.values, self.shown = values, {}
+        self.values, self.error, self.shown = values, 0.05, {}
 
     def held_out_value(self, data):
         step = self.steps_done
         self.shown[step] = self.model[0].weight.detach().clone()
-        return self.values[step // 6 - 1]
+        return HeldOut(self.values[step // 6 - 1], self.error)
 
     def prepare_batch(self, batch, step):
         self.steps_done = step + 1
@@ -40,7 +41,7 @@ def trained(folder, *, patience, values=VALUES, observers=()):
     recipe = toy_recipe(epochs=7, patience=patience)  # 50 points, batches of 8: an evaluation every 6 steps, 44 in all
     torch.manual_seed(0)
     task = Planned(recipe, values)
-    return task, toy_trainer(folder, recipe, task=task, data=HeldOut(), observers=observers)
+    return task, toy_trainer(folder, recipe, task=task, data=Parted(), observers=observers)
 
 
 def test_the_best_weights_are_kept_and_training_ends_when_patience_does(tmp_path):
@@ -50,7 +51,7 @@ def test_the_best_weights_are_kept_and_training_ends_when_patience_does(tmp_path
     torch.testing.assert_close(outcome.task.model[0].weight, task.shown[18], rtol=0, atol=0)
     assert not torch.equal(task.shown[18], task.shown[30])
     with torch.no_grad():
-        expected = task.eval().evaluate(HeldOut().validation_batches()).metrics
+        expected = task.eval().evaluate(Parted().validation_batches()).metrics
     assert outcome.evaluation.metrics == expected
 
 
@@ -82,6 +83,14 @@ def test_a_resumed_run_chooses_as_the_undisturbed_one(tmp_path, step):
     assert outcome.steps == expected.steps
     torch.testing.assert_close(outcome.task.model[0].weight, task.shown[18], rtol=0, atol=0)
     assert trained(tmp_path / "cut", patience=2)[1].fit().steps == expected.steps  # over already
+
+
+def test_of_what_is_not_told_apart_the_last_is_kept_and_training_goes_on(tmp_path):
+    task, trainer = trained(tmp_path, patience=2)
+    task.error = 0.2  # .8 is as good as .9
+    outcome = trainer.fit()
+    assert outcome.steps == 44
+    torch.testing.assert_close(outcome.task.model[0].weight, task.shown[30], rtol=0, atol=0)
 
 
 def test_chosen_weights_that_are_gone_are_told(tmp_path):

@@ -91,7 +91,8 @@ def test_the_value_that_chooses_is_the_rank_among_all_items_of_the_tuning_part(p
             rank = int((scores > own).sum())
             gains.append(1 / np.log2(rank + 2) if rank < 10 else 0.0)
         value = task.held_out_value(data)
-    assert value == pytest.approx(np.mean(gains), abs=1e-9)
+    assert value.value == pytest.approx(np.mean(gains), abs=1e-9)
+    assert value.error == pytest.approx(np.std(gains) / 20**0.5, rel=0.2)  # from the bootstrap's interval
 
 
 def test_batches_and_epochs_make_enough_steps_of_little_data():
