@@ -119,6 +119,10 @@ class Trainer:
         disk.
         """
         self._resume()
+        if self._training.patience is not None and self._chosen is None:
+            self._observers.on_message(
+                "Nothing is held out of this training data to choose weights by: the last count."
+            )
         facts = RunFacts(self._run, self._done, self.cadence.total, self._run.path.name)
         with _SignalFlag() as stop:
             self._observers.on_start(facts)

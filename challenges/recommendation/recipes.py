@@ -26,9 +26,9 @@ class HistoryConfig:
     minimum_per_item: int = 1
     validation_item: bool = False
     """leave-one-out: keep the last but one item out of training too; the model is told it when the last is judged."""
-    tuning_item: bool = False
-    """leave-one-out: keep the last but one item of some users (a tenth, at least 200, at most half) out of training, to
-    choose weights by."""
+    tuning_from: int | None = None
+    """leave-one-out: with so many users or more, the last but one item of some (a fiftieth, at least 200, at most half)
+    is kept out of training, to choose weights by; None: never."""
     held_out_users: int = 0
     """held-out-users: how many are judged; as many again are set aside for tuning. 0: as the share says."""
     held_out_share: float = 0.0

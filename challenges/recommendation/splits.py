@@ -131,10 +131,10 @@ def _leave_one_out(
 
 def _tuning_users(table: Filtered, config: HistoryConfig) -> np.ndarray:
     """(row,) bool: the user's last item but one is kept out of training, where there are three."""
-    if config.validation_item or not config.tuning_item:
-        return np.full(len(table), config.validation_item)
     users = np.flatnonzero(np.bincount(table.users) > 2)
-    count = max(len(users) // 10, min(FEWEST_TUNING_USERS, len(users) // 2))
+    if config.validation_item or config.tuning_from is None or len(users) < config.tuning_from:
+        return np.full(len(table), config.validation_item)
+    count = max(len(users) // 50, min(FEWEST_TUNING_USERS, len(users) // 2))
     drawn = np.random.RandomState(config.split_seed).permutation(users)[:count]
     return np.isin(table.users, drawn)
 

@@ -39,7 +39,7 @@ def purchases(tmp_path_factory):
 
 def test_the_last_item_but_one_of_half_the_users_is_kept_out_of_training(purchases):
     whole = split(read(purchases), HistoryConfig())
-    parts = split(read(purchases), HistoryConfig(tuning_item=True))
+    parts = split(read(purchases), HistoryConfig(tuning_from=1))
     assert len(parts.tuning.users) == 20
     for place, user in enumerate(parts.tuning.users):
         history = whole.train.of(user).tolist()
@@ -64,8 +64,8 @@ def test_a_share_of_the_users_is_judged(users, judged):
 
 
 def test_the_tuning_part_is_kept_with_the_split_and_is_what_is_judged(purchases, tmp_path):
-    check(purchases, tmp_path, HistoryConfig(tuning_item=True))
-    report = check(purchases, tmp_path, HistoryConfig(tuning_item=True))
+    check(purchases, tmp_path, HistoryConfig(tuning_from=1))
+    report = check(purchases, tmp_path, HistoryConfig(tuning_from=1))
     assert report.reused
     data = UserData(report.split, device=CPU)
     tuning = data.tuning()
@@ -77,7 +77,7 @@ def test_the_tuning_part_is_kept_with_the_split_and_is_what_is_judged(purchases,
 
 
 def test_the_value_that_chooses_is_the_rank_among_all_items_of_the_tuning_part(purchases):
-    parts = split(read(purchases), HistoryConfig(tuning_item=True))
+    parts = split(read(purchases), HistoryConfig(tuning_from=1))
     task = SequenceTask(RECIPES["own"], parts).eval()
     data = SequenceData(parts, length=50, validation_length=49, device=CPU)
     gains = []
@@ -99,10 +99,10 @@ def test_batches_and_epochs_make_enough_steps_of_little_data():
     recipe = RECIPES["own"]
     fits, steps = training_fits(recipe, 200, "window")
     values = {fit.field: fit.value for fit in fits}
-    assert values == {"training.batch_size": 64, "training.epochs": 256.0, "training.evaluate_every": 12.0}
-    assert steps == 800
+    assert values == {"training.batch_size": 32, "training.epochs": 100.0, "training.evaluate_every": 5.0}
+    assert steps == 625
     fits, _ = training_fits(recipe, 100_000, "window")
-    assert {fit.field: fit.value for fit in fits} == {"training.epochs": 60.0, "training.evaluate_every": 3.0}
+    assert [fit.value for fit in fits] == [128, 15.0, 1.0]
 
 
 def test_windows_are_no_longer_than_histories():
@@ -122,7 +122,7 @@ def test_own_recipes_follow_from_the_data(challenge, purchases, tmp_path):
     fits = challenge.fits(recipe, tmp_path)
     fitted, told = fitting.apply(recipe, fits, ())
     assert len(told) == len(fits)
-    assert challenge.open_data(fitted, tmp_path, CPU).tuning() is not None
+    assert (challenge.open_data(fitted, tmp_path, CPU).tuning() is None) == (challenge is BERT4REC)  # too few users
     assert fitted.training.batch_size < recipe.training.batch_size
 
 
