@@ -1,4 +1,4 @@
-"""Text from outside, made fit to be shown."""
+"""Text from outside: made fit to be shown, and told from numbers."""
 
 import re
 
@@ -13,6 +13,15 @@ _UNPRINTABLE = re.compile(
 def printable(text: str) -> str:
     """The text with what a terminal would obey as backslash escapes, all on one line; other characters stay."""
     return _UNPRINTABLE.sub(lambda found: _escape(ord(found[0])), text)
+
+
+def is_number(text: str) -> bool:
+    """Whether Python reads it as a number, infinite ones and nan among them."""
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _escape(code: int) -> str:

@@ -10,6 +10,7 @@ from challenges.detection.annotations.table import plain
 from challenges.detection.annotations.text_files import decoded
 from common.errors import DataError
 from common.image_folders import Listing, displayed
+from common.text import is_number
 
 _PEEKED = 3  # JSON files and tables looked into
 _MOST_TEXTS, _PEEKED_BYTES = 20, 4096
@@ -96,7 +97,7 @@ def refuse_texts(root: Path, names: Sequence[str]) -> None:
 def text_format(line: str) -> tuple[str, str] | None:
     """What a row of a text file is, and how to convert it, None where it is not known or YOLO's."""
     words, cells = line.split(), [cell.strip() for cell in line.rstrip(", ").split(",")]
-    if len(cells) >= 5 and all(map(_is_number, cells)):
+    if len(cells) >= 5 and all(map(is_number, cells)):
         if all(0 <= float(cell) <= 1 for cell in cells[1:]):
             return "numbers with commas between them", "Put blanks there: sed -i 's/,/ /g' FILES"
         return (
@@ -105,13 +106,13 @@ def text_format(line: str) -> tuple[str, str] | None:
         )
     if len(words) >= 5 and all(re.fullmatch(r"\d+(,\d+)?", word) for word in words) and "," in line:
         return "numbers with decimal commas", "Write them with points: sed -i 's/,/./g' FILES"
-    is_kitti = len(words) in (15, 16) and not _is_number(words[0]) and all(map(_is_number, words[1:]))
+    is_kitti = len(words) in (15, 16) and not is_number(words[0]) and all(map(is_number, words[1:]))
     if is_kitti and any(float(word) > 1 for word in words[4:8]):  # and no polygon of shares with a class by name
         return (
             "KITTI's labels",
             "Convert them: the class comes first, then, from the fifth column on, left, top, right, bottom in pixels.",
         )
-    if len(words) in (9, 10) and all(map(_is_number, words[:8])) and not _is_number(words[8]):
+    if len(words) in (9, 10) and all(map(is_number, words[:8])) and not is_number(words[8]):
         return "DOTA's labels", "Convert them: eight numbers of corners in pixels come first, then the class."
     return None
 
@@ -123,14 +124,6 @@ def _first_line(path: Path) -> str:
     except (OSError, ValueError):
         return ""
     return next((line.strip() for line in lines if line.strip() and ":" not in line), "")  # DOTA's begin with remarks
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
 
 
 def box_tables(root: Path) -> list[str]:

@@ -10,6 +10,7 @@ from challenges.detection.annotations.class_names import NAME_FILES
 from challenges.detection.annotations.names import base, folded, parent, stem
 from challenges.detection.annotations.text_files import decoded
 from common.image_folders import Listing
+from common.text import is_number
 
 _UPLOAD = re.compile(r"^[0-9a-f]{8}-(?=.)")
 _LOOKED = 20  # label files
@@ -100,12 +101,4 @@ def _holds_labels(root: Path, name: str, folders: set[str]) -> bool:
     row = next((line.split() for line in text.splitlines() if line.strip()), None)
     if row is None:
         return parent(name) in folders or "labels" in name.lower().split("/")[:-1]
-    return len(row) >= 5 and sum(map(_is_number, row[1:])) >= 4
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
+    return len(row) >= 5 and sum(map(is_number, row[1:])) >= 4
