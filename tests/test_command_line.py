@@ -8,17 +8,15 @@ import subprocess
 import sys
 import time
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 from challenges.__main__ import main
 from challenges.detection.demo import generate as generate_scenes
 from challenges.recommendation.demo import generate as generate_interactions
 from challenges.registry import MODELS
 from common.resnet import ResNet
-from tests.common.picture_files import broken_files, sound_files
+from tests.common.picture_files import broken_files, dark_and_bright, sound_files
 
 TINY = [
     "--model.depth", "18", "--preprocessing.resize", "36", "--preprocessing.crop", "32",
@@ -34,14 +32,7 @@ def own_folders(tmp_path, monkeypatch):
 
 @pytest.fixture
 def photographs(tmp_path):
-    """Two easily told classes: dark and bright noise."""
-    generator = np.random.default_rng(0)
-    for label, base in (("dark", 20), ("bright", 180)):
-        (tmp_path / "photographs" / label).mkdir(parents=True)
-        for index in range(10):
-            pixels = generator.integers(base, base + 60, (48, 64, 3)).astype(np.uint8)
-            Image.fromarray(pixels).save(tmp_path / "photographs" / label / f"{index}.jpg")
-    return tmp_path / "photographs"
+    return dark_and_bright(tmp_path / "photographs")
 
 
 def refused(capsys, *arguments):

@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import safetensors.numpy
-from PIL import Image
+
+from tests.common.picture_files import dark_and_bright
 
 KILLS = int(os.environ.get("KIT_TEST_KILLS", "4"))
 FIELDS = [
@@ -23,13 +24,7 @@ FIELDS = [
 
 @pytest.fixture
 def photographs(tmp_path):
-    generator = np.random.default_rng(0)
-    for label, base in (("dark", 20), ("bright", 120)):
-        (tmp_path / "photographs" / label).mkdir(parents=True)
-        for index in range(20):
-            pixels = generator.integers(base, base + 120, (48, 64, 3)).astype(np.uint8)
-            Image.fromarray(pixels).save(tmp_path / "photographs" / label / f"{index}.jpg")
-    return tmp_path / "photographs"
+    return dark_and_bright(tmp_path / "photographs", count=20, bright=120, spread=120)
 
 
 def start(photographs: Path, run: Path) -> "subprocess.Popen[bytes]":

@@ -6,9 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
 
 from challenges.__main__ import main
 from challenges.classification.challenge import ClassificationChallenge
@@ -16,6 +14,7 @@ from challenges.classification.recipes import RECIPES
 from challenges.recommendation.demo import generate as generate_interactions
 from common import doctor
 from common.run_directory import RunDirectory
+from tests.common.picture_files import dark_and_bright
 from tests.full_disk import limited_files
 
 ROOT = Path(__file__).parents[1]
@@ -38,14 +37,7 @@ def run(tmp_path):
 
 @pytest.fixture
 def photographs(tmp_path):
-    """Two easily told classes: dark and bright noise."""
-    generator = np.random.default_rng(0)
-    for label, base in (("dark", 20), ("bright", 180)):
-        (tmp_path / "photographs" / label).mkdir(parents=True)
-        for index in range(10):
-            pixels = generator.integers(base, base + 60, (48, 64, 3)).astype(np.uint8)
-            Image.fromarray(pixels).save(tmp_path / "photographs" / label / f"{index}.jpg")
-    return tmp_path / "photographs"
+    return dark_and_bright(tmp_path / "photographs")
 
 
 def refused(capsys, *arguments):

@@ -18,7 +18,6 @@ from challenges.classification.layout import list_photographs
 from challenges.classification.manifest import Manifest
 from challenges.classification.split_folders import LAYOUTS, Base, find_bases, named, picture_tree
 from common.challenge import CheckedData
-from common.console import say
 from common.errors import DataError
 from common.files import read_json, sha256
 from common.image_depth import narrow_warnings
@@ -35,7 +34,7 @@ from common.image_folders import (
 )
 from common.images import ImageFacts, ImageProblem
 from common.leaks import find_leaks, leak_warnings
-from common.understanding import print_understanding
+from common.understanding import tell_check
 
 
 @dataclass(frozen=True)
@@ -85,10 +84,7 @@ def check(
         _store(output, manifest, record, problems)
     record = read_json(output / "check.json")
     if console is not None:
-        say(console, displayed(root))
-        print_understanding(record["understood"], console)
-        for warning in record["warnings"]:
-            say(console, f"warning: {warning}")
+        tell_check(record, console)
     return _checked(Manifest.read(output / "manifest.csv"), record["warnings"], is_own=False)
 
 

@@ -200,16 +200,30 @@ def _scenes(
         together = units_of(cleaned.paths, digests, [None] * len(digests))
         validation = draw_validation(present, together, hash_order(set(together), seed), fraction)
         splits = np.where(validation, "val", "train").astype(object)
+    classes, category_ids = annotations.classes, annotations.category_ids
+    return scenes_of(cleaned, root, fingerprint, classes=classes, category_ids=category_ids, splits=splits)
+
+
+def scenes_of(
+    cleaned: CleanScenes,
+    root: Path,
+    fingerprint: str,
+    *,
+    classes: tuple[str, ...],
+    category_ids: tuple[int, ...],
+    splits: np.ndarray,
+) -> Scenes:
+    """The cleaned images and boxes as scenes; splits (image,) str. The labels stay those of the annotations."""
     counts = np.bincount(cleaned.owners, minlength=len(splits))
     return Scenes(
         root=root,
-        classes=annotations.classes,
-        category_ids=annotations.category_ids,
+        classes=classes,
+        category_ids=category_ids,
         paths=np.asarray(cleaned.paths, object),
         widths=np.asarray([fact.width for fact in cleaned.images], np.int32),
         heights=np.asarray([fact.height for fact in cleaned.images], np.int32),
         splits=splits,
-        digests=np.asarray(digests, object),
+        digests=np.asarray([fact.sha256 for fact in cleaned.images], object),
         offsets=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
         boxes=cleaned.boxes,
         labels=cleaned.labels,

@@ -1,6 +1,7 @@
 """Scenes that a run is only judged on: annotated images whose classes it has learnt, whatever their numbers."""
 
 from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,17 +15,16 @@ from challenges.detection.annotations.cleaning import CleanScenes, clean
 from challenges.detection.annotations.sizes import reconcile
 from challenges.detection.annotations.table import Annotations, Finding, UnusableError, listed
 from challenges.detection.annotations.units import reinterpret
-from challenges.detection.folder import FORMAT, TABLES
+from challenges.detection.folder import FORMAT, TABLES, scenes_of
 from challenges.detection.leaks import pictures_of
 from challenges.detection.scenes import Scenes
 from common.challenge import CheckedData
-from common.console import say
 from common.errors import DataError
 from common.files import read_json, sha256
 from common.image_folders import probe_listed, store_check, store_refusal, stored_check
 from common.leaks import find_leaks, leak_warnings
 from common.text import printable
-from common.understanding import print_understanding
+from common.understanding import tell_check
 
 
 def check(
@@ -72,10 +72,7 @@ def check(
         _store(output, scenes, record, findings)
     record = read_json(output / "check.json")
     if console is not None:
-        say(console, printable(str(root)))
-        print_understanding(record["understood"], console)
-        for warning in record["warnings"]:
-            say(console, f"warning: {warning}")
+        tell_check(record, console)
     found = Scenes.read(output)
     summary: dict[str, object] = {"samples": len(found), "unit": "image", "own": False, "warnings": record["warnings"]}
     return CheckedData(root, found.fingerprint, summary)
@@ -125,23 +122,11 @@ def _scenes(root: Path, fingerprint: str, cleaned: CleanScenes, classes: Sequenc
         )
     numbers = {name: label for label, name in enumerate(learnt.classes, start=1)}
     renumbered = np.asarray([0, *(numbers.get(name, 0) for name in classes)], np.int64)
-    counts = np.bincount(cleaned.owners, minlength=len(cleaned.images))
-    return Scenes(
-        root=root,
-        classes=learnt.classes,
-        category_ids=learnt.category_ids,
-        paths=np.asarray(cleaned.paths, object),
-        widths=np.asarray([fact.width for fact in cleaned.images], np.int32),
-        heights=np.asarray([fact.height for fact in cleaned.images], np.int32),
-        splits=np.full(len(cleaned.images), "val", object),
-        digests=np.asarray([fact.sha256 for fact in cleaned.images], object),
-        offsets=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
-        boxes=cleaned.boxes,
-        labels=renumbered[cleaned.labels],
-        areas=cleaned.areas,
-        ignored=cleaned.ignored,
-        fingerprint=fingerprint,
+    splits = np.full(len(cleaned.images), "val", object)
+    found = scenes_of(
+        cleaned, root, fingerprint, classes=learnt.classes, category_ids=learnt.category_ids, splits=splits
     )
+    return replace(found, labels=renumbered[cleaned.labels])
 
 
 def _understood(annotations: Annotations, taken: Collection[str], learnt: Scenes, scenes: Scenes) -> dict[str, str]:

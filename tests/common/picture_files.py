@@ -3,6 +3,7 @@
 import io
 import struct
 import zlib
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
@@ -14,6 +15,17 @@ def photograph(width: int = 60, height: int = 44, seed: int = 0) -> Image.Image:
     tint = np.random.default_rng(seed).uniform(0.5, 1.0, 3)
     planes = [columns / width * 255, rows / height * 255, (columns + 2 * rows) % 97 * 2.5]
     return Image.fromarray((np.stack(planes, axis=-1) * tint).astype(np.uint8))
+
+
+def dark_and_bright(folder: Path, *, count: int = 10, bright: int = 180, spread: int = 60) -> Path:
+    """Two easily told classes of `count` pictures: noise over `spread` levels from 20, or from `bright`."""
+    generator = np.random.default_rng(0)
+    for label, base in (("dark", 20), ("bright", bright)):
+        (folder / label).mkdir(parents=True)
+        for index in range(count):
+            pixels = generator.integers(base, base + spread, (48, 64, 3)).astype(np.uint8)
+            Image.fromarray(pixels).save(folder / label / f"{index}.jpg")
+    return folder
 
 
 def encode(image: Image.Image, image_format: str, **options: object) -> bytes:
