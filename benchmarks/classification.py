@@ -37,9 +37,9 @@ from challenges.classification.challenge import ClassificationChallenge
 from challenges.classification.data import PhotographData
 from challenges.classification.recipes import RECIPES, ClassificationRecipe
 from challenges.classification.task import ClassificationTask
-from common.device import select_device
-from common.precision import select_precision
-from common.resnet import Depth
+from common.machine.device import select_device
+from common.machine.precision import select_precision
+from common.vision.resnet import Depth
 
 MODEL_OF_DEPTH = "resnet{}"
 

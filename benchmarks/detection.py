@@ -31,18 +31,18 @@ from benchmarks.validity import judge
 from challenges.detection.challenge import CHALLENGE
 from challenges.detection.demo import is_demo
 from challenges.detection.task import DetectionTask
-from common.deployment import Choice, Trained, chosen, engines, write_repository
-from common.device import DeviceChoice, select_device
 from common.errors import KitError
-from common.image_folders import list_images
-from common.precision import Precision, select_precision
-from common.processes import usable_cores
-from common.run_directory import RunDirectory
+from common.machine.device import DeviceChoice, select_device
+from common.machine.precision import Precision, select_precision
+from common.machine.processes import usable_cores
+from common.run.run_directory import RunDirectory
 from common.serving.client import padded
 from common.serving.payload import Payload
 from common.serving.repository import ModelRepository
 from common.serving.server import LocalServer
-from common.serving_stage import payload_folder
+from common.stages.deployment import Choice, Trained, chosen, engines, write_repository
+from common.stages.serving_stage import payload_folder
+from common.vision.image_folders import list_images
 
 WHOLE = "file to boxes"
 CHAIN = {  # what the published figure shrinks to, in torch, from one boundary to the next: detail -> measurement

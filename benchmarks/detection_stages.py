@@ -14,10 +14,10 @@ from challenges.detection.detections import Detections
 from challenges.detection.nms import detect
 from challenges.detection.recipes import DetectionRecipe
 from challenges.detection.task import DetectionTask
-from common.dali.images import ENCODED_INPUT, normalise, serving_pipeline
-from common.precision import Precision
-from common.preprocessing import ImagePreprocessing
-from common.processes import usable_cores
+from common.machine.precision import Precision
+from common.machine.processes import usable_cores
+from common.vision.dali.images import ENCODED_INPUT, normalise, serving_pipeline
+from common.vision.preprocessing import ImagePreprocessing
 
 PIXELS_INPUT = "pixels"
 

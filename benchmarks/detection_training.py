@@ -24,8 +24,8 @@ from challenges.detection.data import SceneData
 from challenges.detection.demo import is_demo
 from challenges.detection.recipes import RECIPES, DetectionRecipe
 from challenges.detection.task import DetectionTask
-from common.device import select_device
-from common.precision import select_precision
+from common.machine.device import select_device
+from common.machine.precision import select_precision
 
 
 @dataclass(frozen=True, kw_only=True)

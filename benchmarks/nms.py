@@ -27,8 +27,8 @@ from challenges.detection.boxes import SSD300
 from challenges.detection.detections import Detections
 from challenges.detection.nms import detect
 from challenges.detection.recipes import NmsConfig
-from common.device import DeviceChoice, select_device
 from common.errors import KitError
+from common.machine.device import DeviceChoice, select_device
 
 PROTOCOL_NAME, PROTOCOL_VERSION = "interleaved", 1
 AGREEMENT = 0.995  # share of detections that must be the same: the peers round overlaps otherwise

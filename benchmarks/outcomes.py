@@ -18,8 +18,8 @@ from benchmarks.compare import markdown_table
 from benchmarks.record import RecordError, add_file, device_slug, slug, without_paths
 from common.errors import KitError
 from common.files import read_json
-from common.result import read_result
-from common.run_directory import RunDirectory
+from common.run.result import read_result
+from common.run.run_directory import RunDirectory
 
 SCHEMA: Literal["kit.outcome/1"] = "kit.outcome/1"
 OUTCOMES = Path(__file__).with_name("outcomes")

@@ -19,8 +19,8 @@ from PIL import Image, ImageOps
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from common.preprocessing import IMAGENET_MEAN, IMAGENET_STD
-from common.task import Batch
+from common.training.task import Batch
+from common.vision.preprocessing import IMAGENET_MEAN, IMAGENET_STD
 
 AREA, ASPECT, ATTEMPTS = (0.08, 1.0), (3 / 4, 4 / 3), 10  # random-resized crop of Szegedy 2015 (arXiv:1409.4842)
 ORIENTATION = 0x0112  # EXIF tag

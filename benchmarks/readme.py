@@ -23,9 +23,9 @@ from benchmarks.command import run_command
 from benchmarks.compare import Group, figures, group, markdown_table
 from benchmarks.record import RESULTS, Record, read_all
 from challenges.registry import MODELS
-from common.environment import ROOT
 from common.errors import KitError
 from common.files import write_text
+from common.machine.environment import ROOT
 
 BLOCK = re.compile(r"^(<!-- results:(?P<names>\S+) -->\n)(?P<text>.*?)(^<!-- /results -->$)", re.MULTILINE | re.DOTALL)
 OPENING = re.compile(r"^<!-- results:\S+ -->$", re.MULTILINE)

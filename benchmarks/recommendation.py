@@ -40,10 +40,10 @@ from benchmarks.recommendation_sides import (
 )
 from benchmarks.record import ProtocolUsed, Record, Workload, environment_of, new_record, slug
 from benchmarks.validity import judge
-from challenges.recommendation.data import HistoryData
-from challenges.recommendation.recipes import HistoryConfig
+from challenges.recommendation.histories.data import HistoryData
+from challenges.recommendation.histories.recipes import HistoryConfig
 from common.errors import KitError
-from common.processes import usable_cores
+from common.machine.processes import usable_cores
 
 PROTOCOL_NAME, PROTOCOL_VERSION = "interleaved", 1
 

@@ -9,19 +9,19 @@ import torch
 
 from challenges.recommendation.bert4rec.challenge import CHALLENGE as BERT4REC
 from challenges.recommendation.bert4rec.recipes import RECIPES as BERT4REC_RECIPES
-from challenges.recommendation.challenge import RecommendationChallenge
-from challenges.recommendation.data import HistoryData
-from challenges.recommendation.histories import HistorySplit
+from challenges.recommendation.histories.challenge import RecommendationChallenge
+from challenges.recommendation.histories.data import HistoryData
+from challenges.recommendation.histories.histories import HistorySplit
+from challenges.recommendation.histories.ranking import Rankings
+from challenges.recommendation.histories.recipes import EvaluationConfig
 from challenges.recommendation.ncf.challenge import CHALLENGE as NCF
 from challenges.recommendation.ncf.recipes import RECIPES as NCF_RECIPES
-from challenges.recommendation.ranking import Rankings
-from challenges.recommendation.recipes import EvaluationConfig
 from challenges.recommendation.vae_cf.challenge import CHALLENGE as VAE_CF
 from challenges.recommendation.vae_cf.recipes import RECIPES as VAE_CF_RECIPES
-from common.averages import MovingAverage
-from common.precision import select_precision
-from common.recipe import OptimizerConfig
-from common.step import TrainStep
+from common.machine.precision import select_precision
+from common.run.recipe import OptimizerConfig
+from common.training.averages import MovingAverage
+from common.training.step import TrainStep
 
 Model = Literal["bert4rec", "sasrec", "ncf", "vae_cf"]
 TOP_K = 10

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from benchmarks.measure import Ratio, Windows
-from common.environment import collect_environment
 from common.errors import KitError
+from common.machine.environment import collect_environment
 
 SCHEMA: Literal["kit.bench/1"] = "kit.bench/1"
 SCHEMA_FILE = Path(__file__).with_name("record.schema.json")

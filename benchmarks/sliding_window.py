@@ -39,12 +39,12 @@ from challenges.detection.drawing import read_picture
 from challenges.detection.evaluation import evaluate
 from challenges.detection.scenes import Scenes
 from challenges.detection.task import DetectionTask
-from common.deployment import Trained
 from common.errors import KitError
-from common.precision import Precision, select_precision
-from common.preprocessing import ImagePreprocessing
-from common.run_directory import RunDirectory
-from common.suppression import keep_best
+from common.machine.precision import Precision, select_precision
+from common.run.run_directory import RunDirectory
+from common.stages.deployment import Trained
+from common.vision.preprocessing import ImagePreprocessing
+from common.vision.suppression import keep_best
 
 BACKGROUND = "background"
 SIDES, SHAPES, STRIDE = (0.12, 0.2, 0.35, 0.6), (0.75, 1.0, 1.33), 0.4  # of the image's shorter side; of a window

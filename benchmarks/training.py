@@ -12,12 +12,12 @@ import torch
 from benchmarks.measure import Clock, CudaClock, HostClock, Interleaved, Step, interleave
 from benchmarks.record import DataKind, ProtocolUsed, Record, Workload, environment_of, new_record, split_of
 from benchmarks.validity import judge
-from common.device import DeviceChoice
 from common.errors import KitError
-from common.precision import Precision
-from common.recipe import Recipe
-from common.step import TrainStep
-from common.task import Batch, DataModule, Task
+from common.machine.device import DeviceChoice
+from common.machine.precision import Precision
+from common.run.recipe import Recipe
+from common.training.step import TrainStep
+from common.training.task import Batch, DataModule, Task
 
 PROTOCOL_NAME, PROTOCOL_VERSION = "interleaved", 1
 SCHEDULED_STEPS = 1_000_000  # the learning rate hardly moves during a benchmark

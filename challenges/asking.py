@@ -8,13 +8,13 @@ import numpy as np
 from rich.console import Console
 from rich.table import Column, Table
 
-from challenges.recommendation.answers import recommendation_table
+from challenges.recommendation.histories.answers import recommendation_table
 from challenges.registry import MODELS
-from common.console import plain, say
 from common.errors import KitError
 from common.serving.client import Client, padded, recommended
 from common.serving.problems import InvalidRequestError, UnknownModelError
 from common.slug import model_slug
+from common.terminal.console import plain, say
 
 if TYPE_CHECKING:
     from common.export.runner import Arrays

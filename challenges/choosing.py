@@ -9,7 +9,7 @@ from challenges.detection.annotations import coco, foreign, voc, yolo_files
 from challenges.detection.annotations.reading import list_scenes
 from challenges.recommendation.files import sources
 from common.errors import DataError
-from common.image_folders import Listing, displayed
+from common.vision.image_folders import Listing, displayed
 
 
 @dataclass(frozen=True)

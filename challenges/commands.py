@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from common.challenge import Challenge, Question
-    from common.run_directory import RunDirectory
-    from common.workflow import Request
+    from common.run.run_directory import RunDirectory
+    from common.stages.workflow import Request
 
 
 def list(options: argparse.Namespace) -> None:
@@ -35,7 +35,7 @@ def list(options: argparse.Namespace) -> None:
 
 def doctor(options: argparse.Namespace) -> int:
     """Exit code 2 where something must be mended."""
-    from common.doctor import examine
+    from common.stages.doctor import examine
 
     return 0 if examine(_console()) else 2
 
@@ -51,7 +51,7 @@ def challenge(options: argparse.Namespace) -> None:
     request = _request(options, f"{options.model}/{name}", overrides)
     if request is None:
         return
-    from common.workflow import walk
+    from common.stages.workflow import walk
 
     console = _console()
     console.print(f"recipe: {options.model}/{name} ({why})")
@@ -69,11 +69,11 @@ def check(options: argparse.Namespace) -> None:
         _say(console, f"model: {chosen.model}, since {chosen.why}; to choose another: --model, one of {others}")
     entry = find_model(options.model or "resnet50")
     _require_data(entry, options.data)
-    from common.workflow import Request, checked
+    from common.stages.workflow import Request, checked
 
     recipe = entry.recipes()[entry.recipe_for_data]
     if options.columns is not None:
-        from common.overrides import apply_overrides
+        from common.run.overrides import apply_overrides
 
         recipe = apply_overrides(recipe, _columns(options, entry), "kit check")
     with checked(Request(entry.load(), entry.recipe_for_data, recipe, root), console) as (_, folder):
@@ -84,7 +84,7 @@ def train(options: argparse.Namespace) -> None:
     request = _request(options, options.recipe, options.overrides)
     if request is None:
         return
-    from common.workflow import train as run_training
+    from common.stages.workflow import train as run_training
 
     console = _console()
     run = run_training(request, console)
@@ -95,21 +95,21 @@ def lr_find(options: argparse.Namespace) -> None:
     request = _request(options, options.recipe, options.overrides)
     if request is None:
         return
-    from common.lr_search import sweep_lr
+    from common.stages.lr_search import sweep_lr
 
     sweep_lr(request, _console())
 
 
 def evaluate(options: argparse.Namespace) -> None:
     challenge, run = _open_run(options.run)
-    from common.result import result_line
-    from common.workflow import evaluate as run_evaluation
-    from common.workflow import report as write_report
+    from common.run.result import result_line
+    from common.stages.workflow import evaluate as run_evaluation
+    from common.stages.workflow import report as write_report
 
     console = _console()
     if options.data is not None:
         _require_data(find_model(challenge.model), options.data)
-        from common.held_out import judge_test
+        from common.stages.held_out import judge_test
 
         with run.lock("evaluate"):
             told = judge_test(
@@ -127,9 +127,9 @@ def evaluate(options: argparse.Namespace) -> None:
 def predict(options: argparse.Namespace) -> None:
     challenge, run = _open_run(options.run)
     from common.challenge import Question
-    from common.claimed_folder import claimed
-    from common.device import select_device
-    from common.run_lock import hold
+    from common.machine.device import select_device
+    from common.storage.claimed_folder import claimed
+    from common.storage.run_lock import hold
 
     question = Question(tuple(map(Path, options.inputs)), tuple(options.history), options.user, options.threshold)
     _require_answerable(challenge, question)
@@ -147,7 +147,7 @@ def predict(options: argparse.Namespace) -> None:
 
 def report(options: argparse.Namespace) -> None:
     challenge, run = _open_run(options.run)
-    from common.workflow import report as write_report
+    from common.stages.workflow import report as write_report
 
     with run.lock("report"):
         _say(_console(), f"Report: {write_report(challenge, run)}")
@@ -155,7 +155,7 @@ def report(options: argparse.Namespace) -> None:
 
 def export(options: argparse.Namespace) -> None:
     challenge, run = _open_run(options.run)
-    from common.deployment import export as write_graphs
+    from common.stages.deployment import export as write_graphs
 
     with run.lock("export"):
         write_graphs(challenge, run, _console())
@@ -163,9 +163,9 @@ def export(options: argparse.Namespace) -> None:
 
 def parity(options: argparse.Namespace) -> None:
     challenge, run = _open_run(options.run)
-    from common.deployment import chosen
-    from common.deployment import parity as compare_engines
-    from common.serving_stage import payload_folder, prove_served
+    from common.stages.deployment import chosen
+    from common.stages.deployment import parity as compare_engines
+    from common.stages.serving_stage import payload_folder, prove_served
 
     console = _console()
     with run.lock("parity"):
@@ -178,7 +178,7 @@ def parity(options: argparse.Namespace) -> None:
 def serve(options: argparse.Namespace) -> None:
     runs = [_open_run(given) for given in options.runs]
     from common.serving.server import Ports
-    from common.serving_stage import serve as serve_runs
+    from common.stages.serving_stage import serve as serve_runs
 
     ports = Ports(http=options.http_port, grpc=options.grpc_port, metrics=options.metrics_port)
     folder = Path(options.repository) if options.repository else None
@@ -201,7 +201,7 @@ def client(options: argparse.Namespace) -> None:
 def load(options: argparse.Namespace) -> None:
     from challenges.asking import batches
     from common.serving.client import Client
-    from common.serving_stage import drive_load
+    from common.stages.serving_stage import drive_load
 
     with Client(options.url, options.protocol, options.timeout) as connection:
         asked = batches(connection, options)
@@ -222,7 +222,7 @@ def completion(options: argparse.Namespace) -> None:
 def _request(options: argparse.Namespace, identifier: str, overrides: tuple[str, ...]) -> "Request | None":
     """What to train; None after help was printed. Everything a user can get wrong is found before torch is imported."""
     entry, name, recipe = find_recipe(identifier)
-    from common.overrides import apply_overrides, print_overrides
+    from common.run.overrides import apply_overrides, print_overrides
 
     overrides = (*overrides, *_columns(options, entry))
     program = f"kit {options.verb_parser.prog.split()[-1]} {identifier}"
@@ -234,7 +234,7 @@ def _request(options: argparse.Namespace, identifier: str, overrides: tuple[str,
     recipe = apply_overrides(recipe, overrides, program)
     if options.data is not None:
         _require_data(entry, options.data)
-    from common.workflow import Request
+    from common.stages.workflow import Request
 
     return Request(
         entry.load(),
@@ -286,19 +286,19 @@ def _require_answerable(challenge: "Challenge[Any, Any]", question: "Question") 
 
 
 def _open_run(given: str) -> "tuple[Challenge[Any, Any], RunDirectory]":
-    from common.run_directory import RunDirectory
+    from common.run.run_directory import RunDirectory
 
     run = RunDirectory.open(Path(given))
     return find_model(run.description()["model"]).load(), run
 
 
 def _say(console: "Console", line: str) -> None:
-    from common.console import say
+    from common.terminal.console import say
 
     say(console, line)
 
 
 def _console() -> "Console":
-    from common.console import SafeConsole
+    from common.terminal.console import SafeConsole
 
     return SafeConsole()

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from common.errors import RecipeError
-from common.recipe import Recipe
+from common.run.recipe import Recipe
 
 if TYPE_CHECKING:
     from common.challenge import Challenge

@@ -9,19 +9,19 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 import torch
 from rich.console import Console
 
-from common.distributed import World
 from common.errors import DataError
-from common.fitting import Fit
-from common.recipe import Recipe
+from common.machine.distributed import World
 from common.report.elements import Section
-from common.run_directory import RunDirectory
-from common.task import DataModule, Task
+from common.run.fitting import Fit
+from common.run.recipe import Recipe
+from common.run.run_directory import RunDirectory
+from common.training.task import DataModule, Task
 
 if TYPE_CHECKING:
     from common.export.artefact import ArtefactSidecar
     from common.export.parity import Comparison, Judged
     from common.export.runner import Arrays, Runner
-    from common.result import Result
+    from common.run.result import Result
     from common.serving.client import Client
     from common.serving.config import Engine, EngineOptions
     from common.serving.repository import ModelRepository

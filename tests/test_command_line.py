@@ -13,10 +13,10 @@ import torch
 
 from challenges.__main__ import main
 from challenges.detection.demo import generate as generate_scenes
-from challenges.recommendation.demo import generate as generate_interactions
+from challenges.recommendation.histories.demo import generate as generate_interactions
 from challenges.registry import MODELS
-from common.resnet import ResNet
-from tests.common.picture_files import broken_files, dark_and_bright, sound_files
+from common.vision.resnet import ResNet
+from tests.common.vision.picture_files import broken_files, dark_and_bright, sound_files
 
 TINY = [
     "--model.depth", "18", "--preprocessing.resize", "36", "--preprocessing.crop", "32",

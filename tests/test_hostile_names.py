@@ -16,7 +16,7 @@ from challenges.__main__ import main
 from common.serving.payload import Payload
 from common.serving.server import LocalServer
 from common.serving.workspace import SAFE_PATH
-from common.serving_stage import served_names
+from common.stages.serving_stage import served_names
 from containers.mounted import command
 from tests.common.serving.colours import write_repository
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from tests.common.picture_files import dark_and_bright
+from tests.common.vision.picture_files import dark_and_bright
 
 KILLS = int(os.environ.get("KIT_TEST_KILLS", "4"))
 FIELDS = [

@@ -8,7 +8,7 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from common.environment import ROOT
+from common.machine.environment import ROOT
 from locked.lock import APART, parse, split, version_of
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())

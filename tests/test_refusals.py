@@ -11,10 +11,10 @@ import pytest
 from challenges.__main__ import main
 from challenges.classification.challenge import ClassificationChallenge
 from challenges.classification.recipes import RECIPES
-from challenges.recommendation.demo import generate as generate_interactions
-from common import doctor
-from common.run_directory import RunDirectory
-from tests.common.picture_files import dark_and_bright
+from challenges.recommendation.histories.demo import generate as generate_interactions
+from common.run.run_directory import RunDirectory
+from common.stages import doctor
+from tests.common.vision.picture_files import dark_and_bright
 from tests.full_disk import limited_files
 
 ROOT = Path(__file__).parents[1]
@@ -199,8 +199,8 @@ def test_a_table_that_cannot_be_read_is_still_a_recommenders(tmp_path):
 
 
 def test_two_checks_of_one_folder_do_not_mix(photographs, tmp_path, capsys):
-    from common.run_lock import hold
-    from common.workflow import _check_folder
+    from common.stages.workflow import _check_folder
+    from common.storage.run_lock import hold
 
     folder = _check_folder(photographs)
     folder.mkdir(parents=True)
@@ -223,7 +223,7 @@ def test_a_folder_of_the_users_is_never_a_run(photographs, tmp_path, capsys):
 def test_the_default_run_of_any_name_is_a_short_plain_folder(tmp_path):
     from types import SimpleNamespace
 
-    from common.workflow import _default_run
+    from common.stages.workflow import _default_run
 
     for name in ("My Photos $(touch X)", "x" * 250, "a\nb", "-rf", "写真", "a;b`c`'\""):
         request = SimpleNamespace(

@@ -6,17 +6,17 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from common.distributed import World
 from common.export.signature import Signature, TensorSpec
-from common.metrics import Accuracy, Mean, reduce_metrics
-from common.optimizers import build_optimizer, parameter_groups
-from common.precision import Precision
-from common.recipe import OptimizerConfig, Recipe, TrainingConfig
-from common.run_directory import RunDirectory
-from common.sampling import shuffled_shares
-from common.schedules import build_schedule
-from common.task import Batch, DataModule, Evaluation, ScheduledOptimizer, Task
-from common.trainer import Trainer
+from common.machine.distributed import World
+from common.machine.precision import Precision
+from common.run.recipe import OptimizerConfig, Recipe, TrainingConfig
+from common.run.run_directory import RunDirectory
+from common.training.metrics import Accuracy, Mean, reduce_metrics
+from common.training.optimizers import build_optimizer, parameter_groups
+from common.training.sampling import shuffled_shares
+from common.training.schedules import build_schedule
+from common.training.task import Batch, DataModule, Evaluation, ScheduledOptimizer, Task
+from common.training.trainer import Trainer
 
 FP32 = Precision("fp32", None)
 CPU = torch.device("cpu")

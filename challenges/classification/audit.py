@@ -14,8 +14,8 @@ from challenges.classification.layout import Layout
 from challenges.classification.manifest import Manifest
 from challenges.classification.split_folders import LAYOUTS, named
 from common.errors import DataError
-from common.image_depth import narrow_warnings
-from common.image_folders import (
+from common.vision.image_depth import narrow_warnings
+from common.vision.image_folders import (
     FEW,
     IMBALANCE,
     displayed,
@@ -27,8 +27,8 @@ from common.image_folders import (
     spread,
     unread_warnings,
 )
-from common.images import ImageFacts, ImageProblem
-from common.leaks import LIKELY_GROUP, Pictures, find_leaks, groups, leak_warnings, scoped
+from common.vision.images import ImageFacts, ImageProblem
+from common.vision.leaks import LIKELY_GROUP, Pictures, find_leaks, groups, leak_warnings, scoped
 
 DUPLICATES = {
     "inside": "Identical files inside a split ({} sets), such as {}.",

@@ -16,18 +16,18 @@ from challenges.classification.recipes import DEMO, RECIPES, ClassificationRecip
 from challenges.classification.report import sample_grid, sections
 from challenges.classification.task import ClassificationTask
 from common.challenge import Challenge, CheckedData, Question
-from common.console import say
-from common.dali.images import serving_pipeline
-from common.distributed import World
 from common.files import atomic_writer, cache_folder, read_json
-from common.fitting import Fit
-from common.preprocessing import ImagePreprocessing
-from common.processes import usable_cores
+from common.machine.distributed import World
+from common.machine.processes import usable_cores
 from common.report.elements import Section
-from common.resnet_weights import load_weights
-from common.run_directory import RunDirectory
-from common.task import Task
-from common.weight_files import save_weights, weights_metadata
+from common.run.fitting import Fit
+from common.run.run_directory import RunDirectory
+from common.storage.weight_files import save_weights, weights_metadata
+from common.terminal.console import say
+from common.training.task import Task
+from common.vision.dali.images import serving_pipeline
+from common.vision.preprocessing import ImagePreprocessing
+from common.vision.resnet_weights import load_weights
 
 if TYPE_CHECKING:
     from common.export.artefact import ArtefactSidecar
@@ -206,7 +206,7 @@ class ClassificationChallenge(Challenge[ClassificationRecipe, PhotographData]):
         predictions = np.load(run.predictions_file)
         rows = np.linspace(0, len(validation) - 1, min(limit, len(validation))).astype(np.int64)
         files = [validation.root / validation.paths[row] for row in rows]
-        from common.serving_stage import send_files
+        from common.stages.serving_stage import send_files
 
         answers, milliseconds = send_files(client, self.model, files)
         expected = [validation.classes[predictions["predicted"][row]] for row in rows]

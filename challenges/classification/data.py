@@ -13,13 +13,13 @@ from nvidia.dali.pipeline import Pipeline
 
 from challenges.classification.manifest import Manifest
 from challenges.classification.recipes import DataConfig
-from common.dali.images import decode_and_preprocess, decode_window
-from common.dali.loader import PREFETCH, Columns, DaliLoader, encode_path
-from common.distributed import World
-from common.preprocessing import ImagePreprocessing
-from common.random_crops import random_resized_crops
-from common.sampling import shuffled_shares, uniform_numbers
-from common.task import Batch, DataModule
+from common.machine.distributed import World
+from common.training.sampling import shuffled_shares, uniform_numbers
+from common.training.task import Batch, DataModule
+from common.vision.dali.images import decode_and_preprocess, decode_window
+from common.vision.dali.loader import PREFETCH, Columns, DaliLoader, encode_path
+from common.vision.preprocessing import ImagePreprocessing
+from common.vision.random_crops import random_resized_crops
 
 CROP_ATTEMPTS = 10  # tries for a random window that fits, as torchvision and DALI make
 OUTPUTS = ("images", "label", "index")

@@ -14,12 +14,12 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 
-from common.drawing.objects import OBJECTS
-from common.drawing.scene import render
 from common.errors import DataError
 from common.files import read_json, write_json
-from common.generated_folder import generate_folder, make_files
-from common.progress import counting
+from common.storage.generated_folder import generate_folder, make_files
+from common.terminal.progress import counting
+from common.vision.drawing.objects import OBJECTS
+from common.vision.drawing.scene import render
 
 VERSION = 1  # another number means other pictures for the same seed
 MARKER = "demo.json"

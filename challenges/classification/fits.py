@@ -7,8 +7,8 @@ import numpy as np
 
 from challenges.classification.manifest import Manifest
 from challenges.classification.recipes import ClassificationRecipe
-from common.fitting import Fit
-from common.preprocessing import ImagePreprocessing
+from common.run.fitting import Fit
+from common.vision.preprocessing import ImagePreprocessing
 
 SMALL_NETWORK = 5_000  # training photographs below which 50 layers learn no more than 18, at several times the work
 SIDES = {65: 64, 0: 96}  # from scratch: median shorter side in pixels below which the input is so large

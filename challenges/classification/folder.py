@@ -21,7 +21,9 @@ from challenges.classification.layout import folder_fingerprint as folder_finger
 from challenges.classification.manifest import Manifest
 from common.errors import DataError
 from common.files import sha256
-from common.image_folders import (
+from common.terminal.understanding import print_understanding
+from common.text import printable
+from common.vision.image_folders import (
     Listing,
     displayed,
     probe_listed,
@@ -31,11 +33,9 @@ from common.image_folders import (
     units_of,
     with_reasons,
 )
-from common.images import ImageFacts, ImageProblem
-from common.leaks import LIKELY_GROUP, groups
-from common.near_duplicates import sets_of_copies
-from common.text import printable
-from common.understanding import print_understanding
+from common.vision.images import ImageFacts, ImageProblem
+from common.vision.leaks import LIKELY_GROUP, groups
+from common.vision.near_duplicates import sets_of_copies
 
 FORMAT = 3  # of check.json; another number means that the folder is checked again
 SHOWN = 12  # rows of a printed table before the rest is only counted

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from challenges.classification.class_names import alike, copies, difference, side_by_side
 from challenges.classification.split_folders import Base, named
-from common.image_folders import Listing, displayed
+from common.vision.image_folders import Listing, displayed
 
 _INDIVIDUAL = re.compile(
     r"(?:patient|subject|subj|case|video|clip|session|scene|sequence|seq|slide|participant|camera|cam|fold|part|batch)"

@@ -20,8 +20,9 @@ from challenges.classification.split_folders import LAYOUTS, Base, find_bases, n
 from common.challenge import CheckedData
 from common.errors import DataError
 from common.files import read_json, sha256
-from common.image_depth import narrow_warnings
-from common.image_folders import (
+from common.terminal.understanding import tell_check
+from common.vision.image_depth import narrow_warnings
+from common.vision.image_folders import (
     ListedFile,
     Listing,
     displayed,
@@ -32,9 +33,8 @@ from common.image_folders import (
     store_refusal,
     stored_check,
 )
-from common.images import ImageFacts, ImageProblem
-from common.leaks import find_leaks, leak_warnings
-from common.understanding import tell_check
+from common.vision.images import ImageFacts, ImageProblem
+from common.vision.leaks import find_leaks, leak_warnings
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from challenges.classification.class_names import matched
 from challenges.classification.folder_notes import folder_notes
 from challenges.classification.split_folders import LAYOUTS, Base, find_bases, named, picture_tree
 from common.errors import DataError
-from common.image_folders import (
+from common.vision.image_folders import (
     ListedFile,
     Listing,
     displayed,
@@ -32,7 +32,7 @@ class Layout:
     classes:    (file,) str, in training's spelling.
     splits:     (file,) "train", "val" or "test"; "" for files that have yet to be parted.
     notes:      what was left aside or is odd, in sentences.
-    understood: what was taken for what, in words, see `common.understanding`.
+    understood: what was taken for what, in words, see `common.terminal.understanding`.
     """
 
     kind: Literal["split", "flat"]

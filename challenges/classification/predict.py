@@ -10,11 +10,11 @@ from PIL import Image, ImageDraw, ImageFont, ImageOps
 from rich.console import Console
 from rich.table import Table
 
-from common.console import plain
 from common.errors import DataError
 from common.files import atomic_writer, cut_name
-from common.images import EXTENSIONS, ImageProblem, probe
-from common.run_directory import RunDirectory
+from common.run.run_directory import RunDirectory
+from common.terminal.console import plain
+from common.vision.images import EXTENSIONS, ImageProblem, probe
 
 if TYPE_CHECKING:
     from challenges.classification.challenge import ClassificationChallenge

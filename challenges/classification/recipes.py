@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Literal
 
 from common.errors import RecipeError
-from common.preprocessing import ImagePreprocessing
-from common.recipe import OptimizerConfig, Recipe, Target, TrainingConfig
+from common.run.recipe import OptimizerConfig, Recipe, Target, TrainingConfig
+from common.vision.preprocessing import ImagePreprocessing
 
 
 @dataclass(frozen=True, kw_only=True)

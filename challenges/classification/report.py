@@ -7,7 +7,6 @@ from typing import Protocol
 
 import numpy as np
 
-from common.recipe import Recipe
 from common.report.confusion import confusion_figures
 from common.report.data import data_warnings, quarantined_files
 from common.report.elements import (
@@ -27,8 +26,9 @@ from common.report.elements import (
 )
 from common.report.pictures import jpeg_uri, thumbnail
 from common.report.plots import reliability_chart
-from common.result import Baseline, wilson
-from common.run_directory import RunDirectory
+from common.run.recipe import Recipe
+from common.run.result import Baseline, wilson
+from common.run.run_directory import RunDirectory
 
 CALIBRATION_BINS = 15  # Guo et al. 2017, arXiv:1706.04599
 MISTAKES = 24  # thumbnails of wrong answers

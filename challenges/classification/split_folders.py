@@ -10,7 +10,7 @@ from typing import Literal
 
 from challenges.classification.class_names import key
 from common.errors import DataError
-from common.image_folders import displayed
+from common.vision.image_folders import displayed
 
 Role = Literal["train", "val", "test"]
 LAYOUTS = "Put one folder per class into it: DATA/<class>/photo.jpg, or DATA/{train,val}/<class>/photo.jpg."

@@ -11,12 +11,12 @@ from challenges.classification.accuracy import accuracies, balanced_interval
 from challenges.classification.losses import adjusted, cross_entropy, mixup
 from challenges.classification.recipes import ClassificationRecipe
 from common.export.signature import Signature, TensorSpec
-from common.metrics import Accuracy, Mean, reduce_metrics
-from common.optimizers import build_optimizer, parameter_groups, stage_scales
-from common.resnet import ResNet
-from common.result import wilson
-from common.schedules import build_schedule
-from common.task import Batch, Evaluation, ScheduledOptimizer, Task
+from common.run.result import wilson
+from common.training.metrics import Accuracy, Mean, reduce_metrics
+from common.training.optimizers import build_optimizer, parameter_groups, stage_scales
+from common.training.schedules import build_schedule
+from common.training.task import Batch, Evaluation, ScheduledOptimizer, Task
+from common.vision.resnet import ResNet
 
 HEAD = "fc"
 

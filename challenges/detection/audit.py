@@ -10,8 +10,8 @@ from challenges.detection.annotations.faults import first_of, remedy_of, shared_
 from challenges.detection.annotations.table import CONSEQUENCES, Annotations, Finding, UnusableError
 from challenges.detection.leaks import validation_leaks
 from challenges.detection.scenes import Scenes
-from common.image_depth import narrow_warnings
-from common.image_folders import (
+from common.vision.image_depth import narrow_warnings
+from common.vision.image_folders import (
     FEW,
     IMBALANCE,
     duplicate_warnings,
@@ -22,8 +22,8 @@ from common.image_folders import (
     spread,
     unread_warnings,
 )
-from common.images import ImageFacts, ImageProblem
-from common.leaks import leak_warnings
+from common.vision.images import ImageFacts, ImageProblem
+from common.vision.leaks import leak_warnings
 
 
 def refuse_hopeless(scenes: Scenes, lost: Sequence[Finding]) -> None:

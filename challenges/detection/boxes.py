@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from common.suppression import iou
+from common.vision.suppression import iou
 
 __all__ = ["SSD300", "SSD512", "DefaultBoxes", "centres", "corners", "decode", "encode", "iou", "match"]
 

@@ -22,16 +22,16 @@ from challenges.detection.scenes import Scenes
 from challenges.detection.task import DetectionTask
 from challenges.detection.weights import load_backbone, load_weights
 from common.challenge import Challenge, CheckedData, Question
-from common.console import say
-from common.dali.images import serving_pipeline
-from common.distributed import World
 from common.files import atomic_writer, cache_folder
-from common.preprocessing import ImagePreprocessing
-from common.processes import usable_cores
+from common.machine.distributed import World
+from common.machine.processes import usable_cores
 from common.report.elements import Section
-from common.run_directory import RunDirectory
-from common.task import Task
-from common.weight_files import save_weights, weights_metadata
+from common.run.run_directory import RunDirectory
+from common.storage.weight_files import save_weights, weights_metadata
+from common.terminal.console import say
+from common.training.task import Task
+from common.vision.dali.images import serving_pipeline
+from common.vision.preprocessing import ImagePreprocessing
 
 if TYPE_CHECKING:
     from common.export.artefact import ArtefactSidecar
@@ -214,7 +214,7 @@ class DetectionChallenge(Challenge[DetectionRecipe, SceneData]):
         )
 
     def compare_served(self, client: "Client", run: RunDirectory, limit: int) -> dict[str, Any]:
-        from common.serving_stage import send_files_to_detector
+        from common.stages.serving_stage import send_files_to_detector
 
         validation = Scenes.read(run.data).subset("val")
         rows = np.unique(np.linspace(0, len(validation) - 1, min(limit, len(validation))).astype(np.int64))

@@ -16,12 +16,12 @@ from challenges.detection.recipes import DataConfig
 from challenges.detection.scenes import Scenes
 from challenges.detection.tiles import windows_of
 from challenges.detection.windows import ATTEMPTS, NUMBERS, place_boxes, random_windows
-from common.dali.images import decode_and_preprocess, decode_window
-from common.dali.loader import PREFETCH, Columns, DaliLoader, encode_path
-from common.distributed import World
-from common.preprocessing import ImagePreprocessing
-from common.sampling import Share, shuffled_shares, uniform_numbers
-from common.task import Batch, DataModule
+from common.machine.distributed import World
+from common.training.sampling import Share, shuffled_shares, uniform_numbers
+from common.training.task import Batch, DataModule
+from common.vision.dali.images import decode_and_preprocess, decode_window
+from common.vision.dali.loader import PREFETCH, Columns, DaliLoader, encode_path
+from common.vision.preprocessing import ImagePreprocessing
 
 SMALLEST_BOX = 1.0  # pixels of the network's input: what clipping leaves smaller is not trained on
 FLIPS, COLOURS = 2, 3  # random numbers per sample besides those of its windows

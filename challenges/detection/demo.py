@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
-from common.drawing.several import Found, render_several
 from common.errors import DataError
 from common.files import read_json, write_json
-from common.generated_folder import generate_folder, make_files
-from common.progress import counting
+from common.storage.generated_folder import generate_folder, make_files
+from common.terminal.progress import counting
+from common.vision.drawing.several import Found, render_several
 
 VERSION = 1  # another number means other pictures for the same seed
 MARKER = "demo.json"

@@ -25,10 +25,10 @@ from challenges.detection.reach import View, object_sizes
 from challenges.detection.scenes import Scenes
 from common.errors import DataError
 from common.files import sha256
-from common.image_folders import hash_order, probe_listed, store_check, store_refusal, stored_check, units_of
-from common.images import ImageProblem
+from common.terminal.understanding import print_understanding
 from common.text import printable
-from common.understanding import print_understanding
+from common.vision.image_folders import hash_order, probe_listed, store_check, store_refusal, stored_check, units_of
+from common.vision.images import ImageProblem
 
 FORMAT = 3  # of check.json; another number means that the folder is checked again
 SHOWN = 12  # rows of a printed table before the rest is only counted

@@ -21,10 +21,10 @@ from challenges.detection.scenes import Scenes
 from common.challenge import CheckedData
 from common.errors import DataError
 from common.files import read_json, sha256
-from common.image_folders import probe_listed, store_check, store_refusal, stored_check
-from common.leaks import find_leaks, leak_warnings
+from common.terminal.understanding import tell_check
 from common.text import printable
-from common.understanding import tell_check
+from common.vision.image_folders import probe_listed, store_check, store_refusal, stored_check
+from common.vision.leaks import find_leaks, leak_warnings
 
 
 def check(

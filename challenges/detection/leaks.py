@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 
 from challenges.detection.scenes import Scenes
-from common.images import ImageFacts
-from common.leaks import LIKELY_GROUP, Pictures, find_leaks, groups, scoped
+from common.vision.images import ImageFacts
+from common.vision.leaks import LIKELY_GROUP, Pictures, find_leaks, groups, scoped
 
 
 def pictures_of(scenes: Scenes, thumbnails: Sequence[bytes] = ()) -> Pictures:

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from challenges.detection.boxes import SSD300, DefaultBoxes
-from common.resnet import Depth, Trunk
+from common.vision.resnet import Depth, Trunk
 
 
 class SSD(nn.Module):

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from challenges.detection.boxes import decode
 from challenges.detection.detections import Detections
 from challenges.detection.recipes import NmsConfig
-from common.suppression import falling, keep_best, largest, placed, ranks, suppress
+from common.vision.suppression import falling, keep_best, largest, placed, ranks, suppress
 
 SLACK = 1e-3  # on a bound of the score's logarithm, where rounding errors are below 1e-5
 

@@ -17,12 +17,12 @@ from challenges.detection.scenes import Scenes
 from challenges.detection.searching import search
 from challenges.detection.video_files import EXTENSIONS as VIDEO_EXTENSIONS
 from common.challenge import Question
-from common.console import plain
 from common.errors import DataError
 from common.files import atomic_writer, cut_name, write_csv, write_json
-from common.images import EXTENSIONS, ImageFacts, ImageProblem, probe_all
-from common.progress import counting
-from common.run_directory import RunDirectory
+from common.run.run_directory import RunDirectory
+from common.terminal.console import plain
+from common.terminal.progress import counting
+from common.vision.images import EXTENSIONS, ImageFacts, ImageProblem, probe_all
 
 if TYPE_CHECKING:
     from challenges.detection.challenge import DetectionChallenge

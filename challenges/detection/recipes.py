@@ -7,8 +7,8 @@ from typing import Literal
 
 from challenges.detection.tiles import SMALLEST_TILE
 from common.errors import RecipeError
-from common.preprocessing import ImagePreprocessing
-from common.recipe import OptimizerConfig, Recipe, Target, TrainingConfig
+from common.run.recipe import OptimizerConfig, Recipe, Target, TrainingConfig
+from common.vision.preprocessing import ImagePreprocessing
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -20,7 +20,6 @@ from challenges.detection.palette import class_colours
 from challenges.detection.recipes import DetectionRecipe
 from challenges.detection.scenes import Scenes
 from common.errors import DataError
-from common.recipe import Recipe
 from common.report.confusion import confusion_figures
 from common.report.data import check_record, data_warnings, quarantined_files
 from common.report.elements import (
@@ -41,7 +40,8 @@ from common.report.elements import (
 )
 from common.report.pictures import LARGE, jpeg_uri
 from common.report.plots import Colour, Line, curve_chart
-from common.run_directory import RunDirectory
+from common.run.recipe import Recipe
+from common.run.run_directory import RunDirectory
 
 SHOWN_SCORE = 0.3  # from which detections are counted and drawn on the page, as `kit predict` does
 WORST, BEST = 12, 6  # images drawn

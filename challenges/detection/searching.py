@@ -21,8 +21,8 @@ from torch import Tensor
 
 from challenges.detection.detections import Detections, DetectionTable
 from challenges.detection.recipes import NmsConfig
-from common.suppression import iou, keep_best
-from common.task import Batch
+from common.training.task import Batch
+from common.vision.suppression import iou, keep_best
 
 BORDER = 0.01  # of a tile's side: how near to its border a detection ends there
 

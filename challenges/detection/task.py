@@ -17,9 +17,9 @@ from challenges.detection.recipes import DetectionRecipe
 from challenges.detection.scenes import Scenes
 from challenges.detection.searching import search
 from common.export.signature import BatchRange, Signature, TensorSpec
-from common.optimizers import build_optimizer, parameter_groups
-from common.schedules import build_schedule
-from common.task import Batch, Evaluation, ScheduledOptimizer, Task
+from common.training.optimizers import build_optimizer, parameter_groups
+from common.training.schedules import build_schedule
+from common.training.task import Batch, Evaluation, ScheduledOptimizer, Task
 
 METRICS = ("ap", "ap50")  # those with an interval
 

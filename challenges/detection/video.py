@@ -23,13 +23,13 @@ from challenges.detection.recipes import NmsConfig
 from challenges.detection.searching import search
 from challenges.detection.tiles import windows_of
 from challenges.detection.video_files import Frame, VideoReader, VideoWriter
-from common.dali.images import normalise
 from common.errors import DataError
 from common.files import atomic_writer
-from common.preprocessing import ImagePreprocessing
-from common.processes import usable_cores
-from common.progress import Counter
-from common.task import Batch
+from common.machine.processes import usable_cores
+from common.terminal.progress import Counter
+from common.training.task import Batch
+from common.vision.dali.images import normalise
+from common.vision.preprocessing import ImagePreprocessing
 
 BATCH = 8  # frames that the network sees together
 BATCH_PIXELS = 20_000_000  # of the frames of a batch at most: bounds the memory for large frames

@@ -14,9 +14,9 @@ from torch import Tensor
 
 from challenges.detection.model import SSD
 from common.errors import CheckpointError
-from common.resnet_weights import TrunkReport, fill_counters, load_trunk, rename, require_match
-from common.run_directory import RunDirectory
-from common.weight_files import read_weights
+from common.run.run_directory import RunDirectory
+from common.storage.weight_files import read_weights
+from common.vision.resnet_weights import TrunkReport, fill_counters, load_trunk, rename, require_match
 
 _NVIDIA_TRUNK = {"0": "conv1", "1": "bn1", "4": "layer1", "5": "layer2", "6": "layer3"}
 """places in torchvision's ResNet, whose children NVIDIA keeps in one container"""

@@ -5,7 +5,7 @@ from typing import Any, get_args
 
 from common.export.artefact import Precision, sidecar_path
 from common.files import read_json, write_json
-from common.run_directory import RunDirectory
+from common.run.run_directory import RunDirectory
 
 
 def artefact(run: RunDirectory, precision: str, kind: str = "onnx") -> Path:

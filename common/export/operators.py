@@ -6,7 +6,7 @@ from typing import Any
 import onnxscript
 import torch
 
-import common.suppression  # noqa: F401, registers the operators
+import common.vision.suppression  # noqa: F401, registers the operators
 
 op: Any = onnxscript.opset22
 

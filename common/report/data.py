@@ -4,7 +4,7 @@ from typing import Any
 
 from common.files import read_csv, read_json
 from common.report.elements import Markup, folded_table, notice, paragraph
-from common.run_directory import RunDirectory
+from common.run.run_directory import RunDirectory
 
 FILES = 200  # quarantined files that the page lists
 

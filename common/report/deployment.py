@@ -7,7 +7,7 @@ from typing import Any
 from common.files import read_json
 from common.report.elements import Markup, Section, facts, gallery, notice, paragraph, picture, table
 from common.report.pictures import LARGE, SIZE, thumbnail
-from common.run_directory import RunDirectory
+from common.run.run_directory import RunDirectory
 
 
 def deployment_sections(run: RunDirectory) -> list[Section]:

@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from common.duration import duration
 from common.report.elements import Section, join, paragraph, table
+from common.terminal.duration import duration
 
 
 def forecast_section(record: Mapping[str, Any]) -> Section | None:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from common.report.elements import Section, facts, folded_table, join, notice, paragraph
-from common.run_directory import RunDirectory
+from common.run.run_directory import RunDirectory
 
 
 def held_out_section(run: RunDirectory) -> Section | None:

@@ -4,7 +4,7 @@ import io
 
 from matplotlib.figure import Figure
 
-from common.lr_finder import Sweep
+from common.training.lr_finder import Sweep
 
 
 def draw_sweep(sweep: Sweep) -> bytes:

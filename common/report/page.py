@@ -8,17 +8,17 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from common.duration import duration
 from common.files import read_json, write_text
-from common.recipe import Target
 from common.report.deployment import deployment_sections
 from common.report.elements import Key, Markup, Section
 from common.report.forecast import forecast_section
 from common.report.held_out import held_out_section
 from common.report.history import History
 from common.report.sections import curves, environment, reproduction, throughput
-from common.result import Result, read_result
-from common.run_directory import RunDirectory
+from common.run.recipe import Target
+from common.run.result import Result, read_result
+from common.run.run_directory import RunDirectory
+from common.terminal.duration import duration
 
 REFRESH_SECONDS = 20
 VERDICTS = {"reached": "Target reached", "missed": "Target missed", "not-comparable": "Not comparable"}

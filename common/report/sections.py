@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from common.recipe import Target
 from common.report.elements import Markup, Section, columns, details, facts, join, notice, paragraph
 from common.report.history import History, column
 from common.report.plots import Colour, Line, line_chart, share_chart
+from common.run.recipe import Target
 
 LIMITING, NOTICEABLE = 0.25, 0.10  # shares of the time waiting for data from which it is told as a problem, as a loss
 LISTED = 20  # names of a list that are written out

@@ -19,8 +19,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from common.environment import ROOT
 from common.errors import ServingError
+from common.machine.environment import ROOT
 from common.serving import tethered
 from common.serving.client import KEY_VARIABLE, Protocol, environment_key
 from common.serving.server import LOOPBACK, Ports

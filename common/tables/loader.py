@@ -7,8 +7,8 @@ from pathlib import Path
 
 from torch import Tensor
 
-from common.distributed import World
 from common.errors import DataError
+from common.machine.distributed import World
 
 Batch = dict[str, Tensor]
 VALUES, OFFSETS = "__values", "__offsets"

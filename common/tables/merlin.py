@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from common.distributed import World
 from common.errors import DataError
+from common.machine.distributed import World
 from common.tables.loader import Batch, TableConfig, TableLoader
 
 

@@ -9,8 +9,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
-from common.distributed import World
 from common.errors import DataError
+from common.machine.distributed import World
 from common.tables.loader import OFFSETS, VALUES, Batch, TableConfig, TableLoader
 from common.tables.prefetch import prefetched
 

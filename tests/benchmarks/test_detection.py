@@ -18,9 +18,9 @@ from benchmarks.record import Finding, Validity, read, write
 from benchmarks.training import measure_training
 from challenges.detection.recipes import RECIPES
 from challenges.detection.task import DetectionTask
-from common.deployment import Choice
 from common.errors import KitError
-from common.precision import Precision
+from common.machine.precision import Precision
+from common.stages.deployment import Choice
 from tests.detection.builders import paint, scenes_of
 
 CPU, FULL = torch.device("cpu"), Precision("fp32", None)

@@ -9,9 +9,9 @@ from benchmarks.outcomes import Outcome, main, of_run, read_all, table, write
 from benchmarks.record import RecordError
 from common.errors import KitError
 from common.files import write_json
-from common.recipe import Target
-from common.result import Baseline, Interval, Kit, Result
-from common.run_directory import RunDirectory
+from common.run.recipe import Target
+from common.run.result import Baseline, Interval, Kit, Result
+from common.run.run_directory import RunDirectory
 from tests.benchmarks.builders import ENVIRONMENT
 
 TARGET = Target(metric="hr@10/full", value=0.3, source="a paper", protocol="its data")

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from benchmarks.peers import PillowImages, PillowLoader, plain_training_step, random_crop
-from common.preprocessing import IMAGENET_MEAN, IMAGENET_STD
+from common.vision.preprocessing import IMAGENET_MEAN, IMAGENET_STD
 
 
 @pytest.fixture

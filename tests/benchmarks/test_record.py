@@ -22,7 +22,7 @@ from benchmarks.record import (
 )
 from benchmarks.record import Record as RecordClass
 from benchmarks.validity import judge
-from common.environment import collect_environment
+from common.machine.environment import collect_environment
 from tests.benchmarks.builders import ENVIRONMENT, GPU, WORKLOAD, record, windows
 
 

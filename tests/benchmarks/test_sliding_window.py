@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from benchmarks.sliding_window import BACKGROUND, SlidingWindow, cut, windows, write_crops
-from common.preprocessing import ImagePreprocessing
+from common.vision.preprocessing import ImagePreprocessing
 from tests.detection.builders import paint, scenes_of
 
 PLAIN = ImagePreprocessing(resize=16, crop=16, mean=(0.0, 0.0, 0.0), std=(255.0, 255.0, 255.0))

@@ -11,10 +11,10 @@ from PIL import Image, ImageOps
 from challenges.classification.data import PhotographData
 from challenges.classification.folder import check
 from challenges.classification.recipes import DataConfig
-from common.dali.images import serving_pipeline
-from common.distributed import World
 from common.errors import DataError
-from common.preprocessing import ImagePreprocessing
+from common.machine.distributed import World
+from common.vision.dali.images import serving_pipeline
+from common.vision.preprocessing import ImagePreprocessing
 
 CPU = torch.device("cpu")
 SMALL = ImagePreprocessing(resize=36, crop=32)

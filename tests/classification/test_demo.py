@@ -12,11 +12,11 @@ from PIL import Image
 
 from challenges.classification import demo
 from challenges.classification.layout import list_photographs
-from common.drawing import scene
-from common.drawing.objects import OBJECTS
 from common.errors import DataError, TrainingError
 from common.files import read_json
-from common.images import ImageFacts, probe
+from common.vision.drawing import scene
+from common.vision.drawing.objects import OBJECTS
+from common.vision.images import ImageFacts, probe
 
 COUNTS = (25, 25)
 SMALL = {"images_per_class": (2, 1), "size": 40, "progress": lambda done, total: None}

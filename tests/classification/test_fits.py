@@ -8,7 +8,7 @@ import pytest
 from challenges.classification.fits import fits
 from challenges.classification.manifest import Manifest
 from challenges.classification.recipes import RECIPES
-from common.fitting import apply
+from common.run.fitting import apply
 
 PHOTOS, FINETUNE = RECIPES["photos"], RECIPES["finetune"]
 

@@ -17,8 +17,8 @@ from challenges.classification.layout import draw_validation
 from challenges.classification.manifest import COLUMNS
 from common.errors import DataError
 from common.files import read_json
-from common.leaks import LIKELY_GROUP, groups
-from tests.common.picture_files import broken_files, encode, sound_files
+from common.vision.leaks import LIKELY_GROUP, groups
+from tests.common.vision.picture_files import broken_files, encode, sound_files
 
 
 def fill(root: Path, counts: dict[str, int], first: int = 0) -> None:

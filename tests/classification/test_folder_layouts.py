@@ -10,7 +10,7 @@ from challenges.classification.class_names import alike, copies, difference, key
 from challenges.classification.layout import Layout, find_layout
 from common.errors import DataError
 from common.files import read_csv, read_json
-from common.image_folders import ListedFile, Listing
+from common.vision.image_folders import ListedFile, Listing
 from tests.classification.test_folder import check, error_of, fill
 
 NFC, NFD = unicodedata.normalize("NFC", "café"), unicodedata.normalize("NFD", "café")

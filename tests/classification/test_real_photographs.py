@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from challenges.classification.folder import check
-from common.dali.images import serving_pipeline
-from common.preprocessing import ImagePreprocessing
+from common.vision.dali.images import serving_pipeline
+from common.vision.preprocessing import ImagePreprocessing
 from tests.classification.test_data import pillow, restored_array
 
 pytestmark = pytest.mark.dataset

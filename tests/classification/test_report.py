@@ -16,10 +16,10 @@ from challenges.classification.report import (
     sample_grid,
     sections,
 )
-from common.recipe import Recipe
 from common.report.page import write_report
-from common.result import wilson
-from common.run_directory import RunDirectory
+from common.run.recipe import Recipe
+from common.run.result import wilson
+from common.run.run_directory import RunDirectory
 
 CLASSES = ("apple & pear", "bird", "car")
 RECIPE = Recipe(summary="photographs")

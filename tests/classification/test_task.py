@@ -9,8 +9,8 @@ from torch import nn
 
 from challenges.classification.recipes import RECIPES, ClassificationRecipe, FinetuneConfig, ModelConfig
 from challenges.classification.task import ClassificationTask
-from common.preprocessing import ImagePreprocessing
-from common.result import wilson
+from common.run.result import wilson
+from common.vision.preprocessing import ImagePreprocessing
 
 SMALL = replace(
     RECIPES["finetune"],

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from common.environment import ROOT
+from common.machine.environment import ROOT
 from containers.versions import read_versions
 from tests.containers.stand_in import Builder, missing_tools
 
@@ -50,7 +50,7 @@ def test_the_training_image_keeps_what_nvidia_built(builder, context):
     for name, version in brought.items():
         code = f"import importlib.metadata as m; print(m.version('{name}'))"
         assert builder.inside("train", "python3", "-c", code).stdout.strip() == version
-    code = "from common.environment import kit_version; print(kit_version()['commit'])"
+    code = "from common.machine.environment import kit_version; print(kit_version()['commit'])"
     assert builder.inside("train", "python3", "-c", code).stdout.strip() == COMMIT
     assert builder.inside("train", "id", "-u").stdout.strip() == "1000"
     assert "usage: kit" in builder.inside("train", "kit", "--help").stdout

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from common.environment import ROOT
+from common.machine.environment import ROOT
 from common.serving.front import FOLDER, Front, find_front, render
 from common.serving.server import Ports
 

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from challenges.__main__ import build_parser
-from common.environment import ROOT
+from common.machine.environment import ROOT
 
 CONTAINERS = ROOT / "containers"
 DOCKERFILES = sorted(CONTAINERS.glob("*.Dockerfile"))

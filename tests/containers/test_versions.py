@@ -8,7 +8,7 @@ import tomllib
 
 import pytest
 
-from common.environment import ROOT
+from common.machine.environment import ROOT
 from common.serving import container
 from containers import versions
 from containers.versions import ImageRefusedError, pin, read_versions, refuse_old, unpinned_warning

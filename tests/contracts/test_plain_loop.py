@@ -2,9 +2,9 @@
 
 import torch
 
-from common.observers import JsonLines
-from common.run_directory import RunDirectory
-from common.task import ScheduledOptimizer
+from common.run.run_directory import RunDirectory
+from common.training.observers import JsonLines
+from common.training.task import ScheduledOptimizer
 from tests.toy import ToyData, ToyTask, toy_recipe, toy_trainer
 
 

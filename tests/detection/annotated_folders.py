@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 from xml.sax.saxutils import escape
 
-from tests.common.picture_files import encode, photograph
+from tests.common.vision.picture_files import encode, photograph
 
 Box = tuple[str, float, float, float, float]  # class, left, top, right, bottom; edges from 0, the last two exclusive
 Boxes = Mapping[str, Sequence[Box]]

@@ -9,8 +9,8 @@ from PIL import Image
 
 from challenges.detection.data import SceneData
 from challenges.detection.recipes import DataConfig
-from common.distributed import World
-from common.preprocessing import ImagePreprocessing
+from common.machine.distributed import World
+from common.vision.preprocessing import ImagePreprocessing
 from tests.detection.builders import paint, scenes_of
 
 CPU = torch.device("cpu")

@@ -3,7 +3,7 @@
 import numpy as np
 from PIL import Image
 
-from tests.common.picture_files import encode, photograph
+from tests.common.vision.picture_files import encode, photograph
 from tests.detection.test_folder import CAT, check, one_image
 
 

@@ -53,7 +53,7 @@ def test_the_check_has_nothing_to_complain_of(scenes, tmp_path):
 
 def test_boxes_are_where_the_objects_are(monkeypatch, tmp_path):
     """The same scene without its objects differs inside the boxes, and outside of them by shadows and noise alone."""
-    from common.drawing import several
+    from common.vision.drawing import several
 
     random_state = [3, 1]
     picture, found = several.render_several(["mushroom", "chair"], np.random.default_rng(random_state), 200, 150)

@@ -7,7 +7,7 @@ from PIL import Image
 from challenges.detection.drawing import draw_boxes, draw_detections, read_picture
 from challenges.detection.palette import OKABE_ITO, appearance, class_colours, ink_on
 from common.errors import DataError
-from tests.common.picture_files import encode, oriented, photograph
+from tests.common.vision.picture_files import encode, oriented, photograph
 
 CLASSES = ("cat", "dog", "ελάφι")
 

@@ -15,7 +15,7 @@ from challenges.detection.reach import View
 from challenges.detection.scenes import Scenes
 from common.errors import DataError
 from common.files import read_json
-from tests.common.picture_files import UNDO, broken_files, encode, oriented, photograph
+from tests.common.vision.picture_files import UNDO, broken_files, encode, oriented, photograph
 from tests.detection.annotated_folders import Box, coco_table, draw, voc_text, write_json, write_voc, write_yolo
 
 CAT: Box = ("cat", 5, 6, 25, 30)

@@ -19,8 +19,8 @@ from challenges.detection.recipes import RECIPES, DetectionRecipe
 from common.challenge import Question
 from common.errors import DataError
 from common.files import write_text
-from common.run_directory import RunDirectory
-from tests.common.picture_files import oriented
+from common.run.run_directory import RunDirectory
+from tests.common.vision.picture_files import oriented
 from tests.detection.builders import scenes_of
 from tests.detection.test_video import find_red
 from tests.detection.video_maker import make_video

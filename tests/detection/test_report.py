@@ -13,7 +13,7 @@ from challenges.detection.recipes import RECIPES
 from challenges.detection.report import sample_grid, sections
 from challenges.detection.scenes import Scenes
 from common.report.page import write_report
-from common.run_directory import RunDirectory
+from common.run.run_directory import RunDirectory
 from tests.detection.builders import paint, scenes_of
 
 COLOURS = {1: (220, 40, 40), 2: (40, 220, 40), 3: (40, 40, 220)}

@@ -15,8 +15,8 @@ from challenges.detection.searching import Sightings, merge, search
 from challenges.detection.task import DetectionTask
 from challenges.detection.tiles import windows_of
 from challenges.detection.video import FrameDetector
-from common.preprocessing import ImagePreprocessing
-from tests.common.picture_files import photograph
+from common.vision.preprocessing import ImagePreprocessing
+from tests.common.vision.picture_files import photograph
 from tests.detection.builders import paint, scenes_of
 from tests.detection.test_boxes import slow_iou
 

@@ -3,7 +3,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from challenges.detection.annotations.splitting import draw_validation
-from common.image_folders import hash_order
+from common.vision.image_folders import hash_order
 
 
 @given(data=st.data())

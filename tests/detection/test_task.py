@@ -10,7 +10,7 @@ from challenges.detection.boxes import centres, corners
 from challenges.detection.recipes import RECIPES
 from challenges.detection.task import DetectionTask
 from common.errors import RecipeError
-from common.optimizers import parameter_groups
+from common.training.optimizers import parameter_groups
 from tests.detection.builders import scenes_of
 
 RECIPE = replace(

@@ -16,8 +16,8 @@ from challenges.detection.recipes import DataConfig
 from challenges.detection.video import BATCH_PIXELS, FrameDetector, annotate_video
 from challenges.detection.video_files import VideoReader, upright
 from common.errors import DataError
-from common.preprocessing import ImagePreprocessing
-from tests.common.picture_files import photograph
+from common.vision.preprocessing import ImagePreprocessing
+from tests.common.vision.picture_files import photograph
 from tests.detection.builders import scenes_of
 from tests.detection.video_maker import make_video, moving_square, read_back
 

@@ -10,8 +10,8 @@ from challenges.detection.boxes import DefaultBoxes
 from challenges.detection.model import SSD
 from challenges.detection.weights import load_backbone, load_weights
 from common.errors import CheckpointError
-from common.resnet import ResNet
-from common.weight_files import save_weights
+from common.storage.weight_files import save_weights
+from common.vision.resnet import ResNet
 
 BOXES = DefaultBoxes(
     image_size=64, maps=(8, 4, 2), steps=(8, 16, 32), scales=(10, 20, 35, 50), ratios=((2,), (2, 3), (2,))

@@ -12,16 +12,16 @@ from challenges.recommendation.bert4rec.masking import hide_items, num_predictio
 from challenges.recommendation.bert4rec.model import Dropout, SequenceTransformer, right_aligned
 from challenges.recommendation.bert4rec.recipes import RECIPES, Bert4RecRecipe, ModelConfig, SequenceConfig
 from challenges.recommendation.bert4rec.task import SequenceTask
-from challenges.recommendation.data import SequenceData
-from challenges.recommendation.draws import random_numbers
+from challenges.recommendation.histories.data import SequenceData
+from challenges.recommendation.histories.draws import random_numbers
 from common.errors import InterruptedRunError, RecipeError
 from common.export.onnx import export_onnx
 from common.export.runner import OnnxRunner, OpenVinoRunner
-from common.optimizers import parameter_groups
-from common.recipe import OptimizerConfig, TrainingConfig, from_json, to_json
-from common.run_directory import RunDirectory
-from common.trainer import Trainer
-from tests.common.test_trainer import StopAfter
+from common.run.recipe import OptimizerConfig, TrainingConfig, from_json, to_json
+from common.run.run_directory import RunDirectory
+from common.training.optimizers import parameter_groups
+from common.training.trainer import Trainer
+from tests.common.training.test_trainer import StopAfter
 from tests.recommendation.planted import CPU, cycle_split
 from tests.toy import FP32
 

@@ -12,8 +12,8 @@ from rich.console import Console
 
 from challenges.recommendation.files.readers import read
 from challenges.recommendation.files.times import UNKNOWN_TIME
-from challenges.recommendation.interactions import check
-from challenges.recommendation.recipes import HistoryConfig
+from challenges.recommendation.histories.interactions import check
+from challenges.recommendation.histories.recipes import HistoryConfig
 from common.errors import DataError
 
 PAIRS = [(user, item) for user in range(4) for item in range(3)]

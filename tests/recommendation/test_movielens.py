@@ -2,8 +2,8 @@
 
 import pytest
 
-from challenges.recommendation.interactions import check
-from challenges.recommendation.recipes import HistoryConfig
+from challenges.recommendation.histories.interactions import check
+from challenges.recommendation.histories.recipes import HistoryConfig
 
 pytestmark = pytest.mark.dataset
 

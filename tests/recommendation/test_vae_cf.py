@@ -8,17 +8,17 @@ import pytest
 import torch
 from torch.nn import functional
 
-from challenges.recommendation.data import UserData
+from challenges.recommendation.histories.data import UserData
 from challenges.recommendation.vae_cf.model import Autoencoder, HistoryEncoder
 from challenges.recommendation.vae_cf.recipes import RECIPES, AnnealingConfig, ModelConfig
 from challenges.recommendation.vae_cf.task import VaeCfTask, kl_divergence, log_likelihood
 from common.errors import InterruptedRunError, RecipeError
 from common.export.onnx import export_onnx
 from common.export.runner import OnnxRunner, OpenVinoRunner
-from common.recipe import from_json, to_json
-from common.run_directory import RunDirectory
-from common.trainer import Trainer
-from tests.common.test_trainer import StopAfter
+from common.run.recipe import from_json, to_json
+from common.run.run_directory import RunDirectory
+from common.training.trainer import Trainer
+from tests.common.training.test_trainer import StopAfter
 from tests.recommendation.planted import CPU, taste_split
 from tests.toy import FP32
 

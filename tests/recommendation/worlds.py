@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from challenges.recommendation.histories import Histories, HistorySplit
+from challenges.recommendation.histories.histories import Histories, HistorySplit
 
 
 def build_split(

@@ -9,7 +9,7 @@ from challenges.detection.annotations.names import base, parent
 from challenges.detection.annotations.table import plain
 from challenges.detection.annotations.text_files import lines_of, text_of
 from common.errors import DataError
-from common.image_folders import Listing, displayed
+from common.vision.image_folders import Listing, displayed
 
 NAME_FILES = ("classes.txt", "obj.names", "classes.names")
 

@@ -7,8 +7,8 @@ import numpy as np
 
 from challenges.detection.annotations.sizes import difference
 from challenges.detection.annotations.table import FARTHEST, AnnotatedImage, Annotations, Finding, plain
-from common.image_folders import displayed
-from common.images import ImageFacts
+from common.vision.image_folders import displayed
+from common.vision.images import ImageFacts
 
 MAX_BOXES = 1000  # of an image: every batch has room for as many boxes as the fullest image
 ROUNDING = 1.0  # pixels that a box may reach beyond its image without being reported

@@ -13,7 +13,7 @@ from challenges.detection.annotations.foreign import refuse_json
 from challenges.detection.annotations.names import ImageIndex, parent, split_named, stem, unmentioned
 from challenges.detection.annotations.table import Annotations, Finding, UnusableError, listed, plain
 from common.errors import DataError
-from common.image_folders import Listing, displayed
+from common.vision.image_folders import Listing, displayed
 
 MAX_BYTES = 4 << 30
 LAYOUT = "COCO: annotations/instances_train*.json and instances_val*.json beside the folders of images, or one JSON."

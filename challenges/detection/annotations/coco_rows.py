@@ -11,7 +11,7 @@ import numpy as np
 from challenges.detection.annotations.masks import Extent, extent
 from challenges.detection.annotations.names import ImageIndex, base, folded, parent, relative, split_named, stem
 from challenges.detection.annotations.table import AnnotatedImage, BoxColumns, Finding, number_in, plain
-from common.image_folders import displayed
+from common.vision.image_folders import displayed
 
 SAMPLED = 300  # image names looked up to tell which folder they are in
 _WHOLE = re.compile(r"[+-]?\d{1,15}(\.0*)?")

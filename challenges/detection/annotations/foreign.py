@@ -9,8 +9,8 @@ from typing import Any
 from challenges.detection.annotations.table import plain
 from challenges.detection.annotations.text_files import decoded
 from common.errors import DataError
-from common.image_folders import Listing, displayed
 from common.text import is_number
+from common.vision.image_folders import Listing, displayed
 
 _PEEKED = 3  # JSON files and tables looked into
 _MOST_TEXTS, _PEEKED_BYTES = 20, 4096

@@ -8,7 +8,7 @@ from functools import cached_property
 from urllib.parse import unquote
 
 from challenges.detection.annotations.table import Finding, plain
-from common.image_folders import Listing, displayed
+from common.vision.image_folders import Listing, displayed
 
 _LOCAL_FILE = "?d="  # Label Studio: /data/local-files/?d=folder/image.jpg
 _UPLOAD = re.compile(r"^[0-9a-f]{8}-(?=.)")  # Label Studio puts it before the name of an uploaded file

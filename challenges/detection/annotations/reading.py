@@ -6,7 +6,7 @@ from challenges.detection.annotations import coco, foreign, voc, yolo
 from challenges.detection.annotations.faults import first_of
 from challenges.detection.annotations.table import Annotations, UnusableError
 from common.errors import DataError
-from common.image_folders import Listing, list_images, refuse_without_images
+from common.vision.image_folders import Listing, list_images, refuse_without_images
 
 SUFFIXES = frozenset((".json", ".xml", ".txt", ".yaml", ".yml", ".names"))
 LAYOUTS = f"{coco.LAYOUT} {voc.LAYOUT} {yolo.LAYOUT}"

@@ -7,7 +7,7 @@ from typing import Literal
 import numpy as np
 
 from challenges.detection.annotations.table import AnnotatedImage, Annotations
-from common.images import ImageFacts
+from common.vision.images import ImageFacts
 
 Difference = Literal["", "swapped", "smaller", "larger", "other"]
 _ROUNDED = 1.5  # pixels that a box may reach beyond the frame it was drawn in

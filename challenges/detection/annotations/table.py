@@ -89,7 +89,7 @@ class Annotations:
     thinnest:  a box whose width or height, in pixels, is not above this is degenerate.
     sources:   the annotation files or folders, for the record.
     notes:     what was left aside, or taken otherwise than written, in sentences.
-    understood: how the files were taken, as `common.understanding` has it.
+    understood: how the files were taken, as `common.terminal.understanding` has it.
     form:      how a box was written; extents: (box,) bool, those that were measured around a polygon or mask instead.
     first:     number of the leftmost and topmost pixel: 1 for VOC.
     """

@@ -7,7 +7,7 @@ from typing import Literal
 import numpy as np
 
 from challenges.detection.annotations.table import AnnotatedImage, Annotations, Form, UnusableError
-from common.images import ImageFacts
+from common.vision.images import ImageFacts
 
 Unit = Literal["shares", "percent", "pixels"]
 FORMS: tuple[Form, ...] = ("centre and size", "left, top, right, bottom", "left, top and size")

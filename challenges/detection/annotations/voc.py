@@ -24,7 +24,7 @@ from challenges.detection.annotations.table import (
 )
 from challenges.detection.annotations.text_files import text_of
 from common.errors import DataError
-from common.image_folders import Listing, displayed
+from common.vision.image_folders import Listing, displayed
 
 MAX_BYTES = 16 << 20
 LAYOUT = (

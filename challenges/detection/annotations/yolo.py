@@ -19,7 +19,7 @@ from challenges.detection.annotations.text_files import lines_of
 from challenges.detection.annotations.yolo_files import Source, find
 from challenges.detection.annotations.yolo_lists import listed_splits, stated_splits
 from challenges.detection.annotations.yolo_rows import Columns, Row, RowError, columns_of, parse, spelling
-from common.image_folders import Listing, displayed
+from common.vision.image_folders import Listing, displayed
 
 LAYOUT = "YOLO: images/ and labels/ with the same names inside, and data.yaml or classes.txt with the classes."
 _SHIFTED = 10  # rows from which on numbers that never are 0 and reach one beyond the names say that they count from 1

@@ -9,8 +9,8 @@ from pathlib import Path
 from challenges.detection.annotations.class_names import NAME_FILES
 from challenges.detection.annotations.names import base, folded, parent, stem
 from challenges.detection.annotations.text_files import decoded
-from common.image_folders import Listing
 from common.text import is_number
+from common.vision.image_folders import Listing
 
 _UPLOAD = re.compile(r"^[0-9a-f]{8}-(?=.)")
 _LOOKED = 20  # label files

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from challenges.detection.annotations.names import ImageIndex, base, relative, split_named, stem
 from challenges.detection.annotations.text_files import lines_of, text_of
-from common.image_folders import Listing, displayed
-from common.images import EXTENSIONS
+from common.vision.image_folders import Listing, displayed
+from common.vision.images import EXTENSIONS
 
 
 def listed_splits(root: Path, listing: Listing, labels: Collection[str]) -> tuple[dict[str, str], str, str]:

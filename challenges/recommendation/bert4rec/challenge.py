@@ -10,14 +10,14 @@ import torch
 
 from challenges.recommendation.bert4rec.recipes import COUNTS, METRIC, RECIPES, Bert4RecRecipe
 from challenges.recommendation.bert4rec.task import SequenceTask
-from challenges.recommendation.challenge import RecommendationChallenge, padded_histories
-from challenges.recommendation.data import HistoryData, SequenceData, training_windows
-from challenges.recommendation.fits import longest_window, short_histories, training_fits
-from challenges.recommendation.histories import HistorySplit
-from challenges.recommendation.predict import positions_of
+from challenges.recommendation.histories.challenge import RecommendationChallenge, padded_histories
+from challenges.recommendation.histories.data import HistoryData, SequenceData, training_windows
+from challenges.recommendation.histories.fits import longest_window, short_histories, training_fits
+from challenges.recommendation.histories.histories import HistorySplit
+from challenges.recommendation.histories.predict import positions_of
 from common.challenge import Question
-from common.distributed import World
-from common.fitting import Fit
+from common.machine.distributed import World
+from common.run.fitting import Fit
 
 if TYPE_CHECKING:
     from common.export.runner import Arrays

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from challenges.recommendation.lookup import rows_of
-from common.linear import Linear, linear
+from challenges.recommendation.histories.lookup import rows_of
+from common.training.linear import Linear, linear
 
 EMBEDDING_DEVIATION = 0.02  # BERT's
 

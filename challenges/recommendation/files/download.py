@@ -14,8 +14,8 @@ from rich.console import Console
 
 from common.errors import DataError
 from common.files import read_json, write_json
-from common.generated_folder import generate_folder
-from common.progress import counting
+from common.storage.generated_folder import generate_folder
+from common.terminal.progress import counting
 
 ADDRESS = "https://files.grouplens.org/datasets/movielens"
 MARKER = "download.json"

@@ -17,8 +17,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from challenges.recommendation.lookup import rows_of
-from common.linear import Linear
+from challenges.recommendation.histories.lookup import rows_of
+from common.training.linear import Linear
 
 Tower = Literal["neumf", "gmf", "mlp"]
 PAIR_CELLS = {"cpu": 2**20, "cuda": 2**24}

@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from challenges.recommendation.recipes import EvaluationConfig, HistoryConfig, RecommendationRecipe
+from challenges.recommendation.histories.recipes import EvaluationConfig, HistoryConfig, RecommendationRecipe
 from common.errors import RecipeError
-from common.recipe import OptimizerConfig, Target, TrainingConfig
+from common.run.recipe import OptimizerConfig, Target, TrainingConfig
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,19 +8,19 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from challenges.recommendation.draws import random_below
-from challenges.recommendation.histories import HistorySplit
+from challenges.recommendation.histories.draws import random_below
+from challenges.recommendation.histories.histories import HistorySplit
+from challenges.recommendation.histories.negatives import UnseenItems
+from challenges.recommendation.histories.ranking_task import RankingTask
+from challenges.recommendation.histories.recipes import EvaluationConfig
+from challenges.recommendation.histories.top_items import SEEN, best_unseen
 from challenges.recommendation.ncf.model import NeuMF, Tower
 from challenges.recommendation.ncf.recipes import NcfRecipe
-from challenges.recommendation.negatives import UnseenItems
-from challenges.recommendation.ranking_task import RankingTask
-from challenges.recommendation.recipes import EvaluationConfig
-from challenges.recommendation.top_items import SEEN, best_unseen
 from common.errors import DataError
 from common.export.signature import BatchRange, Signature, TensorSpec
-from common.optimizers import build_optimizer, parameter_groups
-from common.schedules import Schedule, build_schedule
-from common.task import Batch, Evaluation, ScheduledOptimizer
+from common.training.optimizers import build_optimizer, parameter_groups
+from common.training.schedules import Schedule, build_schedule
+from common.training.task import Batch, Evaluation, ScheduledOptimizer
 
 STAGES: tuple[Tower, ...] = ("gmf", "mlp", "neumf")
 JOINED = len(STAGES) - 1

@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from challenges.recommendation.challenge import RecommendationChallenge, padded_histories
-from challenges.recommendation.data import HistoryData, UserData
-from challenges.recommendation.fits import training_fits
-from challenges.recommendation.histories import HistorySplit
-from challenges.recommendation.predict import positions_of
+from challenges.recommendation.histories.challenge import RecommendationChallenge, padded_histories
+from challenges.recommendation.histories.data import HistoryData, UserData
+from challenges.recommendation.histories.fits import training_fits
+from challenges.recommendation.histories.histories import HistorySplit
+from challenges.recommendation.histories.predict import positions_of
 from challenges.recommendation.vae_cf.recipes import COUNTS, METRIC, RECIPES, VaeCfRecipe
 from challenges.recommendation.vae_cf.task import VaeCfTask
 from common.challenge import Question
-from common.distributed import World
-from common.fitting import Fit
+from common.machine.distributed import World
+from common.run.fitting import Fit
 
 if TYPE_CHECKING:
     from common.export.runner import Arrays

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from common.linear import Linear
+from common.training.linear import Linear
 
 
 class HistoryEncoder(nn.Module):

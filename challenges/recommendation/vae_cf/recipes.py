@@ -5,9 +5,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from challenges.recommendation.recipes import HistoryConfig, RecommendationRecipe
+from challenges.recommendation.histories.recipes import HistoryConfig, RecommendationRecipe
 from common.errors import RecipeError
-from common.recipe import OptimizerConfig, Target, TrainingConfig
+from common.run.recipe import OptimizerConfig, Target, TrainingConfig
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,15 +3,15 @@
 import torch
 from torch import Tensor, nn
 
-from challenges.recommendation.histories import HistorySplit
-from challenges.recommendation.ranking_task import RankingTask
-from challenges.recommendation.top_items import best_unseen, history_signature, marked
+from challenges.recommendation.histories.histories import HistorySplit
+from challenges.recommendation.histories.ranking_task import RankingTask
+from challenges.recommendation.histories.top_items import best_unseen, history_signature, marked
 from challenges.recommendation.vae_cf.model import Autoencoder
 from challenges.recommendation.vae_cf.recipes import METRIC, VaeCfRecipe
 from common.export.signature import Signature
-from common.optimizers import build_optimizer, parameter_groups
-from common.schedules import build_schedule
-from common.task import Batch, ScheduledOptimizer
+from common.training.optimizers import build_optimizer, parameter_groups
+from common.training.schedules import build_schedule
+from common.training.task import Batch, ScheduledOptimizer
 
 
 class VaeCfTask(RankingTask[VaeCfRecipe]):

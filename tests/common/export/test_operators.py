@@ -9,7 +9,7 @@ from common.export.lint import operators
 from common.export.onnx import export_onnx
 from common.export.runner import OnnxRunner, OpenVinoRunner
 from common.export.signature import Signature, TensorSpec
-from common.suppression import largest, suppress
+from common.vision.suppression import largest, suppress
 
 
 class Best(nn.Module):

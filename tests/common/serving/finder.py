@@ -6,11 +6,11 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from common.dali.images import serving_pipeline
 from common.export.signature import BatchRange, Signature, TensorSpec
-from common.preprocessing import ImagePreprocessing
 from common.serving.config import Batching, EngineOptions
 from common.serving.repository import ModelRepository
+from common.vision.dali.images import serving_pipeline
+from common.vision.preprocessing import ImagePreprocessing
 
 NAMES = ("rojo: señal", "green", "蓝色")
 PLACES = 6

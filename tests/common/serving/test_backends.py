@@ -158,8 +158,8 @@ def test_dali_decodes_large_images_a_few_at_a_time(preprocessing: Any, monkeypat
 
 
 def test_dali_serves_what_the_kit_s_own_graph_computes(stub: ModuleType, tmp_path: Path) -> None:
-    from common.dali.images import serving_pipeline
-    from common.preprocessing import ImagePreprocessing
+    from common.vision.dali.images import serving_pipeline
+    from common.vision.preprocessing import ImagePreprocessing
 
     pipeline = serving_pipeline(ImagePreprocessing(resize=64, crop=56), batch_size=4, num_threads=1)
     (tmp_path / "model.dali").write_bytes(pipeline.serialize())

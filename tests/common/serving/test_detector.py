@@ -24,7 +24,7 @@ from common.serving.problems import InvalidRequestError, ServerFaultError
 from common.serving.repository import ModelRepository
 from common.serving.server import LocalServer
 from common.serving.statistics import read_counts
-from common.serving_stage import send_files_to_detector
+from common.stages.serving_stage import send_files_to_detector
 from tests.common.serving.colours import FakeRequest, picture
 from tests.common.serving.finder import BOXES, NAMES, PLACES, SIGNATURE, add_finder, sized_graph
 from tests.common.serving.test_backends import started

@@ -7,7 +7,7 @@ from rich.console import Console
 
 from common.errors import ServingError
 from common.serving.load import LOAD_RECORD
-from common.serving_stage import drive_load
+from common.stages.serving_stage import drive_load
 
 
 @pytest.mark.parametrize("content", ["my notes", "[]", '{"kind": "other"}', ""])

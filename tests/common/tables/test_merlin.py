@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from common.distributed import World
 from common.errors import DataError
+from common.machine.distributed import World
 from common.tables.loader import TableConfig
 from common.tables.merlin import MerlinLoader
 from common.tables.parquet import ParquetLoader

@@ -9,8 +9,8 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from common.distributed import World
 from common.errors import DataError
+from common.machine.distributed import World
 from common.tables.loader import TableConfig
 from common.tables.parquet import ParquetLoader
 from common.tables.prefetch import prefetched

@@ -2,9 +2,9 @@
 
 import torch
 
+from challenges.recommendation.histories.top_items import LOWEST
 from challenges.recommendation.ncf.model import NeuMF
 from challenges.recommendation.ncf.task import TopItems
-from challenges.recommendation.top_items import LOWEST
 
 
 def test_a_user_that_is_none_gets_nothing_and_spoils_no_batch():

@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch.nn import functional
 
-from challenges.recommendation.data import InteractionData
+from challenges.recommendation.histories.data import InteractionData
+from challenges.recommendation.histories.recipes import EvaluationConfig, HistoryConfig
 from challenges.recommendation.ncf.recipes import (
     RECIPES,
     ModelConfig,
@@ -17,12 +18,11 @@ from challenges.recommendation.ncf.recipes import (
     PretrainingConfig,
 )
 from challenges.recommendation.ncf.task import STAGES, NcfTask
-from challenges.recommendation.recipes import EvaluationConfig, HistoryConfig
-from common.averages import MovingAverage
 from common.errors import DataError, RecipeError
-from common.precision import Precision
-from common.recipe import OptimizerConfig, TrainingConfig, from_json, to_json
-from common.step import TrainStep
+from common.machine.precision import Precision
+from common.run.recipe import OptimizerConfig, TrainingConfig, from_json, to_json
+from common.training.averages import MovingAverage
+from common.training.step import TrainStep
 from tests.recommendation.worlds import build_split, held_out_split, random_split
 
 CPU = torch.device("cpu")

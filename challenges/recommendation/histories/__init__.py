@@ -1,0 +1,1 @@
+"""Recommenders of histories: what users had, and what they will have next."""

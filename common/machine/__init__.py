@@ -1,0 +1,1 @@
+"""What this machine is: its processor, devices, processes, ranks and precisions."""

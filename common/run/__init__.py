@@ -1,0 +1,1 @@
+"""What a run is: its recipe, its folder and its result."""

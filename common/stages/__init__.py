@@ -1,0 +1,1 @@
+"""The verbs' stages: check, train, evaluate, export, parity and serve."""

@@ -1,0 +1,299 @@
+"""From trained weights to a served model: export, proof of parity, and a repository for Triton."""
+
+import contextlib
+import functools
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+import torch
+from rich.console import Console
+
+from common.challenge import Challenge
+from common.errors import DamagedFileError, KitError, ServingError, TrainingError
+from common.export.artefact import Precision, read_sidecar, write_sidecar
+from common.export.exported import artefact, begin_export, finish_export, forget, is_exported, left_out_of, stamp
+from common.export.latency import Latency, fastest, measure_latencies
+from common.export.lint import lint
+from common.export.onnx import OPSET, convert_precision, export_onnx, quantize_int8
+from common.export.parity import Judged, ParityTable, compare
+from common.export.runner import Arrays, OnnxRunner, OpenVinoRunner, Runner, TensorRtRunner, TorchRunner
+from common.export.tensorrt import build_plan
+from common.failures import explain
+from common.files import read_json, write_json
+from common.machine.precision import cpu_has_bfloat16
+from common.run.run_directory import RunDirectory
+from common.serving.config import Engine, EngineOptions
+from common.serving.repository import ModelRepository
+from common.terminal.console import say
+from common.training.task import Task
+
+CALIBRATION_SAMPLES = 256  # training samples whose ranges INT8 is calibrated on
+JUDGED_SAMPLES = 2000  # validation samples, at most, that every engine answers
+BATCHES = (1, 7)  # batch sizes compared besides the largest: one, and an odd one
+REQUIRED = "fp32"  # the precision that must answer as the trained module does; any other one may be left out
+SERVED_AGREEMENT = 0.995  # same answers of an engine that is served unasked
+LATENCY_SECONDS = 1.0  # measured per engine
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The engine and precision that a run is served with, and why."""
+
+    engine: Engine
+    precision: Precision
+    why: str
+
+    @property
+    def label(self) -> str:
+        return f"{self.engine} {self.precision}"
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A run's weights in a task ready to answer, with its data."""
+
+    challenge: Challenge[Any, Any]
+    run: RunDirectory
+    recipe: Any
+    data: Any
+    task: Task
+
+    @classmethod
+    def load(cls, challenge: Challenge[Any, Any], run: RunDirectory) -> "Trained":
+        recipe = run.recipe(challenge.recipe_class)
+        run.require_weights()
+        data = challenge.open_data(recipe, run.data, torch.device("cpu"))
+        task = challenge.build_task(recipe, data)
+        challenge.load_weights(task, run.weights_file)
+        return cls(challenge, run, recipe, data, task.eval())
+
+    def reference(self) -> TorchRunner:
+        return TorchRunner(self.task.inference_module(), self.task.signature())
+
+    def inputs(self, split: str, limit: int) -> Iterator[tuple[Arrays, dict[str, np.ndarray]]]:
+        """Model inputs and labels of the first samples of a split, in batches."""
+        return self.challenge.labelled_inputs(self.data, split, limit)
+
+    def judge(self, runner: Runner) -> Judged:
+        return self.challenge.judge(runner, self.inputs("val", JUDGED_SAMPLES), self.data)
+
+
+def export(challenge: Challenge[Any, Any], run: RunDirectory, console: Console) -> None:
+    """Write the run's ONNX graphs in every precision, and TensorRT plans where there is a GPU.
+
+    A reduced precision that cannot be made of this model, or pays for nothing, is left out and said so.
+    """
+    run.require_weights()
+    if is_exported(run):
+        console.print("export: nothing changed since the last export.")
+        return
+    trained = Trained.load(challenge, run)
+    begin_export(run)
+    left_out: dict[str, str] = {}
+    for precision in get_args(Precision):
+        try:
+            _write_graph(trained, precision)
+        except Exception as error:  # ModelOpt and what it calls raise families of their own
+            if precision == REQUIRED or isinstance(explain(error), TrainingError):  # no memory, no room on the disk
+                raise
+            left_out[precision] = _first_line(error)
+            forget(run, precision)
+            say(console, f"export: {precision} is left out: {left_out[precision]}")
+            continue
+        path = artefact(run, precision)
+        say(console, f"export: {path} ({path.stat().st_size / 1e6:.1f} MB)")
+    finish_export(run, left_out)
+
+
+def _write_graph(trained: Trained, precision: Precision) -> None:
+    run, signature = trained.run, trained.task.signature()
+    path, fp32 = artefact(run, precision), artefact(run, "fp32")
+    example = {name: torch.from_numpy(array) for name, array in _first(trained, signature.batch.optimum).items()}
+    if precision == "fp32":
+        export_onnx(trained.task.inference_module().eval(), signature, path, example=example)
+    elif precision == "int8":
+        quantize_int8(fp32, path, (arrays for arrays, _ in trained.inputs("train", CALIBRATION_SAMPLES)))
+    else:
+        convert_precision(fp32, path, precision, example=example)
+    problems = lint(path)
+    if problems:
+        raise ServingError(f"{path.name} is not fit for TensorRT: {'; '.join(problems[:3])}.")
+    preprocessing, class_names = trained.challenge.contract(trained.recipe, trained.data)
+    write_sidecar(
+        path, precision=precision, opset=OPSET, signature=signature, preprocessing=preprocessing,
+        class_names=class_names, metrics=run.evaluation()["metrics"] if run.evaluation_file.is_file() else {},
+    )  # fmt: skip
+    if _can_build_plans():
+        build_plan(path, artefact(run, precision, "plan"), timing_cache=run.export / "timing.cache")
+
+
+def parity(challenge: Challenge[Any, Any], run: RunDirectory, console: Console) -> Choice:
+    """Hold every engine against the trained module, measure their speed, and choose the one to serve.
+
+    A reduced precision outside its tolerance is dropped, with its reason in the table: how well it does depends on the
+    data. Raises ParityError, after the table was printed and recorded, where an engine in fp32 is outside its own.
+    """
+    run.require_weights()
+    if run.parity_file.is_file() and (known := _parity_record(run))["stamp"] == stamp(run):
+        console.print("parity: nothing changed since the last comparison.")
+        return Choice(**known["choice"])
+    trained = Trained.load(challenge, run)
+    largest = trained.task.signature().batch.maximum
+    samples = _first(trained, largest)
+    count = len(next(iter(samples.values())))
+    sizes = sorted({min(size, count) for size in (*BATCHES, largest)})
+    inputs = {size: {name: array[:size] for name, array in samples.items()} for size in sizes}
+    left_out: dict[str, str] = {}
+    with contextlib.ExitStack() as stack:
+        runners = [stack.enter_context(runner) for runner in engines(run, left_out)]
+        table = compare(trained.reference(), runners, inputs, judge=trained.judge, comparison=challenge.comparison())
+        table = replace(table, left_out={**left_out, **table.left_out})
+        answering = [runner for runner in runners if runner.label not in table.left_out]
+        latencies = measure_latencies(answering, inputs[sizes[0]], seconds=LATENCY_SECONDS)
+    table.print(console)
+    choice = _choose(table, latencies)
+    required = replace(table, rows=tuple(row for row in table.rows if row.precision == REQUIRED))
+    table.write_record(run.parity_file)
+    write_json(
+        run.parity_file,
+        {
+            **read_json(run.parity_file),
+            "latency_batch_1": {label: asdict(latency) for label, latency in latencies.items()},
+            "choice": asdict(choice) if choice else None,
+            "stamp": stamp(run) if required.passed else None,
+        },
+    )
+    required.require()
+    dropped = sorted({row.label for row in table.rows if not row.passed} | table.left_out.keys())
+    if dropped:
+        console.print(f"parity: not served, as the table says: {', '.join(dropped)}", soft_wrap=True)
+    assert choice is not None, "where float32 passed, an engine passed"
+    console.print(f"parity: serving {choice.label}: {choice.why}", soft_wrap=True)
+    return choice
+
+
+def engines(run: RunDirectory, left_out: dict[str, str] | None = None) -> Iterator[Runner]:
+    """Every engine that this machine has for the run's artefacts, checked against their checksums.
+
+    left_out: receives label -> why of each engine that a reduced precision is not there for; such an engine is skipped.
+    """
+    absent = left_out_of(run)
+    told = {} if left_out is None else left_out
+    for engine, precision, load in _loaders():
+        if precision in absent:
+            told[f"{engine} {precision}"] = absent[precision]
+            continue
+        path = artefact(run, precision, "plan" if engine == "tensorrt" else "onnx")
+        read_sidecar(artefact(run, precision))
+        try:
+            runner = load(path)
+        except KitError as error:
+            if precision == REQUIRED:
+                raise
+            told[f"{engine} {precision}"] = _first_line(error)
+            continue
+        yield runner
+
+
+def _loaders() -> Iterator[tuple[Engine, Precision, Callable[[Path], Runner]]]:
+    """The engines of this machine, each with what loads an artefact into it."""
+    yield "onnxruntime", "fp32", OnnxRunner
+    yield "onnxruntime", "int8", functools.partial(OnnxRunner, precision="int8")
+    for precision in get_args(Precision):
+        if precision != "bf16" or cpu_has_bfloat16():
+            yield "openvino", precision, functools.partial(OpenVinoRunner, precision=precision)
+    if _can_build_plans():
+        yield from (("tensorrt", precision, TensorRtRunner) for precision in get_args(Precision))
+
+
+def withdraw(run: RunDirectory, choice: Choice, reason: str) -> Choice:
+    """Record that a reduced precision failed once it was served, and return the fastest engine in fp32 instead."""
+    record = _parity_record(run)
+    rows = [
+        {**row, "passed": False, "failures": [*row["failures"], reason]}
+        if (row["engine"], row["precision"]) == (choice.engine, choice.precision)
+        else row
+        for row in record["rows"]
+    ]
+    write_json(run.parity_file, {**record, "rows": rows, "passed": False})
+    chosen_instead = replace(chosen(run, REQUIRED), why=f"since {choice.label} failed once it was served")
+    write_json(run.parity_file, {**_parity_record(run), "choice": asdict(chosen_instead)})
+    return chosen_instead
+
+
+def write_repository(
+    challenge: Challenge[Any, Any], run: RunDirectory, choice: Choice, repository: ModelRepository, name: str
+) -> None:
+    """Add the run's model to a repository, with its preprocessing, labels and limits."""
+    path = artefact(run, choice.precision, "plan" if choice.engine == "tensorrt" else "onnx")
+    options = EngineOptions(bfloat16=choice.precision == "bf16")
+    challenge.add_to_repository(repository, name, path, read_sidecar(path), choice.engine, options, run)
+
+
+def chosen(run: RunDirectory, precision: str) -> Choice:
+    """What to serve: the fastest engine that passed, or the fastest that passed in one precision.
+
+    Raises ServingError where parity was not proven, or not in that precision.
+    """
+    if not run.parity_file.is_file() or _parity_record(run)["stamp"] is None:
+        raise ServingError(
+            f"{run.path} has no export that was proven equal to the trained model.", remedy=f"kit parity {run.path}"
+        )
+    record = _parity_record(run)
+    if precision == "auto":
+        return Choice(**record["choice"])
+    failed = {f"{row['engine']} {row['precision']}" for row in record["rows"] if not row["passed"]}
+    speeds = {
+        label: latency["p50_ms"]
+        for label, latency in record["latency_batch_1"].items()
+        if label.split()[1] == precision and label not in failed
+    }
+    if not speeds:
+        raise ServingError(
+            f"{run.path} has no engine in {precision} that passed parity on this machine.",
+            f"There are: {', '.join(label for label in record['latency_batch_1'] if label not in failed)}.",
+        )
+    engine, found = min(speeds, key=lambda label: speeds[label]).split()
+    return Choice(engine, found, f"the fastest in {precision}")  # type: ignore[arg-type]
+
+
+def _choose(table: ParityTable, latencies: dict[str, Latency]) -> Choice | None:
+    """The fastest engine that passed and hardly ever decides differently; a rougher one is served on request only."""
+    agreement = {row.label: row.agreement for row in table.rows}
+    passing = table.passing()
+    close = [label for label in passing if agreement[label] >= SERVED_AGREEMENT]
+    label = fastest(latencies, close or [label for label in passing if label.endswith(REQUIRED)])
+    if label is None:
+        return None
+    engine, precision = label.split()
+    rule = f"the fastest with {SERVED_AGREEMENT:.1%} same answers or more" if close else f"the fastest in {REQUIRED}"
+    why = f"{latencies[label].p50_ms:.1f} ms for one sample, {rule}"
+    return Choice(engine, precision, why)  # type: ignore[arg-type]
+
+
+def _first(trained: Trained, count: int) -> Arrays:
+    """The model inputs of the first `count` validation samples."""
+    parts = [arrays for arrays, _ in trained.inputs("val", count)]
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def _first_line(error: Exception) -> str:
+    told = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
+    return told or type(error).__name__
+
+
+def _parity_record(run: RunDirectory) -> dict[str, Any]:
+    """What `parity` wrote; raises DamagedFileError."""
+    record = read_json(run.parity_file)
+    if not isinstance(record, dict) or not {"stamp", "choice", "rows", "latency_batch_1"} <= record.keys():
+        raise DamagedFileError(run.parity_file, "it lacks fields", f"Delete it, then: kit parity {run.path}")
+    return record
+
+
+def _can_build_plans() -> bool:
+    import importlib.util
+
+    return torch.cuda.is_available() and importlib.util.find_spec("tensorrt") is not None

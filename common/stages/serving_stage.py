@@ -1,0 +1,305 @@
+"""Serving runs: a repository, a real server, proof that files answered over the wire match the evaluation."""
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from common.challenge import Challenge
+from common.errors import KitError, ParityError, ServingError
+from common.export.artefact import read_sidecar
+from common.export.exported import artefact
+from common.export.parity import compare
+from common.export.runner import TritonRunner
+from common.files import read_json, write_json
+from common.machine.environment import ROOT, collect_environment
+from common.run.run_directory import RunDirectory
+from common.serving import tethered
+from common.serving.claim import claimed, seal
+from common.serving.client import Client, Detection, Protocol, Recommended
+from common.serving.container import container_command, unpinned_warning
+from common.serving.front import Front
+from common.serving.load import LOAD_RECORD, LoadGenerator, LoadPlan
+from common.serving.payload import DEFAULT_FOLDER, WARNING, Payload
+from common.serving.repository import ModelRepository
+from common.serving.server import LocalServer, Ports
+from common.serving.supervisor import Supervisor
+from common.serving.workspace import Workspace
+from common.slug import model_slug
+from common.stages.deployment import REQUIRED, Choice, Trained, chosen, withdraw, write_repository
+from common.terminal.console import say
+
+FILES = 200  # validation files, at most, sent to the server by the whole line; `kit parity --files N` sends others
+VERSIONS_FILE = ROOT / "containers" / "versions.env"
+Runs = Sequence[tuple[Challenge[Any, Any], RunDirectory]]
+
+
+def prove_served(
+    challenge: Challenge[Any, Any],
+    run: RunDirectory,
+    choice: Choice,
+    console: Console,
+    *,
+    limit: int = FILES,
+    falls_back: bool = True,
+) -> None:
+    """Start a real Triton on the run, compare its answers with the trained module's and the evaluation's, stop it.
+
+    falls_back: serve fp32 where a reduced precision answers too much differently.
+    Raises ParityError where too many files are answered differently; writes serving.json for the report.
+    """
+    try:
+        _prove(challenge, run, choice, console, limit)
+    except ParityError as error:
+        if choice.precision == REQUIRED or not falls_back:
+            raise
+        instead = withdraw(run, choice, f"served: {error.given}")
+        say(console, f"serve: {choice.label} is dropped: {error.given} Serving {instead.label}.")
+        _prove(challenge, run, instead, console, limit)
+
+
+def _prove(challenge: Challenge[Any, Any], run: RunDirectory, choice: Choice, console: Console, limit: int) -> None:
+    if choice.engine == "tensorrt":  # the server for tests has no backend for plans
+        _say(console, f"serve: a TensorRT plan is served by NVIDIA's image: kit serve {run.path} --container")
+        return
+    sidecar = read_sidecar(artefact(run, choice.precision))
+    trained, comparison = Trained.load(challenge, run), challenge.comparison()
+    with (
+        _repository([(challenge, run)], {run.path: choice}, run.serving) as repository,
+        LocalServer(repository.path, Payload(payload_folder()), run.logs / "triton.log") as server,
+    ):
+        seconds = server.wait_ready()
+        console.print(f"serve: Triton answers after {seconds:.1f} s ({choice.label})")
+        with TritonRunner(
+            f"{challenge.model}_model", sidecar.signature, url=server.url("grpc"), precision=choice.precision
+        ) as runner:
+            samples = next(iter(trained.inputs("val", sidecar.signature.batch.maximum)))[0]
+            sizes = {1, len(next(iter(samples.values())))}
+            inputs = {size: {name: array[:size] for name, array in samples.items()} for size in sizes}
+            table = compare(trained.reference(), [runner], inputs, comparison=comparison)
+        served = challenge.compare_served(server.client(), run, limit)
+    table.print(console)
+    record = {
+        **served,
+        "engine": choice.engine,
+        "precision": choice.precision,
+        "start_seconds": seconds,
+        "allowed_disagreement": comparison.tolerances.of(choice.precision).disagreement,
+    }
+    write_json(run.serving_file, record)
+    console.print(
+        f"serve: {served['same']} of {served['compared']} {served['unit']} are the evaluation's, "
+        f"{served['sent']} {served['sent_unit']} over HTTP, median {served['p50_ms']:.0f} ms",
+        soft_wrap=True,
+    )
+    table.require()
+    different = served["compared"] - served["same"]
+    allowed = int(np.ceil(record["allowed_disagreement"] * served["compared"]))
+    if different > allowed:
+        raise ParityError(
+            f"Of Triton's answers {different} of {served['compared']} {served['unit']} differ from the evaluation's.",
+            f"In {choice.precision} at most {allowed} may differ.",
+            f"Serve a higher precision: kit serve {run.path} --precision fp32",
+        )
+
+
+def serve(
+    runs: Runs,
+    console: Console,
+    *,
+    precision: str = "auto",
+    ports: Ports,
+    folder: Path | None = None,
+    in_container: bool = False,
+) -> None:
+    """Serve runs on this machine's loopback address until SIGINT or SIGTERM, restarting the server when it fails.
+
+    in_container: with NVIDIA's current Triton image under Docker instead of the server for tests.
+    """
+    choices = {run.path: chosen(run, precision) for _, run in runs}
+    ports = ports.chosen()  # a taken port is told before anything is written
+    front = Front(ports)
+    if in_container:
+        inner = front.server_ports.chosen()
+        own = runs[0][1].serving if len(runs) == 1 else Path("runs") / "serving"
+        with _repository(runs, choices, folder or own) as repository, front.before(inner):
+            _say(console, front.banner())
+            _run_container(repository, inner)
+        return
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    _say(console, WARNING)
+    log = runs[0][1].logs / f"triton-{ports.http}.log"  # servers that run beside each other have different ports
+    with (
+        Workspace() as workspace,
+        _repository(runs, choices, folder or workspace.open() / "repository") as repository,
+        LocalServer(repository.path, Payload(payload_folder()), log, front.server_ports, workspace=workspace) as server,
+        front.before(server.ports, workspace.open()),
+    ):
+        seconds = server.wait_ready()
+        _say(console, f"Serving {', '.join(repository.served())}: ready after {seconds:.1f} s, Ctrl-C stops.")
+        _say(console, front.banner())
+        _say(
+            console,
+            f"HTTP {front.url('http')}  gRPC {front.url('grpc')}  metrics 127.0.0.1:{server.ports.metrics}/metrics",
+        )
+        for name in repository.served():
+            _say(console, f"Try: {example_command(repository, name, front.url('http'))}")
+        Supervisor(server, lambda line: _say(console, line), mend=front.mend).run(stop)
+    console.print("Stopped.")
+
+
+def example_command(repository: ModelRepository, model: str, url: str) -> str:
+    """What to type to ask a served model, by what it takes: a picture, a user or a history."""
+    inputs = {tensor.name for tensor in repository.config(model).input}
+    if "encoded" in inputs:
+        return f"kit client IMAGE --model {model} --url {url}"
+    return f"kit client --model {model} {'--user USER' if 'user' in inputs else '--history ITEM ...'} --url {url}"
+
+
+def _say(console: Console, line: str) -> None:
+    console.print(line, soft_wrap=True, markup=False, highlight=False)
+
+
+def drive_load(
+    url: str,
+    protocol: Protocol,
+    model: str,
+    batches: Sequence[Mapping[str, np.ndarray]],
+    console: Console,
+    *,
+    concurrencies: tuple[int, ...],
+    rates: tuple[float, ...],
+    seconds: float,
+    output: Path,
+) -> None:
+    """Send batches to a server at every concurrency and rate, print what came back, write the record.
+
+    Raises ServingError, before anything is sent, where `output` is a file that is no such record.
+    """
+    _refuse_foreign(output)
+    plan = LoadPlan(concurrencies=concurrencies, rates=rates, seconds=seconds)
+    with Client(url, protocol) as client:
+        client.infer(model, batches[0])  # a server that is not there, or a question it refuses, is told before the load
+    table = Table("load", "requests/s", "p50 ms", "p90 ms", "p99 ms", "errors")
+
+    def show(step: dict[str, Any]) -> None:
+        name = f"{step['concurrency']} at a time" if step["mode"] == "closed" else f"{step['rate']:g}/s"
+        latency = step["latency_ms"]
+        figures = [f"{latency[name]:.1f}" if latency else "-" for name in ("p50", "p90", "p99")]
+        table.add_row(name, f"{step['throughput']:.1f}", *figures, str(sum(step["errors"].values())))
+
+    record = LoadGenerator(url, protocol, model, batches).run(plan, show)
+    write_json(output, record | {"environment": collect_environment()})
+    console.print(table)
+    _say(console, f"Record: {output}")
+
+
+def _refuse_foreign(output: Path) -> None:
+    """A record takes the place of nothing but an earlier record."""
+    if not output.exists():
+        return
+    with contextlib.suppress(OSError, ValueError, KitError, AttributeError):
+        if read_json(output).get("kind") == LOAD_RECORD:
+            return
+    raise ServingError(
+        f"{output} is there and is no record of a load.",
+        "A record is written where nothing is, or over an earlier one.",
+        "Name another file: --output FILE",
+    )
+
+
+def payload_folder() -> Path:
+    """Where the server's files are: $CHALLENGE_KIT_TRITON, else .triton in the checkout."""
+    return Path(os.environ.get("CHALLENGE_KIT_TRITON", DEFAULT_FOLDER))
+
+
+def send_files(client: Client, model: str, files: Sequence[Path], *, batch: int = 4) -> tuple[list[str], list[float]]:
+    """The best class of each file over the wire, and the milliseconds of every request."""
+    rows, times = _sent(lambda part: client.classify(model, part, top_k=1, batch=batch), files, batch)
+    return [row[0][0] for row in rows], times
+
+
+def send_files_to_detector(
+    client: Client, model: str, files: Sequence[Path], *, batch: int = 4
+) -> tuple[list[list[Detection]], list[float]]:
+    """What a detector finds in each file over the wire, and the milliseconds of every request."""
+    return _sent(lambda part: client.detect(model, part, batch=batch), files, batch)
+
+
+def ask_recommender(
+    client: Client, model: str, inputs: Mapping[str, np.ndarray], *, batch: int = 8
+) -> tuple[list[list[Recommended]], list[float]]:
+    """The items for every row of a recommender's inputs over the wire, and the milliseconds of every request."""
+
+    def ask(rows: Sequence[int]) -> list[list[Recommended]]:
+        return client.recommend(model, {name: array[rows] for name, array in inputs.items()})
+
+    return _sent(ask, range(len(next(iter(inputs.values())))), batch)
+
+
+def _sent(
+    ask: Callable[[Sequence[Any]], list[Any]], questions: Sequence[Any], batch: int
+) -> tuple[list[Any], list[float]]:
+    """The answer to each question, and the milliseconds of each batch."""
+    answers: list[Any] = []
+    times: list[float] = []
+    for begin in range(0, len(questions), batch):
+        started = time.perf_counter()
+        answers += ask(questions[begin : begin + batch])
+        times.append(1e3 * (time.perf_counter() - started))
+    return answers, times
+
+
+def _run_container(repository: ModelRepository, ports: Ports) -> None:
+    docker = shutil.which("docker")
+    if docker is None:
+        raise ServingError("There is no docker on this machine.", remedy="Install it, or leave out --container.")
+    versions = dict(
+        line.split("=", 1) for line in VERSIONS_FILE.read_text().splitlines() if "=" in line and line[0] != "#"
+    )
+    if warning := unpinned_warning(versions["TRITON_IMAGE"]):
+        print(warning, file=sys.stderr)
+    gpus = "all" if repository.device == "gpu" else ""
+    command = container_command(versions["TRITON_IMAGE"], repository.path, ports=ports, gpus=gpus)
+    command = [sys.executable, "-I", "-S", tethered.__file__, str(os.getpid()), docker, *command[1:]]
+    if subprocess.run(command).returncode not in (0, 130):
+        raise ServingError("The container ended with an error.", "Its message stands above.", "Is Docker running?")
+
+
+@contextlib.contextmanager
+def _repository(runs: Runs, choices: dict[Path, Choice], folder: Path) -> Iterator[ModelRepository]:
+    """A fresh repository of the runs, in a folder that nobody else may write while it is served."""
+    on_gpu = any(choice.engine == "tensorrt" for choice in choices.values())
+    names = served_names([(challenge.model, run.path) for challenge, run in runs])
+    with claimed(folder, names):
+        repository = ModelRepository(folder, "gpu" if on_gpu else "cpu")
+        for name, (challenge, run) in zip(names, runs, strict=True):
+            write_repository(challenge, run, choices[run.path], repository, name)
+        if not repository.models():
+            raise ServingError("There is nothing to serve.", remedy="kit serve RUN")
+        seal(folder)
+        yield repository
+
+
+def served_names(runs: Sequence[tuple[str, Path]]) -> list[str]:
+    """A name for each (model, run's folder): the model's, or one made of the folder's where two runs share a model."""
+    models = [model for model, _ in runs]
+    names: list[str] = []
+    for model, path in runs:
+        name = model if models.count(model) == 1 else model_slug(path.name) or model
+        alike = sum(other == name or other.startswith(f"{name}-copy") for other in names)
+        names.append(f"{name}-copy{alike + 1}" if alike else name)
+    return names

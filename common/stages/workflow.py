@@ -1,0 +1,361 @@
+"""The line from data to report: each stage is skipped when its inputs have not changed, and resumes when cut off."""
+
+import contextlib
+import datetime
+import functools
+import hashlib
+import importlib.util
+import math
+import os
+import shlex
+import shutil
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+
+from common.challenge import Challenge, CheckedData
+from common.errors import DataError
+from common.failures import explain
+from common.files import atomic_writer, cache_folder, remove_leftovers, write_json
+from common.machine.device import DeviceChoice, select_device
+from common.machine.distributed import World, barrier, process_group, world_from_environment
+from common.machine.environment import collect_environment, kit_version
+from common.machine.precision import select_precision
+from common.report.page import write_report
+from common.run import fitting
+from common.run.overrides import chosen_fields
+from common.run.recipe import Recipe
+from common.run.result import Interval, Kit, Result, decide, ranked, result_line
+from common.run.run_directory import RunDirectory
+from common.slug import slug
+from common.stages.held_out import judge_own_test
+from common.stages.judging import can_be_read, is_of_weights, judge, keep_evaluation
+from common.storage.run_lock import hold
+from common.terminal.console import say
+from common.training.forecast import Forecaster
+from common.training.observers import Entry, JsonLines, Observer, Profiler, ProgressReport, RunFacts, TensorBoard
+from common.training.task import DataModule
+from common.training.trainer import Trainer
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the user asked to train."""
+
+    challenge: Challenge[Any, Any]
+    recipe_name: str
+    recipe: Recipe
+    data: Path | None = None
+    """None for the generated demo data."""
+    run: Path | None = None
+    """None for a folder under runs/ that the recipe and the data name."""
+    device: DeviceChoice = "auto"
+    overrides: tuple[str, ...] = ()
+
+
+@contextlib.contextmanager
+def checked(request: Request, console: Console, *, alone: bool = True) -> Iterator[tuple[CheckedData, Path]]:
+    """Scan the request's data; gives what was found and the folder that holds the manifest, as long as the block runs.
+
+    alone: keep other processes from checking the same data in another way meanwhile.
+    """
+    challenge = request.challenge
+    root = challenge.demo_data(console) if request.data is None else request.data
+    output = _check_folder(root)
+    output.mkdir(parents=True, exist_ok=True)
+    with contextlib.ExitStack() as held:
+        if alone:
+            held.enter_context(hold(output, "check", shared=not os.access(output, os.W_OK)))
+            remove_leftovers(output)
+        yield challenge.check(root, request.recipe, output, console), output
+
+
+def fitted(request: Request, folder: Path, console: Console) -> Request:
+    """The request with its recipe fitted to the data whose check is in `folder`, where the recipe asks for it."""
+    if request.recipe.fit == "none":
+        return request
+    fits = request.challenge.fits(request.recipe, folder)
+    recipe, told = fitting.apply(request.recipe, fits, chosen_fields(request.overrides))
+    for line in told:
+        say(console, line)
+    return replace(request, recipe=recipe)
+
+
+def train(request: Request, console: Console) -> RunDirectory:
+    """Train to the end of the recipe, or find it trained; returns the run directory."""
+    with trained(request, console, "train") as run:
+        return run
+
+
+@contextlib.contextmanager
+def trained(request: Request, console: Console, verb: str) -> Iterator[RunDirectory]:
+    """Train to the end of the recipe, or find it trained; the run is this process's until the block ends."""
+    world = world_from_environment()
+    device = select_device(request.device, world.local_rank)
+    console.quiet = console.quiet or not world.is_main
+    with contextlib.ExitStack() as held:
+        with process_group(world, device):
+            if not world.is_main:
+                barrier()  # the main rank scans, the others find its manifest
+            with checked(request, console, alone=world.is_main) as (found, folder):
+                if world.is_main:
+                    barrier()
+                request = fitted(request, folder, console)
+                run = RunDirectory(request.run or _default_run(request, found))
+                if world.is_main:
+                    held.enter_context(run.lock(verb))
+                is_trained = _is_trained(run, request.recipe)
+                if world.is_main and not is_trained:
+                    _prepare(run, request, found, folder)
+            if is_trained:
+                say(console, f"train: {run.path} is trained already, nothing to do.")
+            else:
+                barrier()  # the others go on with what the main rank prepared
+                _fit(run, request, device, world, console)
+        yield run
+
+
+def evaluate(
+    challenge: Challenge[Any, Any],
+    run: RunDirectory,
+    console: Console,
+    *,
+    precision: str = "fp32",
+    device: DeviceChoice = "auto",
+) -> Result:
+    """Evaluate a trained run's weights on every validation sample, and test sample, and decide about its target."""
+    recipe = run.recipe(challenge.recipe_class)
+    run.require_weights()
+    if _is_evaluated(run, precision):
+        console.print("evaluate: nothing changed since the last evaluation.")
+    else:
+        evaluation = judge(challenge, recipe, run, run.data, device, precision)
+        keep_evaluation(run, run.predictions_file, run.evaluation_file, evaluation, precision)
+    told = judge_own_test(challenge, run, console, precision=precision, device=device)
+    if told is not None:
+        say(console, told)
+    result = _conclude(challenge, recipe, run)
+    advice = challenge.below_baseline(result) if result.is_below_baseline else ""
+    if advice:
+        say(console, advice)
+    return result
+
+
+def report(challenge: Challenge[Any, Any], run: RunDirectory) -> Path:
+    """Write the run's page from whatever the run holds."""
+    return write_report(run, challenge.report_sections(run, run.recipe(challenge.recipe_class)))
+
+
+def walk(request: Request, console: Console) -> Result:
+    """The whole line, ending with the RESULT line."""
+    challenge = request.challenge
+    with trained(request, console, "challenge") as run:
+        result = evaluate(challenge, run, console, device=request.device)
+        if world_from_environment().size == 1:
+            _deploy(challenge, run, console)
+        report(challenge, run)
+    say(console, result_line(result))
+    return result
+
+
+def _deploy(challenge: Challenge[Any, Any], run: RunDirectory, console: Console) -> None:
+    """Export, prove and serve, as far as this installation goes."""
+    if importlib.util.find_spec("onnx") is None:
+        console.print(
+            "export: left out, the serving packages are not installed: make, or pip install '.[serve,quantize]'"
+        )
+        return
+    from common.stages.deployment import export, parity
+    from common.stages.serving_stage import payload_folder, prove_served
+
+    export(challenge, run, console)
+    choice = parity(challenge, run, console)
+    if payload_folder().is_dir():
+        prove_served(challenge, run, choice, console)
+    else:
+        console.print("serve: left out, there is no Triton server here: make triton")
+
+
+class LiveReport(Observer):
+    """Refreshes the run's page at every evaluation; a page that cannot be drawn never stops a training."""
+
+    def __init__(self, challenge: Challenge[Any, Any], console: Console) -> None:
+        self._challenge, self._console = challenge, console
+
+    def on_start(self, facts: RunFacts) -> None:
+        self._run = facts.run
+        self._refresh()
+
+    def on_entry(self, entry: Entry) -> None:
+        if entry["kind"] == "validation":
+            self._refresh()
+
+    def _refresh(self) -> None:
+        try:
+            report(self._challenge, self._run)
+        except Exception as error:
+            told = " ".join(str(explain(error) or repr(error)).splitlines())
+            say(self._console, f"The report could not be refreshed: {told}")
+
+
+def _prepare(run: RunDirectory, request: Request, checked: CheckedData, folder: Path) -> None:
+    """Create the run directory, or confirm that it belongs to this very request, and keep the check in it."""
+    description = {
+        "model": request.challenge.model,
+        "recipe": request.recipe_name,
+        "command": shlex.join(["kit", *sys.argv[1:]]),
+        "overrides": list(request.overrides),
+        "data": {"root": str(checked.root.resolve()), "fingerprint": checked.fingerprint, **checked.summary},
+        "created": _now(),
+    }
+    run.create(request.recipe, description)
+    if run.description()["data"]["fingerprint"] != checked.fingerprint:
+        raise DataError(
+            f"The files under {checked.root} changed since the run in {run.path} began.",
+            "A run belongs to one state of its data.",
+            "Pass another --run, or leave --run out: changed data gets a new folder.",
+        )
+    _copy(folder, run.data)
+
+
+def _copy(folder: Path, target: Path) -> None:
+    """Copy a check's files, each whole or not at all, and check.json, which vouches for the others, as the last."""
+    files = [path for path in folder.rglob("*") if path.is_file() and not path.name.startswith(".")]
+    for path in sorted(files, key=lambda path: (path.name == "check.json", path)):
+        with path.open("rb") as source, atomic_writer(target / path.relative_to(folder)) as stream:
+            shutil.copyfileobj(source, stream, 1 << 20)
+
+
+def _fit(run: RunDirectory, request: Request, device: torch.device, world: World, console: Console) -> None:
+    challenge, recipe = request.challenge, request.recipe
+    training = recipe.training
+    torch.manual_seed(training.seed)
+    torch.use_deterministic_algorithms(training.deterministic)
+    torch.backends.cudnn.benchmark = not training.deterministic
+    precision = select_precision(training.precision, device)
+    data = challenge.open_data(recipe, run.data, device, world)
+    task = challenge.build_task(recipe, data)
+    challenge.load_starting_weights(task, recipe, console)
+    observers: list[Observer] = []
+    if world.is_main:
+        run.record_environment(
+            collect_environment(device=str(device), precision=precision.name, world_size=world.size), _now()
+        )
+        challenge.keep_samples(run, recipe, data)
+        _baselines(challenge, recipe, run, data)
+        observers = [
+            JsonLines(functools.partial(say, console)),
+            TensorBoard(),
+            ProgressReport(console),
+            Forecaster(
+                recipe,
+                (data.num_train, data.num_validation),
+                functools.partial(say, console),
+                runs_late=device.type == "cuda",
+            ),
+            LiveReport(challenge, console),
+        ]
+        if training.profile_steps:
+            observers.append(Profiler(*training.profile_steps))
+        say(
+            console,
+            f"train: {challenge.model}/{request.recipe_name} on {device} in {precision.name}, "
+            f"{data.num_train} training and {data.num_validation} validation {data.sample_unit}s, run {run.path}",
+        )
+    trainer = Trainer(
+        task, data, recipe, run, device=device, precision=precision, world=world, observers=tuple(observers)
+    )
+    outcome = trainer.fit()
+    if world.is_main:
+        challenge.save_weights(outcome.task, data, recipe, run.weights_file)
+        write_json(
+            run.training_file,
+            {
+                "steps": outcome.steps,
+                "epochs": outcome.epochs,
+                "seconds": outcome.seconds,
+                "samples_per_s": outcome.samples_per_s,
+                "sample_unit": data.sample_unit,
+                "raw_metrics": outcome.raw_metrics,
+            },
+        )
+    barrier()
+
+
+def _conclude(challenge: Challenge[Any, Any], recipe: Recipe, run: RunDirectory) -> Result:
+    """Write result.json from the evaluation and the training's figures."""
+    evaluation, training, description = run.evaluation(), run.training(), run.description()
+    data = challenge.open_data(recipe, run.data, torch.device("cpu"))
+    metrics = {name: math.nan if value is None else value for name, value in evaluation["metrics"].items()}
+    comparable, why = challenge.comparability(recipe, data)
+    verdict, reason = decide(recipe.target, metrics, comparable, why)
+    metric = challenge.main_metric(recipe, metrics)
+    interval = evaluation["intervals"].get(metric)
+    kit = kit_version()
+    result = Result(
+        model=challenge.model,
+        recipe=description["recipe"],
+        metric=metric,
+        value=metrics[metric],
+        interval=Interval(low=interval[0], high=interval[1], method=evaluation["interval_method"])
+        if interval
+        else None,
+        target=recipe.target if recipe.target and recipe.target.metric == metric else None,
+        verdict=verdict,
+        reason=reason,
+        metrics=metrics,
+        baselines=ranked(_baselines(challenge, recipe, run, data), metric, recipe.target),
+        steps=training["steps"],
+        epochs=training["epochs"],
+        wall_seconds=training["seconds"],
+        samples_per_s=training["samples_per_s"],
+        sample_unit=training["sample_unit"],
+        created=_now(),
+        report=str(run.report_file),
+        kit=Kit(kit["version"], kit["commit"]),
+    )
+    result.write(run.result_file)
+    return result
+
+
+def _baselines(challenge: Challenge[Any, Any], recipe: Recipe, run: RunDirectory, data: DataModule) -> Any:
+    """Name -> metric -> value of what the run is held against, computed once."""
+    if not run.baselines_file.is_file():
+        write_json(run.baselines_file, challenge.baselines(recipe, data))
+    return run.baselines()
+
+
+def _default_run(request: Request, checked: CheckedData) -> Path:
+    """A folder name that the same command on the same data gives again, and no other does."""
+    key = hashlib.sha256(f"{request.recipe.digest()} {checked.fingerprint}".encode()).hexdigest()[:8]
+    parts = [request.challenge.model, request.recipe_name]
+    if request.data is not None:
+        parts.append(slug(request.data.resolve().name))
+    return Path("runs") / "-".join([*parts, key])
+
+
+def _check_folder(root: Path) -> Path:
+    resolved = root.resolve()
+    return cache_folder() / "checks" / f"{slug(resolved.name)}-{hashlib.sha256(os.fsencode(resolved)).hexdigest()[:8]}"
+
+
+def _is_trained(run: RunDirectory, recipe: Recipe) -> bool:
+    """Whether nothing is left to train; a run whose weights were deleted has to write them again."""
+    if not (run.training_file.is_file() and run.weights_file.is_file()):
+        return False
+    return bool(run.description()["recipe_digest"] == recipe.digest())
+
+
+def _is_evaluated(run: RunDirectory, precision: str) -> bool:
+    if not (run.evaluation_file.is_file() and can_be_read(run.predictions_file)):
+        return False
+    return is_of_weights(run, run.evaluation(), precision)
+
+
+def _now() -> str:
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")

@@ -1,0 +1,1 @@
+"""Files that nothing is lost in: folders that are claimed, locks, weights."""

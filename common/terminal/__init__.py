@@ -1,0 +1,1 @@
+"""What is printed: the console, progress, durations and what the kit understood."""

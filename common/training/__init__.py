@@ -1,0 +1,1 @@
+"""Training: the task, its steps, the trainer and what watches it."""

@@ -1,0 +1,202 @@
+"""Optimizers and what they act on: parameter groups, LAMB, the choice of implementation."""
+
+import importlib
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, overload
+
+import torch
+from torch import Tensor, nn
+
+from common.errors import DeviceError, RecipeError
+from common.run.recipe import OptimizerConfig
+
+ADAM_EPSILON = 1e-8  # PyTorch's and the paper's
+LAMB_EPSILON = 1e-6  # the authors' code and NVIDIA's apex
+
+
+def parameter_groups(
+    module: nn.Module,
+    *,
+    weight_decay: float,
+    decay_norm_and_bias: bool,
+    lr_scales: Mapping[str, float] | None = None,
+) -> list[dict[str, Any]]:
+    """Sort a module's parameters, each exactly once and in their own order, into groups for an optimizer.
+
+    Normalisation weights and biases, the parameters with at most one dimension, are not decayed unless asked for.
+    Frozen parameters are included: without a gradient an optimizer leaves them alone.
+
+    lr_scales: first part of a parameter's name, whole words between dots -> factor on the learning rate; the longest
+               match counts, 1 where none does.
+    returns:   groups with `params`, `weight_decay`, `lr_scale` and `name`.
+    Raises RecipeError for a negative scale and for one that matches no parameter.
+    """
+    lr_scales = lr_scales or {}
+    _require_scales(lr_scales, module)
+    groups: dict[tuple[float, bool], dict[str, Any]] = {}
+    for name, parameter in module.named_parameters():
+        prefix = max((prefix for prefix in lr_scales if _starts(name, prefix)), key=len, default=None)
+        scale = 1.0 if prefix is None else lr_scales[prefix]
+        decays = parameter.ndim > 1 or decay_norm_and_bias
+        group = groups.setdefault(
+            (scale, decays),
+            {
+                "params": [],
+                "weight_decay": weight_decay if decays else 0.0,
+                "lr_scale": scale,
+                "name": f"{'decay' if decays else 'no-decay'} lr-scale={scale:g}",
+            },
+        )
+        group["params"].append(parameter)
+    return list(groups.values())
+
+
+def stage_scales(module: nn.Module, stages: Sequence[tuple[str, nn.Module]], factor: float) -> dict[str, float]:
+    """Learning-rate scales that shrink by `factor` per stage from the head down.
+
+    stages:  from stem to head, parts of `module`; the last one gets 1.
+    returns: name of each of their parameters in `module` -> scale, for `parameter_groups`
+    Source:  Howard and Ruder 2018, arXiv:1801.06146, discriminative fine-tuning.
+    """
+    names = {id(parameter): name for name, parameter in module.named_parameters()}
+    return {
+        names[id(parameter)]: factor ** (len(stages) - 1 - position)
+        for position, (_, stage) in enumerate(stages)
+        for parameter in stage.parameters()
+    }
+
+
+def build_optimizer(
+    config: OptimizerConfig, groups: Iterable[dict[str, Any]], device: torch.device | str
+) -> torch.optim.Optimizer:
+    """The recipe's optimizer over `parameter_groups`; its learning rate is set at every step by the schedule.
+
+    auto: torch's fused implementation on GPUs and CPUs, the quickest on both; for LAMB, which torch lacks, foreach.
+    Raises RecipeError for a combination that does not exist, DeviceError where apex cannot work.
+    """
+    if config.nesterov and config.momentum <= 0:
+        raise RecipeError(
+            f"optimizer.nesterov was chosen with optimizer.momentum {config.momentum}.", "It needs a momentum above 0."
+        )
+    if config.implementation == "apex":
+        return _apex_optimizer(config, list(groups), torch.device(device))
+    if config.name == "lamb":
+        if config.implementation == "fused":
+            raise RecipeError(
+                "optimizer.implementation fused was chosen for lamb.", "LAMB is there as auto, foreach and apex."
+            )
+        return Lamb(groups, lr=config.peak_lr, betas=config.betas)
+    kernel = {"foreach": True} if config.implementation == "foreach" else {"fused": True}
+    if config.name == "adamw":
+        return torch.optim.AdamW(groups, lr=config.peak_lr, betas=config.betas, eps=ADAM_EPSILON, **kernel)
+    return torch.optim.SGD(groups, lr=config.peak_lr, momentum=config.momentum, nesterov=config.nesterov, **kernel)
+
+
+class Lamb(torch.optim.Optimizer):
+    """Adam with decoupled decay whose step is as long, per tensor, as the tensor's own norm times the learning rate.
+
+    Tensors without weight decay (normalisation weights and biases) take plain Adam steps, as in the authors' code.
+    Equals apex's FusedLAMB without its clipping of the global gradient norm.
+    Source: You et al. 2020, arXiv:1904.00962, algorithm 2.
+    """
+
+    def __init__(
+        self,
+        params: Iterable[Any],
+        lr: float,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = LAMB_EPSILON,
+        weight_decay: float = 0.0,
+    ) -> None:
+        super().__init__(params, {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay})
+
+    @overload
+    def step(self, closure: None = None) -> None: ...
+
+    @overload
+    def step(self, closure: Callable[[], float]) -> float: ...
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:
+        """Update every parameter that has a gradient; the device is never synchronised."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            params = [parameter for parameter in group["params"] if parameter.grad is not None]
+            if params:
+                updates = self._adam_directions(params, group)
+                if group["weight_decay"]:
+                    torch._foreach_add_(updates, params, alpha=group["weight_decay"])
+                    _scale_to_norms(updates, params)
+                torch._foreach_add_(params, updates, alpha=-group["lr"])
+        return loss
+
+    def _adam_directions(self, params: list[Tensor], group: dict[str, Any]) -> list[Tensor]:
+        """Update both moments and return their bias-corrected quotient per tensor."""
+        beta1, beta2 = group["betas"]
+        for parameter in params:
+            state = self.state[parameter]
+            if not state:
+                state.update(step=0, exp_avg=torch.zeros_like(parameter), exp_avg_sq=torch.zeros_like(parameter))
+            state["step"] += 1
+        states = [self.state[parameter] for parameter in params]
+        gradients = [parameter.grad for parameter in params if parameter.grad is not None]
+        first, second = [state["exp_avg"] for state in states], [state["exp_avg_sq"] for state in states]
+        torch._foreach_lerp_(first, gradients, 1 - beta1)
+        torch._foreach_mul_(second, beta2)
+        torch._foreach_addcmul_(second, gradients, gradients, value=1 - beta2)
+        deviations = torch._foreach_sqrt(second)
+        torch._foreach_div_(deviations, [math.sqrt(1 - beta2 ** state["step"]) for state in states])
+        torch._foreach_add_(deviations, group["eps"])
+        directions = torch._foreach_div(first, deviations)
+        torch._foreach_div_(directions, [1 - beta1 ** state["step"] for state in states])
+        return list(directions)
+
+
+def _scale_to_norms(updates: list[Tensor], params: list[Tensor]) -> None:
+    """Multiply each update by the ratio of its parameter's norm to its own; by 1 where either is zero."""
+    lengths, targets = torch.stack(torch._foreach_norm(updates)), torch.stack(torch._foreach_norm(params))
+    ratios = torch.where((lengths > 0) & (targets > 0), targets / lengths, 1.0)
+    torch._foreach_mul_(updates, list(ratios.unbind()))
+
+
+def _apex_optimizer(
+    config: OptimizerConfig, groups: list[dict[str, Any]], device: torch.device
+) -> torch.optim.Optimizer:
+    if device.type != "cuda":
+        raise DeviceError(
+            f"optimizer.implementation apex was chosen, and the device is {device}.",
+            "NVIDIA's apex works on NVIDIA GPUs only.",
+            "Use --optimizer.implementation auto.",
+        )
+    lr, betas = config.peak_lr, config.betas
+    try:
+        apex = importlib.import_module("apex.optimizers")
+        if config.name == "adamw":
+            return apex.FusedAdam(groups, lr=lr, betas=betas, eps=ADAM_EPSILON, adam_w_mode=True)
+        if config.name == "lamb":  # an infinite maximal norm: clipping is the trainer's business
+            return apex.FusedLAMB(groups, lr=lr, betas=betas, eps=LAMB_EPSILON, max_grad_norm=math.inf)
+        return apex.FusedSGD(groups, lr=lr, momentum=config.momentum, nesterov=config.nesterov)
+    except (ImportError, AttributeError, RuntimeError) as error:  # RuntimeError: apex built without its CUDA kernels
+        raise DeviceError(
+            f"optimizer.implementation apex was chosen, and NVIDIA's apex cannot be used here: {error}.",
+            "It comes with NVIDIA's PyTorch image; the package named apex on the Python index is unrelated software.",
+            "Run in that image, build NVIDIA's apex from its source, or use --optimizer.implementation auto.",
+        ) from error
+
+
+def _starts(name: str, prefix: str) -> bool:
+    return name == prefix or name.startswith(f"{prefix}.")
+
+
+def _require_scales(lr_scales: Mapping[str, float], module: nn.Module) -> None:
+    names = [name for name, _ in module.named_parameters()]
+    for prefix, scale in lr_scales.items():
+        if scale < 0:
+            raise RecipeError(f"The learning-rate scale of {prefix} is {scale}.", "It must not be negative.")
+        if not any(_starts(name, prefix) for name in names):
+            known = ", ".join(dict.fromkeys(name.split(".")[0] for name in names))
+            raise RecipeError(f"A learning-rate scale names {prefix}, and no parameter does.", f"There are: {known}.")

@@ -1,0 +1,129 @@
+"""What a challenge brings to the trainer: a task that knows its losses and metrics, and data that knows its order."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import NamedTuple, Self
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from common.export.signature import Signature
+from common.training.schedules import Schedule
+
+Batch = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class ScheduledOptimizer:
+    """An optimizer and the learning rate of each of its steps; a group's `lr_scale` multiplies it."""
+
+    optimizer: torch.optim.Optimizer
+    schedule: Schedule
+
+    def set_lr(self, step: int) -> float:
+        """Set every group's learning rate for `step` and return the unscaled one."""
+        lr = self.schedule(step)
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr * group.get("lr_scale", 1.0)
+        return lr
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Metrics over every validation sample exactly once, and the predictions they came from.
+
+    intervals:       metric name -> 95 % interval (low, high), where one is known.
+    interval_method: what the intervals are, for whoever reads them.
+    predictions:     column name -> array, for reports; empty where a task keeps none.
+    """
+
+    metrics: dict[str, float]
+    intervals: dict[str, tuple[float, float]] = field(default_factory=dict)
+    interval_method: str = "Wilson score, validation samples"
+    predictions: dict[str, np.ndarray] = field(default_factory=dict)
+
+
+class HeldOut(NamedTuple):
+    """A value on a held-out part of the training data, higher is better, and its standard error."""
+
+    value: float
+    error: float
+
+
+class Task(nn.Module, ABC):
+    """A model with its losses and metrics. `forward` is `loss`, so that data parallelism can wrap the task itself."""
+
+    def place(self, device: torch.device, *, channels_last: bool = True) -> Self:
+        """Move to a device, with image weights in the layout its convolutions are fastest in."""
+        layout = torch.channels_last if channels_last else torch.contiguous_format
+        return self.to(device=device, memory_format=layout)  # type: ignore[call-overload]  # torch's stubs leave it out
+
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        return self.loss(batch)
+
+    def set_trainable(self, step: int) -> bool:
+        """Choose what trains from `step` on (freezing); True when the set of trainable parameters changed."""
+        return False
+
+    def prepare_batch(self, batch: Batch, step: int) -> Batch:
+        """Random choices on the device (mixup, sampled negatives), which depend on `step` and the seed alone.
+
+        Kept apart from `loss`, which a CUDA graph may record once and replay.
+        """
+        return batch
+
+    @abstractmethod
+    def loss(self, batch: Batch) -> dict[str, Tensor]:
+        """Scalars by name; the one named `loss` is minimised."""
+
+    @abstractmethod
+    def optimizers(self, total_steps: int, steps_per_epoch: float) -> list[ScheduledOptimizer]: ...
+
+    @abstractmethod
+    def evaluate(self, batches: Iterable[Batch]) -> Evaluation:
+        """Metrics over all ranks' batches together; called in evaluation mode without gradients."""
+
+    def held_out_value(self, data: "DataModule") -> HeldOut | None:
+        """How well the task does on `data.tuning()`; None where there is no such part."""
+        return None
+
+    @abstractmethod
+    def inference_module(self) -> nn.Module:
+        """The module to export: tensors in, tensors out, as `signature` names them."""
+
+    @abstractmethod
+    def signature(self) -> Signature: ...
+
+
+class DataModule(ABC):
+    """Batches in an order that depends on the seed and the step alone, so that a run resumes anywhere.
+
+    Training is one endless stream of shuffled epochs cut into global batches: every sample is seen exactly once per
+    epoch at any world size, and a batch may straddle two epochs.
+    """
+
+    sample_unit: str
+    """What one sample is in throughput figures: image, interaction, user, sequence."""
+    num_train: int
+    num_validation: int
+
+    @abstractmethod
+    def train_batches(self, first_step: int, batch_size: int, accumulation: int) -> Iterator[Batch]:
+        """This process's endless micro-batches, `accumulation` a step, from optimizer step `first_step` on.
+
+        batch_size: samples per step over all processes
+        """
+
+    @abstractmethod
+    def validation_batches(self) -> Iterable[Batch]:
+        """This rank's share of the validation samples, each exactly once over all ranks."""
+
+    def tuning(self) -> "DataModule | None":
+        """A part held out of the training data, as validation batches, to choose weights by; None where none is."""
+        return None
+
+    def describe(self) -> dict[str, object]:
+        """Facts about the data for the run's record: name, counts, fingerprint."""
+        return {"train_samples": self.num_train, "validation_samples": self.num_validation}

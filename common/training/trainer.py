@@ -1,0 +1,342 @@
+"""The one training loop: it knows when; the task knows what, the step knows how, observers watch."""
+
+import math
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from types import FrameType
+from typing import Any, cast
+
+import nvtx
+import torch
+
+from common.errors import InterruptedRunError, RecipeError, TrainingError
+from common.failures import explain
+from common.machine.distributed import World, any_rank, barrier, broadcast_buffers
+from common.machine.precision import Precision
+from common.run.recipe import Recipe, TrainingConfig
+from common.run.run_directory import RunDirectory
+from common.training.averages import MovingAverage
+from common.training.best_weights import BestWeights
+from common.training.checkpoint import CheckpointStore, random_state, refuse_other, restore_random_state
+from common.training.log_window import LogWindow
+from common.training.observers import Observer, Observers, RunFacts
+from common.training.step import TrainStep
+from common.training.task import Batch, DataModule, Evaluation, Task
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a finished training went; seconds are added up over all resumes.
+
+    raw_metrics: of the last weights themselves, where `task` and `evaluation` are those of their moving average.
+    """
+
+    task: Task
+    evaluation: Evaluation
+    raw_metrics: dict[str, float] | None
+    steps: int
+    epochs: float
+    seconds: float
+    samples_per_s: float
+
+
+@dataclass(frozen=True)
+class Cadence:
+    """The recipe's epochs as steps: the only clock of a run."""
+
+    total: int
+    per_epoch: float
+    evaluate_every: int
+
+    @classmethod
+    def of(cls, training: TrainingConfig, num_train: int) -> "Cadence":
+        per_epoch = num_train / training.batch_size
+        total = max(1, round(training.epochs * per_epoch))
+        return cls(total, per_epoch, max(1, min(total, round(training.evaluate_every * per_epoch))))
+
+    def evaluates_after(self, step: int) -> bool:
+        """Whether an evaluation follows once `step` steps are done; leftovers shorter than half a period are merged."""
+        if step == self.total:
+            return True
+        return step % self.evaluate_every == 0 and self.total - step >= self.evaluate_every / 2
+
+
+class Trainer:
+    """Trains one task to the end of its recipe, resuming from the newest sound checkpoint of its run directory."""
+
+    def __init__(
+        self,
+        task: Task,
+        data: DataModule,
+        recipe: Recipe,
+        run: RunDirectory,
+        *,
+        device: torch.device,
+        precision: Precision,
+        world: World = World(),  # noqa: B008 (frozen)
+        observers: tuple[Observer, ...] = (),
+    ) -> None:
+        training = recipe.training
+        self._accumulation = training.accumulation(world.size)
+        if training.cuda_graphs and (world.size > 1 or self._accumulation > 1):
+            raise RecipeError(
+                "training.cuda-graphs was asked for with several processes or micro-batches.",
+                "A captured step serves one process and one micro-batch per step.",
+            )
+        self._data, self._recipe, self._run, self._world = data, recipe, run, world
+        self._device, self._precision = device, precision
+        self._training = training
+        self.cadence = Cadence.of(training, data.num_train)
+        self._observers = Observers(observers if world.is_main else ())
+        self._checkpoints = CheckpointStore(run.checkpoints, training.keep_checkpoints)
+
+        self._task = task.place(device, channels_last=training.channels_last)
+        if training.sync_batchnorm and world.size > 1:
+            torch.nn.SyncBatchNorm.convert_sync_batchnorm(self._task)
+        self._optimizers = self._task.optimizers(self.cadence.total, self.cadence.per_epoch)
+        self._task.set_trainable(0)
+        self._ema = MovingAverage(self._task, training.ema_decay) if training.ema_decay is not None else None
+        if training.compile:
+            self._task.compile()
+        self._step = TrainStep(
+            self._task, self._optimizers, precision, device, clip_norm=recipe.optimizer.clip_norm, ema=self._ema,
+            world_size=world.size, use_cuda_graphs=training.cuda_graphs,
+        )  # fmt: skip
+        chooses = training.patience is not None and data.tuning() is not None
+        self._chosen = BestWeights(self._checkpoints, training.patience or 1) if chooses else None
+        self._done = 0
+        self._seconds = 0.0
+        self._best = -math.inf
+        self._window = LogWindow()
+
+    def fit(self) -> Outcome:
+        """Run every remaining step.
+
+        Raises InterruptedRunError after SIGINT or SIGTERM, the run saved; TrainingError on non-finite losses and a full
+        disk.
+        """
+        self._resume()
+        if self._training.patience is not None and self._chosen is None:
+            self._observers.on_message(
+                "Nothing is held out of this training data to choose weights by: the last count."
+            )
+        facts = RunFacts(self._run, self._done, self.cadence.total, self._run.path.name)
+        with _SignalFlag() as stop:
+            self._observers.on_start(facts)
+            try:
+                evaluation = self._loop(stop)
+            finally:
+                self._observers.on_end()
+        steps = self._done
+        samples = steps * self._training.batch_size
+        rate = samples / max(self._seconds, 1e-9)
+        raw = self._judged(self._task).metrics if self._ema is not None else None
+        return Outcome(self._evaluated_task(), evaluation, raw, steps, self._epoch(), self._seconds, rate)
+
+    def _loop(self, stop: "_SignalFlag") -> Evaluation:
+        window = self._window
+        batches = self._micro_batches()
+        evaluation: Evaluation | None = None
+        self._task.train()
+        while self._done < self.cadence.total and not self._is_over():
+            started = time.perf_counter()
+            if self._task.set_trainable(self._done):
+                self._step.rebuild()
+            with nvtx.annotate("data", domain="kit"):
+                micro_batches = [next(batches) for _ in range(self._accumulation)]
+            waited = time.perf_counter() - started
+            losses = self._step(micro_batches, self._done)
+            self._done += 1
+            window.add(losses)
+            is_last = self._done == self.cadence.total
+            is_log_point = self._done % self._training.log_every == 0 or is_last
+            entry = window.close() if is_log_point else None
+            elapsed = time.perf_counter() - started
+            self._seconds += elapsed
+            window.time(elapsed, waited)
+            if entry is not None:
+                self._log(entry, window)
+            self._observers.on_step(self._done)
+            if self.cadence.evaluates_after(self._done):
+                evaluation = self._evaluate()
+            stopping = stop.number is not None if self._world.size == 1 else (
+                is_log_point and any_rank(stop.number is not None, self._device)
+            )  # fmt: skip
+            if self._done % self._training.checkpoint_every == 0 or is_last or stopping or self._is_over():
+                self._save()
+            if stopping and not is_last:
+                raise InterruptedRunError(
+                    stop.number or signal.SIGTERM,
+                    f"Stopped after step {self._done} of {self.cadence.total}; the run is saved in {self._run.path}.",
+                    "Run the same command again to go on from there.",
+                )
+        if self._chosen is not None:
+            return self._end_with_the_best(self._chosen)
+        return evaluation if evaluation is not None else self._evaluate()
+
+    def _is_over(self) -> bool:
+        return self._chosen is not None and self._chosen.is_over
+
+    def _end_with_the_best(self, chosen: BestWeights) -> Evaluation:
+        """Load the weights that did best on the held-out part of the training data, and evaluate them."""
+        barrier()  # the main rank has written them
+        chosen.restore(self._evaluated_task(), self._device)
+        self._observers.on_message(
+            f"Kept the weights of step {chosen.step} of {self._done}, the last within a standard error of the best on "
+            f"a part held out of the training data ({chosen.value:.4f}); the evaluation of these is the run's."
+        )
+        return self._judged(self._evaluated_task())
+
+    def _micro_batches(self) -> Iterator[Batch]:
+        return self._data.train_batches(self._done, self._training.batch_size, self._accumulation)
+
+    def _log(self, losses: dict[str, float], window: LogWindow) -> None:
+        names = window.bad_names
+        if names:
+            self._observers.on_message(
+                f"step {self._done}: not finite: {', '.join(names)}; such steps change no weight "
+                f"({window.bad_steps} of the last {window.steps}, {window.streak} in a row)."
+            )
+        if window.streak >= self._training.stop_after_nonfinite:
+            raise TrainingError(
+                f"The loss was not finite for {window.streak} steps in a row at step {self._done}: {', '.join(names)}.",
+                f"The weights of the last good step are kept in {self._run.checkpoints}.",
+                "Lower --optimizer.peak-lr, set --optimizer.clip-norm, or use --training.precision fp32.",
+            )
+        samples = window.steps * self._training.batch_size
+        self._observers.on_entry(
+            {
+                "kind": "train", "step": self._done, "epoch": self._epoch(), "seconds": self._seconds, **losses,
+                "lr": self._optimizers[0].schedule(self._done - 1),
+                "samples_per_s": samples / window.seconds, "data_wait": window.waited / window.seconds,
+            }
+        )  # fmt: skip
+        window.restart()
+
+    def _evaluate(self) -> Evaluation:
+        started = time.perf_counter()
+        evaluation = self._judged(self._evaluated_task())
+        self._seconds += time.perf_counter() - started
+        broken = [name for name, value in evaluation.metrics.items() if not math.isfinite(value)]
+        if broken:
+            raise TrainingError(
+                f"The validation metrics are not finite at step {self._done}: {', '.join(broken)}.",
+                remedy="Lower --optimizer.peak-lr, set --optimizer.clip-norm, or use --training.precision fp32.",
+            )
+        self._observers.on_entry(
+            {
+                "kind": "validation", "step": self._done, "epoch": self._epoch(), "seconds": self._seconds,
+                **evaluation.metrics,
+            }
+        )  # fmt: skip
+        self._keep_best(evaluation)
+        if self._chosen is not None:
+            self._choose(self._chosen)
+        return evaluation
+
+    def _choose(self, chosen: BestWeights) -> None:
+        task = self._evaluated_task().eval()
+        with torch.no_grad(), self._precision.context(self._device):
+            found = task.held_out_value(self._data)
+        self._task.train()
+        if found is not None:
+            chosen.look(task, self._done, found, writes=self._world.is_main)
+
+    def _judged(self, task: Task) -> Evaluation:
+        """The validation of the trained task, or of its average."""
+        broadcast_buffers(task)
+        task.eval()
+        with torch.no_grad(), self._precision.context(self._device):
+            evaluation = task.evaluate(self._data.validation_batches())
+        self._task.train()
+        return evaluation
+
+    def _keep_best(self, evaluation: Evaluation) -> None:
+        target = self._recipe.target
+        name = target.metric if target and target.metric in evaluation.metrics else next(iter(evaluation.metrics))
+        sign = 1 if target is None or target.higher_is_better else -1
+        if sign * evaluation.metrics[name] > self._best:
+            self._best = sign * evaluation.metrics[name]
+            if self._world.is_main:
+                self._checkpoints.save_best({"step": self._done, "task": self._evaluated_task().state_dict()})
+
+    def _evaluated_task(self) -> Task:
+        return self._task if self._ema is None else cast(Task, self._ema.module)
+
+    def _epoch(self) -> float:
+        return self._done / self.cadence.per_epoch
+
+    def _save(self) -> None:
+        window = self._window.state_dict()
+        if self._world.is_main:
+            self._checkpoints.save(self._done, {**self._state(), "window": window})
+
+    def _state(self) -> dict[str, Any]:
+        return {
+            "task": self._task.state_dict(),
+            "ema": self._ema.state_dict() if self._ema is not None else None,
+            "optimizers": [scheduled.optimizer.state_dict() for scheduled in self._optimizers],
+            "scaler": self._step.scaler.state_dict(),
+            "random": random_state(),
+            "seconds": self._seconds,
+            "best": self._best,
+            "chosen": None if self._chosen is None else self._chosen.state_dict(),
+        }
+
+    def _resume(self) -> None:
+        state, complaints = self._checkpoints.latest(self._device)
+        for complaint in complaints:
+            self._observers.on_message(complaint)
+        if state is None:
+            return
+        try:
+            self._restore(state)
+        except (
+            KeyError,
+            TypeError,
+            ValueError,
+            RuntimeError,
+        ) as error:  # another network or optimizer, or other fields
+            if isinstance(explain(error), TrainingError):  # no memory for it
+                raise
+            raise refuse_other(self._checkpoints.path(state["step"]), state, error) from error
+        self._task.set_trainable(self._done)
+        self._step.rebuild()
+        self._observers.on_message(f"Resuming {self._run.path} after step {self._done} of {self.cadence.total}.")
+
+    def _restore(self, state: dict[str, Any]) -> None:
+        self._task.load_state_dict(state["task"])
+        if self._ema is not None:
+            self._ema.load_state_dict(state["ema"])
+        for scheduled, saved in zip(self._optimizers, state["optimizers"], strict=True):
+            scheduled.optimizer.load_state_dict(saved)
+        self._step.scaler.load_state_dict(state["scaler"])
+        self._window.load_state_dict(state["window"])
+        restore_random_state(state["random"])
+        if self._chosen is not None:
+            self._chosen.load_state_dict(state["chosen"])
+        self._done, self._seconds, self._best = state["step"], state["seconds"], state["best"]
+
+
+class _SignalFlag:
+    """Remembers SIGINT or SIGTERM until the step is over; a second signal ends the process at once."""
+
+    number: int | None = None
+
+    def __enter__(self) -> "_SignalFlag":
+        self._before = {}
+        if threading.current_thread() is threading.main_thread():
+            self._before = {name: signal.signal(name, self._arrived) for name in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for name, handler in self._before.items():
+            signal.signal(name, handler)
+
+    def _arrived(self, number: int, _: FrameType | None) -> None:
+        self.number = number
+        for name in self._before:
+            signal.signal(name, signal.SIG_DFL)

@@ -1,0 +1,105 @@
+"""DALI graphs for still images: random crops for training, the preprocessing contract for everything else."""
+
+from typing import Any
+
+from nvidia.dali import fn, math, pipeline_def, types
+from nvidia.dali.data_node import DataNode
+from nvidia.dali.pipeline import Pipeline
+
+from common.vision.preprocessing import ImagePreprocessing
+
+ENCODED_INPUT = "encoded"
+"""Name of the serving graph's only input: one encoded file per sample, uint8, one-dimensional."""
+
+
+def decode_window(
+    encoded: DataNode,
+    start: DataNode,
+    size: DataNode,
+    mirror: DataNode | int,
+    preprocessing: ImagePreprocessing,
+    device: str,
+    *,
+    upset: DataNode | None = None,
+    colour: DataNode | None = None,
+) -> DataNode:
+    """Decode only the window (start, size: height, width in pixels), resize, flip, normalise: (crop, crop, 3) float.
+
+    mirror, upset: 1 flips left and right, top and bottom
+    colour:        factors of saturation (distance from the pixel's own grey, Y of YIQ), contrast (distance from 128)
+                   and brightness, in this order
+    """
+    window = fn.decoders.image_slice(
+        encoded, device=_decoder(device), start=start, shape=size, axes=[0, 1], output_type=types.RGB
+    )
+    square = _resize(window, size=[preprocessing.crop, preprocessing.crop])
+    if upset is not None:
+        square = fn.flip(square, horizontal=0, vertical=upset)
+    if colour is not None:
+        square = fn.color_twist(square, saturation=colour[0], contrast=colour[1], brightness=colour[2])
+    return normalise(square, preprocessing, "HWC", mirror)
+
+
+def decode_and_preprocess(encoded: DataNode, preprocessing: ImagePreprocessing, device: str, layout: str) -> DataNode:
+    """Decode a whole file and bring it to the contract's size and scale.
+
+    Only the pixels under the final crop are resampled; the rounding of the resized sides and of the crop's corner is
+    Pillow's and torchvision's (sides truncated, corner rounded half to even), so that the results agree with theirs.
+    """
+    image = fn.decoders.image(encoded, device=_decoder(device), output_type=types.RGB)
+    crop = preprocessing.crop
+    if preprocessing.mode == "squash":
+        return normalise(_resize(image, size=[crop, crop]), preprocessing, layout)
+    sides = fn.slice(fn.cast(fn.peek_image_shape(encoded), dtype=types.FLOAT), start=[0], shape=[2], axes=[0])
+    resized = math.floor(sides * float(preprocessing.resize) / fn.reductions.min(sides) + 1e-3)  # exact integers stay
+    free = resized - crop
+    half = math.floor(free / 2.0)
+    is_odd = half - 2.0 * math.floor(half / 2.0)
+    corner = half + (free - 2.0 * half) * is_odd
+    scale = sides / resized
+    square = _resize(image, size=[crop, crop], roi_start=corner * scale, roi_end=(corner + crop) * scale)
+    return normalise(square, preprocessing, layout)
+
+
+def normalise(image: DataNode, preprocessing: ImagePreprocessing, layout: str, mirror: DataNode | int = 0) -> DataNode:
+    return fn.crop_mirror_normalize(
+        image,
+        mirror=mirror,
+        mean=list(preprocessing.mean),
+        std=list(preprocessing.std),
+        dtype=types.FLOAT,
+        output_layout=layout,
+    )
+
+
+def serving_pipeline(
+    preprocessing: ImagePreprocessing,
+    *,
+    batch_size: int,
+    num_threads: int,
+    device_id: int | None = None,
+    with_sizes: bool = False,
+) -> Pipeline:
+    """The graph that Triton runs: encoded files in (input `encoded`), (3, crop, crop) float32 images out.
+
+    with_sizes: a second output, (2,) int64: each image's own height and width, after the orientation that EXIF states.
+    """
+
+    @pipeline_def(batch_size=batch_size, num_threads=num_threads, device_id=device_id, prefetch_queue_depth=1)
+    def graph() -> DataNode | tuple[DataNode, ...]:
+        encoded = fn.external_source(name=ENCODED_INPUT, device="cpu", dtype=types.UINT8, ndim=1)
+        device = "cpu" if device_id is None else "gpu"
+        images = decode_and_preprocess(encoded, preprocessing, device, layout="CHW")
+        if not with_sizes:
+            return images
+        return images, fn.slice(fn.peek_image_shape(encoded), start=[0], shape=[2], axes=[0])
+
+    return graph()
+
+
+def _resize(image: DataNode, **arguments: Any) -> DataNode:
+    return fn.resize(image, interp_type=types.INTERP_LINEAR, antialias=True, **arguments)
+
+
+def _decoder(device: str) -> str:
+    return "mixed" if device == "gpu" else "cpu"

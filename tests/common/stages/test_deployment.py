@@ -1,0 +1,252 @@
+"""Which engine is served, and what a run must have proven before."""
+
+import io
+import json
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from common.errors import KitError, ParityError, ServingError, TrainingError
+from common.export.exported import artefact, is_exported, left_out_of
+from common.export.parity import ONE_ANSWER, Judged, Tolerance
+from common.export.runner import Runner
+from common.export.signature import BatchRange, Signature
+from common.report.deployment import deployment_sections
+from common.run.run_directory import RunDirectory
+from common.stages import deployment, serving_stage
+from common.stages.deployment import Choice, Trained, chosen, engines, export, parity, withdraw
+from common.stages.serving_stage import prove_served
+
+
+def row(engine, precision, passed=True):
+    return {
+        "engine": engine, "precision": precision, "batch": 1, "absolute_error": 0.1, "relative_error": 0.01,
+        "agreement": 1.0, "metric": 0.9, "passed": passed, "failures": [] if passed else ["3 answers differ"],
+    }  # fmt: skip
+
+
+@pytest.fixture
+def run(tmp_path):
+    """A run whose INT8 failed in one engine."""
+    rows = [row("onnxruntime", "fp32"), row("openvino", "fp32"), row("openvino", "int8", passed=False)]
+    rows.append(row("onnxruntime", "int8"))
+    speeds = {"onnxruntime fp32": 9.0, "openvino fp32": 4.0, "openvino int8": 1.0, "onnxruntime int8": 12.0}
+    record = {
+        "rows": rows,
+        "latency_batch_1": {label: {"p50_ms": speed} for label, speed in speeds.items()},
+        "choice": {"engine": "openvino", "precision": "fp32", "why": "4.0 ms"},
+        "stamp": {"weights": [1, 2]},
+    }
+    directory = RunDirectory(tmp_path / "run")
+    directory.export.mkdir(parents=True)
+    directory.parity_file.write_text(json.dumps(record))
+    return directory
+
+
+def test_the_recorded_choice_is_served(run):
+    assert chosen(run, "auto").label == "openvino fp32"
+
+
+def test_a_precision_is_served_by_the_fastest_engine_that_passed(run):
+    assert chosen(run, "fp32").label == "openvino fp32"
+    assert chosen(run, "int8").label == "onnxruntime int8"
+
+
+def test_a_precision_without_a_passing_engine_is_refused(run):
+    with pytest.raises(ServingError, match="no engine in bf16"):
+        chosen(run, "bf16")
+
+
+def test_a_run_without_proof_is_not_served(run):
+    record = json.loads(run.parity_file.read_text())
+    run.parity_file.write_text(json.dumps({**record, "stamp": None}))
+    with pytest.raises(ServingError, match="kit parity"):
+        chosen(run, "auto")
+    with pytest.raises(ServingError, match="kit parity"):
+        chosen(RunDirectory(run.path / "elsewhere"), "auto")
+
+
+def test_the_page_tells_what_passed_and_what_is_served(run):
+    run.serving_file.write_text(
+        json.dumps(
+            {"engine": "openvino", "precision": "fp32", "sent": 10, "sent_unit": "files", "compared": 10,
+             "unit": "answers", "same": 10, "correct": 8,
+             "p50_ms": 3.0, "start_seconds": 2.0, "examples": []}
+        )
+    )  # fmt: skip
+    parity, served = deployment_sections(run)
+    assert "3 answers differ" in parity.html
+    assert "openvino in fp32" in parity.html
+    assert "10 of 10 answers (100.0%)" in served.html
+
+
+def test_a_run_without_export_has_no_such_sections(tmp_path):
+    assert deployment_sections(RunDirectory(tmp_path)) == []
+
+
+def test_a_plan_is_left_to_nvidias_image(run, capsys):
+    prove_served(None, run, Choice("tensorrt", "fp16", "0.4 ms"), Console(width=200))
+    assert "--container" in capsys.readouterr().out
+    assert not run.serving.exists()
+
+
+LOGITS = 9 * np.eye(3, dtype=np.float32)[np.arange(8) % 3]
+
+
+class Engine(Runner):
+    """Answers its inputs, or their opposite."""
+
+    def __init__(self, name, precision, sound=True):
+        self.name, self.precision, self._sound = name, precision, sound
+
+    def __call__(self, inputs):
+        return {"logits": inputs["logits"] if self._sound else -inputs["logits"]}
+
+
+class TrainedStub:
+    """Weights whose module answers LOGITS."""
+
+    challenge = SimpleNamespace(comparison=lambda: ONE_ANSWER)
+    task = SimpleNamespace(signature=lambda: Signature((), (), BatchRange(1, 4, 8)))
+
+    def __init__(self, run):
+        self.run = run
+
+    def reference(self):
+        return Engine("torch", "fp32")
+
+    def inputs(self, split, limit):
+        yield {"logits": LOGITS[:limit]}, {}
+
+    def judge(self, runner):
+        decisions = runner({"logits": LOGITS})["logits"].argmax(1)
+        return Judged(float((decisions == LOGITS.argmax(1)).mean()), decisions)
+
+
+@pytest.fixture
+def trained(tmp_path, monkeypatch):
+    """A run with weights; `trained.answers` says which engines answer soundly."""
+    run = RunDirectory(tmp_path / "trained")
+    run.export.mkdir(parents=True)
+    run.weights_file.write_bytes(b"weights")
+    monkeypatch.setattr(Trained, "load", lambda challenge, run: TrainedStub(run))
+    monkeypatch.setattr(deployment, "LATENCY_SECONDS", 0.01)
+    monkeypatch.setattr("common.export.latency.SETTLE_SECONDS", 0)
+    found = SimpleNamespace(run=run, answers={})
+
+    def sound_or_not(run, left_out):
+        yield from (Engine(*label.split(), sound=sound) for label, sound in found.answers.items())
+
+    monkeypatch.setattr(deployment, "engines", sound_or_not)
+    return found
+
+
+@pytest.mark.parametrize("bad", ["openvino fp16", "openvino bf16", "openvino int8"])
+def test_a_bad_reduced_precision_is_dropped_with_its_reason_and_fp32_is_served(trained, bad):
+    trained.answers = {"onnxruntime fp32": True, bad: False}
+    console = Console(file=io.StringIO(), width=250)
+    assert parity(TrainedStub.challenge, trained.run, console).label == "onnxruntime fp32"
+    assert "8 of 8 answers differ" in console.file.getvalue()
+    assert chosen(trained.run, "auto").label == "onnxruntime fp32"
+    (section,) = deployment_sections(trained.run)
+    assert "8 of 8 answers differ" in section.html
+
+
+def test_fp32_that_answers_otherwise_ends_the_walk(trained):
+    trained.answers = {"onnxruntime fp32": True, "openvino fp32": False, "openvino int8": True}
+    with pytest.raises(ParityError, match="openvino fp32") as failed:
+        parity(TrainedStub.challenge, trained.run, Console(file=io.StringIO()))
+    assert failed.value.exit_code == 4
+
+
+def test_of_few_decisions_fp32_is_served_though_one_differs(trained, monkeypatch):
+    class Lenient(Engine):
+        def __call__(self, inputs):
+            logits = inputs["logits"].copy()
+            logits[:1] = logits[:1, ::-1]
+            return {"logits": logits}
+
+    wide = {"absolute": 99.0, "relative": 9.0, "disagreement": 0.005, "metric_loss": 0.2}
+    tolerances = SimpleNamespace(of=lambda precision: Tolerance(**wide))
+    comparison = type(ONE_ANSWER)(tolerances)
+    monkeypatch.setattr(deployment, "engines", lambda run, left_out: iter([Lenient("onnxruntime", "fp32")]))
+    challenge = SimpleNamespace(comparison=lambda: comparison)
+    assert parity(challenge, trained.run, Console(file=io.StringIO())).label == "onnxruntime fp32"
+
+
+def test_a_precision_that_cannot_be_made_is_left_out_and_told(trained, monkeypatch):
+    def write(trained, precision):
+        if precision == "int8":
+            raise ValueError("no range\nmore")
+        artefact(trained.run, precision).write_bytes(b"graph")
+
+    monkeypatch.setattr(deployment, "_write_graph", write)
+    artefact(trained.run, "int8").write_bytes(b"of earlier weights")
+    console = Console(file=io.StringIO(), width=200)
+    export(None, trained.run, console)
+    assert "int8 is left out: no range" in console.file.getvalue()
+    assert left_out_of(trained.run) == {"int8": "no range"}
+    assert not artefact(trained.run, "int8").exists()
+    assert is_exported(trained.run)
+    trained.run.weights_file.write_bytes(b"other weights")
+    assert not is_exported(trained.run)
+
+
+@pytest.mark.parametrize(
+    ("bad", "error"), [("fp32", KitError("no graph")), ("int8", TrainingError("the disk is full"))]
+)
+def test_what_ends_an_export(trained, monkeypatch, bad, error):
+    def write(trained, precision):
+        if precision == bad:
+            raise error
+        artefact(trained.run, precision).write_bytes(b"graph")
+
+    monkeypatch.setattr(deployment, "_write_graph", write)
+    with pytest.raises(type(error)):
+        export(None, trained.run, Console(file=io.StringIO()))
+    assert not is_exported(trained.run)
+
+
+def test_an_engine_that_cannot_load_a_reduced_precision_is_left_out(run, monkeypatch):
+    def refuse(path):
+        raise ServingError(f"cannot load {path.name}")
+
+    loaders = [("onnxruntime", "fp32", lambda path: Engine("onnxruntime", "fp32")), ("openvino", "int8", refuse)]
+    monkeypatch.setattr(deployment, "_loaders", lambda: iter(loaders))
+    monkeypatch.setattr(deployment, "read_sidecar", lambda path: None)
+    left_out = {}
+    assert [engine.label for engine in engines(run, left_out)] == ["onnxruntime fp32"]
+    assert left_out == {"openvino int8": "cannot load model.int8.onnx"}
+    monkeypatch.setattr(deployment, "_loaders", lambda: iter([("openvino", "fp32", refuse)]))
+    with pytest.raises(ServingError):
+        list(engines(run, left_out))
+
+
+def test_what_fails_once_it_is_served_is_withdrawn(run):
+    instead = withdraw(run, Choice("onnxruntime", "int8", "12 ms"), "served: 9 of 10 files differ")
+    assert instead.label == chosen(run, "auto").label == "openvino fp32"
+    assert "onnxruntime int8" in instead.why
+    assert "served: 9 of 10 files differ" in deployment_sections(run)[0].html
+    with pytest.raises(ServingError, match="no engine in int8"):
+        chosen(run, "int8")
+
+
+@pytest.mark.parametrize(("falls_back", "served"), [(True, ["int8", "fp32"]), (False, ["int8"])])
+def test_the_server_falls_back_to_fp32_unless_the_precision_was_asked_for(run, monkeypatch, falls_back, served):
+    seen = []
+
+    def prove(challenge, run, choice, console, limit):
+        seen.append(choice.precision)
+        if choice.precision != "fp32":
+            raise ParityError("9 of 10 files differ.")
+
+    monkeypatch.setattr(serving_stage, "_prove", prove)
+    choice = Choice("onnxruntime", "int8", "12 ms")
+    if falls_back:
+        prove_served(None, run, choice, Console(file=io.StringIO()))
+    else:
+        with pytest.raises(ParityError):
+            prove_served(None, run, choice, Console(file=io.StringIO()), falls_back=False)
+    assert seen == served

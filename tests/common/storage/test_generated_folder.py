@@ -1,0 +1,35 @@
+"""A generated folder that a user put something into is not replaced."""
+
+import pytest
+
+from common.errors import DataError
+from common.storage.generated_folder import generate_folder
+
+
+def generated(folder, version):
+    def fill(fresh):
+        fresh.mkdir()
+        (fresh / "picture.jpg").write_text(version)
+        (fresh / "demo.json").write_text(version)
+
+    def is_whole():
+        return (folder / "demo.json").is_file() and (folder / "demo.json").read_text() == version
+
+    return generate_folder(folder, "demo.json", "demo pictures", 1, is_whole, fill)
+
+
+def test_another_version_replaces_what_was_generated(tmp_path):
+    folder = generated(tmp_path / "demo", "1")
+    (folder / "picture.jpg").write_text("damaged")
+    generated(folder, "2")
+    assert (folder / "picture.jpg").read_text() == "2"
+    assert [path.name for path in tmp_path.iterdir()] == ["demo"]
+
+
+def test_what_a_user_added_is_kept(tmp_path):
+    folder = generated(tmp_path / "demo", "1")
+    (folder / "mine.jpg").write_text("mine")
+    with pytest.raises(DataError, match=r"mine\.jpg"):
+        generated(folder, "2")
+    assert (folder / "mine.jpg").read_text() == "mine"
+    assert [path.name for path in tmp_path.iterdir()] == ["demo"]

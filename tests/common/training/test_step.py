@@ -1,0 +1,89 @@
+"""One optimizer step: precision, scaling, clipping, freezing."""
+
+import pytest
+import torch
+
+from common.machine.precision import Precision, select_precision
+from common.training.step import TrainStep
+from tests.toy import CPU, FP32, ToyData, ToyTask, toy_recipe
+
+
+def build(precision=FP32, **options):
+    recipe = toy_recipe()
+    torch.manual_seed(0)
+    task = ToyTask(recipe).train()
+    return task, TrainStep(task, task.optimizers(100, 10), precision, CPU, **options)
+
+
+def batch():
+    return next(ToyData().train_batches(0, 8, 1))
+
+
+@pytest.mark.parametrize("name", ["fp32", "bf16", "fp16"])
+def test_every_precision_learns_a_repeated_batch(name):
+    _, step = build(select_precision(name, CPU))
+    losses = [float(step([batch()], i)["loss"]) for i in range(30)]
+    assert losses[-1] < 0.5 * losses[0]
+
+
+def test_half_precision_losses_stay_near_full_precision():
+    full = float(build()[1]([batch()], 0)["loss"])
+    for dtype in (torch.bfloat16, torch.float16):
+        assert float(build(Precision("x", dtype))[1]([batch()], 0)["loss"]) == pytest.approx(full, rel=0.02)
+
+
+def test_gradients_are_clipped_and_their_norm_reported():
+    task, step = build(clip_norm=1e-3)
+    before = [p.detach().clone() for p in task.parameters()]
+    report = step([batch()], 50)
+    assert float(report["gradient_norm"]) > 1e-3
+    moved = torch.cat([(p.detach() - b).flatten() for p, b in zip(task.parameters(), before, strict=True)]).norm()
+    assert 0 < float(moved) <= 2e-3 * 0.1  # the learning rate times the clipped norm, and a little decay
+
+
+def test_clipping_equals_torch_without_a_scaler():
+    task, step = build(clip_norm=0.1)
+    reference, _ = build()
+    step([batch()], 50)
+    optimizer = reference.optimizers(100, 10)[0]
+    optimizer.set_lr(50)
+    reference.loss(batch())["loss"].backward()
+    torch.nn.utils.clip_grad_norm_(reference.parameters(), 0.1)
+    optimizer.optimizer.step()
+    for ours, theirs in zip(task.parameters(), reference.parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs)
+
+
+def test_fp16_overflow_lowers_the_scale_and_skips_the_step():
+    task, step = build(select_precision("fp16", CPU))
+    before = [p.detach().clone() for p in task.parameters()]
+    huge = {**batch(), "features": batch()["features"] * 1e30}
+    scale = step.scaler.get_scale()
+    step([huge], 0)
+    assert step.scaler.get_scale() < scale
+    assert all(torch.equal(p, b) for p, b in zip(task.parameters(), before, strict=True))
+
+
+def test_frozen_parameters_do_not_move():
+    task, step = build()
+    task.model[0].requires_grad_(False)
+    step.rebuild()
+    before = task.model[0].weight.detach().clone()
+    step([batch()], 5)
+    assert torch.equal(task.model[0].weight, before)
+
+
+@pytest.mark.gpu
+def test_a_captured_step_equals_an_eager_one_on_a_gpu():
+    device = torch.device("cuda")
+    results = []
+    for captured in (False, True):
+        torch.manual_seed(0)
+        task = ToyTask(toy_recipe()).to(device).train()
+        step = TrainStep(task, task.optimizers(100, 10), FP32, device, use_cuda_graphs=captured)
+        data = ToyData().train_batches(0, 8, 1)
+        for index in range(5):
+            step([{name: value.to(device) for name, value in next(data).items()}], index)
+        results.append([p.detach().clone() for p in task.state_dict().values()])
+    for eager, replayed in zip(*results, strict=True):
+        torch.testing.assert_close(eager, replayed)
