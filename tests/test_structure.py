@@ -8,6 +8,26 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 OURS = ("benchmarks", "challenges", "common")
+ROOMS = (
+    ("errors", "text", "slug", "files", "failures"),
+    ("machine",),
+    ("terminal",),
+    ("storage",),
+    ("run",),
+    ("vision",),
+    ("tables",),
+    ("export",),
+    ("training",),
+    ("serving",),
+    ("report",),
+    ("challenge",),
+    ("stages",),
+)
+"""The rooms of `common`, from the ground up: each may look into those below it."""
+WINGS = {
+    "challenges": ("classification", "detection", "recommendation"),
+    "challenges.recommendation": ("ncf", "vae_cf", "bert4rec"),
+}
 SOURCES = sorted(path for package in OURS for path in (ROOT / package).rglob("*.py"))
 
 
@@ -17,7 +37,7 @@ def imports(path: Path) -> set[str]:
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
-            found.add(node.module)
+            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
     return found
 
 
@@ -28,10 +48,29 @@ def test_dependencies_point_one_way(path):
     assert not [name for name in imports(path) if name.split(".")[0] in forbidden]
 
 
+def test_rooms_look_into_lower_ones_only():
+    floors = {room: floor for floor, rooms in enumerate(ROOMS) for room in rooms}
+    upward = []
+    for path in sorted((ROOT / "common").rglob("*.py")):
+        room = path.relative_to(ROOT / "common").parts[0].removesuffix(".py")
+        if room != "__init__":
+            looked_into = {name.split(".")[1] for name in imports(path) if name.startswith("common.")}
+            upward += [(str(path.relative_to(ROOT)), other) for other in looked_into if floors[other] > floors[room]]
+    assert upward == []
+
+
+@pytest.mark.parametrize("parent", WINGS)
+def test_siblings_never_import_each_other(parent):
+    for wing in WINGS[parent]:
+        for path in ROOT.joinpath(*parent.split("."), wing).rglob("*.py"):
+            others = [f"{parent}.{other}" for other in WINGS[parent] if other != wing]
+            assert not [name for name in imports(path) if name.startswith(tuple(others))], path
+
+
 @pytest.mark.parametrize("folder", ["export", "serving"])
 def test_export_and_serving_never_import_the_trainer(folder):
     for path in (ROOT / "common" / folder).rglob("*.py"):
-        assert "common.trainer" not in imports(path), path
+        assert "common.training.trainer" not in imports(path), path
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
