@@ -31,6 +31,7 @@ from benchmarks.validity import judge
 from challenges.detection.challenge import CHALLENGE
 from challenges.detection.demo import is_demo
 from challenges.detection.task import DetectionTask
+from common.challenge import Trained
 from common.errors import KitError
 from common.machine.device import DeviceChoice, select_device
 from common.machine.precision import Precision, select_precision
@@ -40,7 +41,7 @@ from common.serving.client import padded
 from common.serving.payload import Payload
 from common.serving.repository import ModelRepository
 from common.serving.server import LocalServer
-from common.stages.deployment import Choice, Trained, chosen, engines, write_repository
+from common.stages.deployment import Choice, chosen, engines, write_repository
 from common.stages.serving_stage import payload_folder
 from common.vision.image_folders import list_images
 

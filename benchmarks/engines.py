@@ -21,12 +21,13 @@ from benchmarks.measure import Interleaved, Step, interleave
 from benchmarks.record import ProtocolUsed, Record, Workload, environment_of, new_record
 from benchmarks.validity import judge
 from challenges.registry import find_model
+from common.challenge import Trained
 from common.export.artefact import read_sidecar
 from common.export.exported import artefact
 from common.export.runner import Runner
 from common.machine.processes import usable_cores
 from common.run.run_directory import RunDirectory
-from common.stages.deployment import Trained, engines
+from common.stages.deployment import engines
 
 BASE = "onnxruntime fp32"  # what every engine is compared with
 

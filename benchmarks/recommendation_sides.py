@@ -9,7 +9,7 @@ import torch
 
 from challenges.recommendation.bert4rec.challenge import CHALLENGE as BERT4REC
 from challenges.recommendation.bert4rec.recipes import RECIPES as BERT4REC_RECIPES
-from challenges.recommendation.histories.challenge import RecommendationChallenge
+from challenges.recommendation.histories.challenge import HistoryChallenge
 from challenges.recommendation.histories.data import HistoryData
 from challenges.recommendation.histories.histories import HistorySplit
 from challenges.recommendation.histories.ranking import Rankings
@@ -42,7 +42,7 @@ class Pair:
     recipe: ours, with the peer's sizes. sizes: the peer's names for the same.
     """
 
-    challenge: RecommendationChallenge[Any]
+    challenge: HistoryChallenge[Any]
     recipe: Any
     peer: str
     sizes: dict[str, Any]

@@ -39,10 +39,10 @@ from challenges.detection.drawing import read_picture
 from challenges.detection.evaluation import evaluate
 from challenges.detection.scenes import Scenes
 from challenges.detection.task import DetectionTask
+from common.challenge import Trained
 from common.errors import KitError
 from common.machine.precision import Precision, select_precision
 from common.run.run_directory import RunDirectory
-from common.stages.deployment import Trained
 from common.vision.preprocessing import ImagePreprocessing
 from common.vision.suppression import keep_best
 

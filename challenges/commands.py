@@ -126,7 +126,7 @@ def evaluate(options: argparse.Namespace) -> None:
 
 def predict(options: argparse.Namespace) -> None:
     challenge, run = _open_run(options.run)
-    from common.challenge import Question
+    from common.challenge import Question, Trained
     from common.machine.device import select_device
     from common.storage.claimed_folder import claimed
     from common.storage.run_lock import hold
@@ -142,7 +142,8 @@ def predict(options: argparse.Namespace) -> None:
         elif question.inputs:  # a run that is served meanwhile takes the answers, too
             output.mkdir(exist_ok=True)
             held.enter_context(hold(output, "predict"))
-        challenge.predict(run, question, output, select_device(options.device), _console())
+        device = select_device(options.device)
+        challenge.predict(Trained.load(challenge, run, device), question, output, device, _console())
 
 
 def report(options: argparse.Namespace) -> None:
@@ -214,7 +215,7 @@ def load(options: argparse.Namespace) -> None:
 def completion(options: argparse.Namespace) -> None:
     import shtab
 
-    from challenges.__main__ import build_parser
+    from challenges.parser import build_parser
 
     print(shtab.complete(build_parser(), shell=options.shell))
 
@@ -267,7 +268,7 @@ def _require_data(entry: Entry, given: str) -> None:
         raise DataError(f"{path} is {kind}.", allowed, "Check the path.")
 
 
-def _require_answerable(challenge: "Challenge[Any, Any]", question: "Question") -> None:
+def _require_answerable(challenge: "Challenge[Any, Any, Any]", question: "Question") -> None:
     """Raise KitError where a model is asked for what it does not answer to, or for nothing."""
     given = {name for name, value in vars(question).items() if value not in ((), None)}
     takes = challenge.predicts_from
@@ -285,7 +286,7 @@ def _require_answerable(challenge: "Challenge[Any, Any]", question: "Question") 
         )
 
 
-def _open_run(given: str) -> "tuple[Challenge[Any, Any], RunDirectory]":
+def _open_run(given: str) -> "tuple[Challenge[Any, Any, Any], RunDirectory]":
     from common.run.run_directory import RunDirectory
 
     run = RunDirectory.open(Path(given))

@@ -30,7 +30,7 @@ class Entry:
     def recipes(self) -> Mapping[str, Recipe]:
         return importlib.import_module(f"{self.package}.recipes").RECIPES
 
-    def load(self) -> "Challenge[Any, Any]":
+    def load(self) -> "Challenge[Any, Any, Any]":
         return importlib.import_module(f"{self.package}.challenge").CHALLENGE
 
 

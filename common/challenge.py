@@ -1,4 +1,4 @@
-"""What a challenge gives the command line: its recipes, its data, its task, and what to show of a run."""
+"""What a model brings to the kit's verbs: its data and task, and four roles that each know one thing about it."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -10,7 +10,7 @@ import torch
 from rich.console import Console
 
 from common.errors import DataError
-from common.machine.distributed import World
+from common.machine.distributed import ALONE, World
 from common.report.elements import Section
 from common.run.fitting import Fit
 from common.run.recipe import Recipe
@@ -20,7 +20,7 @@ from common.training.task import DataModule, Task
 if TYPE_CHECKING:
     from common.export.artefact import ArtefactSidecar
     from common.export.parity import Comparison, Judged
-    from common.export.runner import Arrays, Runner
+    from common.export.runner import Arrays, Runner, TorchRunner
     from common.run.result import Result
     from common.serving.client import Client
     from common.serving.config import Engine, EngineOptions
@@ -28,6 +28,12 @@ if TYPE_CHECKING:
 
 RecipeType = TypeVar("RecipeType", bound=Recipe)
 Data = TypeVar("Data", bound=DataModule)
+TaskType = TypeVar("TaskType", bound=Task)
+RecipeIn = TypeVar("RecipeIn", bound=Recipe, contravariant=True)
+DataIn = TypeVar("DataIn", bound=DataModule, contravariant=True)
+TaskIn = TypeVar("TaskIn", bound=Task, contravariant=True)
+"""What a role is handed: one for all recommenders is one for each."""
+CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True)
@@ -55,20 +61,109 @@ class Question:
     threshold: float | None = None
 
 
-class Challenge(ABC, Generic[RecipeType, Data]):
-    """One model and everything the kit's verbs need to know about it."""
+class Weights(ABC, Generic[RecipeIn, DataIn, TaskIn]):
+    """How a task's weights are started from, kept and read again."""
 
-    model: str
-    recipe_class: type[RecipeType]
-    recipes: Mapping[str, RecipeType]
-    predicts_from: tuple[str, ...] = ("inputs",)
-    """The fields of a Question that `predict` answers to; the first one is needed."""
+    def start(self, task: TaskIn, recipe: RecipeIn, console: Console) -> None:
+        """Load what a training starts from, where the recipe names any, and say which; most start from nothing."""
+
+    @abstractmethod
+    def save(self, task: TaskIn, data: DataIn, recipe: RecipeIn, path: Path) -> None: ...
+
+    @abstractmethod
+    def load(self, task: TaskIn, path: Path) -> None:
+        """Raises CheckpointError where the file is another model's."""
+
+
+class Judgement(ABC, Generic[RecipeIn, DataIn]):
+    """What a run's figures are held against."""
+
+    primary_metric: str
+    """The metric of a result whose recipe has no target."""
+
+    @abstractmethod
+    def comparability(self, recipe: RecipeIn, data: DataIn) -> tuple[bool, str]:
+        """Whether this data is what the recipe's target was measured on, and why not."""
+
+    @abstractmethod
+    def baselines(self, recipe: RecipeIn, data: DataIn) -> Mapping[str, Mapping[str, float]]:
+        """What simpler things reach on the validation split, in seconds: name -> metric -> value."""
+
+    def main_metric(self, recipe: RecipeIn, metrics: Mapping[str, float]) -> str:
+        """The metric that a result is about: the target's or the primary one, if this data's evaluation reports it."""
+        wanted = recipe.target.metric if recipe.target else self.primary_metric
+        return wanted if wanted in metrics else next(iter(metrics))
+
+    def below_baseline(self, result: "Result") -> str:
+        """What to do where a baseline beats the model, in a sentence; empty where there is nothing to add."""
+        return ""
+
+
+class Page(ABC, Generic[RecipeIn, DataIn]):
+    """What a run's report shows beside what every report does."""
+
+    def keep_samples(self, run: RunDirectory, recipe: RecipeIn, data: DataIn) -> None:
+        """Keep what the report is to show of the data, such as a few training samples as the network sees them."""
+
+    @abstractmethod
+    def sections(self, run: RunDirectory, recipe: RecipeIn) -> Sequence[Section]: ...
+
+
+class ServedFace(ABC, Generic[RecipeIn, DataIn]):
+    """How an exported model is asked, judged and served."""
 
     def comparison(self) -> "Comparison":
         """How two engines' answers are held against each other."""
         from common.export.parity import ONE_ANSWER
 
         return ONE_ANSWER
+
+    @abstractmethod
+    def contract(self, recipe: RecipeIn, data: DataIn) -> tuple[dict[str, Any], tuple[str, ...]]:
+        """The preprocessing as JSON values, and the class names, that travel with an exported model."""
+
+    @abstractmethod
+    def labelled_inputs(self, data: DataIn, split: str, limit: int) -> "Iterator[tuple[Arrays, Arrays]]":
+        """Model inputs by name, and the labels to judge the answers by, of the first `limit` samples of a split."""
+
+    @abstractmethod
+    def judge(self, runner: "Runner", inputs: "Iterable[tuple[Arrays, Arrays]]", data: DataIn) -> "Judged":
+        """The task's metric of an engine's answers, and what it decided for every sample."""
+
+    @abstractmethod
+    def add_to_repository(
+        self,
+        repository: "ModelRepository",
+        name: str,
+        path: Path,
+        sidecar: "ArtefactSidecar",
+        engine: "Engine",
+        options: "EngineOptions",
+        run: RunDirectory,
+    ) -> None:
+        """Add a run's exported model to Triton's repository, from raw input to final answer."""
+
+    @abstractmethod
+    def compare_served(self, client: "Client", name: str, run: RunDirectory, limit: int) -> dict[str, Any]:
+        """Send raw inputs to the model that the server has under `name`, and hold its answers against the evaluation's.
+
+        returns: at least sent and sent_unit (files, histories), compared, same and unit (answers, detections), p50_ms,
+                 and examples for the report.
+        """
+
+
+class Challenge(ABC, Generic[RecipeType, Data, TaskType]):
+    """One model: where its data comes from, what is trained, and who knows the rest about it."""
+
+    model: str
+    recipe_class: type[RecipeType]
+    recipes: Mapping[str, RecipeType]
+    predicts_from: tuple[str, ...] = ("inputs",)
+    """The fields of a Question that `predict` answers to; the first one is needed."""
+    weights: Weights[RecipeType, Data, TaskType]
+    judgement: Judgement[RecipeType, Data]
+    page: Page[RecipeType, Data]
+    served: ServedFace[RecipeType, Data]
 
     @abstractmethod
     def demo_data(self, console: Console) -> Path:
@@ -105,92 +200,56 @@ class Challenge(ABC, Generic[RecipeType, Data]):
         return None
 
     @abstractmethod
-    def open_data(
-        self,
-        recipe: RecipeType,
-        checked: Path,
-        device: torch.device,
-        world: World = World(),  # noqa: B008 (frozen)
-    ) -> Data:
+    def open_data(self, recipe: RecipeType, checked: Path, device: torch.device, world: World = ALONE) -> Data:
         """Batches of the data whose check was written to `checked`."""
 
     @abstractmethod
-    def build_task(self, recipe: RecipeType, data: Data) -> Task:
+    def build_task(self, recipe: RecipeType, data: Data) -> TaskType:
         """A freshly initialised task for this data."""
 
     @abstractmethod
-    def load_starting_weights(self, task: Task, recipe: RecipeType, console: Console) -> None:
-        """Load the weights that a training starts from, where the recipe names any, and say which."""
-
-    @abstractmethod
-    def save_weights(self, task: Task, data: Data, recipe: RecipeType, path: Path) -> None: ...
-
-    @abstractmethod
-    def load_weights(self, task: Task, path: Path) -> None: ...
-
-    @abstractmethod
-    def comparability(self, recipe: RecipeType, data: Data) -> tuple[bool, str]:
-        """Whether this data is what the recipe's target was measured on, and why not."""
-
-    @abstractmethod
-    def baselines(self, recipe: RecipeType, data: Data) -> Mapping[str, Mapping[str, float]]:
-        """What simpler things reach on the validation split, in seconds: name -> metric -> value."""
-
-    @abstractmethod
-    def primary_metric(self) -> str:
-        """The metric of a result whose recipe has no target."""
-
-    def below_baseline(self, result: "Result") -> str:
-        """What to do where a baseline beats the model, in a sentence; empty where there is nothing to add."""
-        return ""
-
-    def main_metric(self, recipe: RecipeType, metrics: Mapping[str, float]) -> str:
-        """The metric that a result is about: the target's or the challenge's, if this data's evaluation reports it."""
-        wanted = recipe.target.metric if recipe.target else self.primary_metric()
-        return wanted if wanted in metrics else next(iter(metrics))
-
-    @abstractmethod
-    def keep_samples(self, run: RunDirectory, recipe: RecipeType, data: Data) -> None:
-        """Keep what the report is to show of the data, such as a few training samples as the network sees them."""
-
-    @abstractmethod
-    def report_sections(self, run: RunDirectory, recipe: RecipeType) -> Sequence[Section]: ...
-
-    @abstractmethod
     def predict(
-        self, run: RunDirectory, question: Question, output: Path, device: torch.device, console: Console
+        self,
+        trained: "Trained[RecipeType, Data, TaskType]",
+        question: Question,
+        output: Path,
+        device: torch.device,
+        console: Console,
     ) -> None:
         """Answer for what the user brings: print a table, write what there is to keep to `output`."""
 
-    @abstractmethod
-    def contract(self, recipe: RecipeType, data: Data) -> tuple[dict[str, Any], tuple[str, ...]]:
-        """The preprocessing as JSON values, and the class names, that travel with an exported model."""
 
-    @abstractmethod
-    def labelled_inputs(self, data: Data, split: str, limit: int) -> "Iterator[tuple[Arrays, Arrays]]":
-        """Model inputs by name, and the labels to judge the answers by, of the first `limit` samples of a split."""
+@dataclass(frozen=True)
+class Trained(Generic[RecipeType, Data, TaskType]):
+    """A run's weights in a task ready to answer, with its data."""
 
-    @abstractmethod
-    def judge(self, runner: "Runner", inputs: "Iterable[tuple[Arrays, Arrays]]", data: Data) -> "Judged":
-        """The task's metric of an engine's answers, and what it decided for every sample."""
+    challenge: Challenge[RecipeType, Data, TaskType]
+    run: RunDirectory
+    recipe: RecipeType
+    data: Data
+    task: TaskType
 
-    @abstractmethod
-    def add_to_repository(
-        self,
-        repository: "ModelRepository",
-        name: str,
-        path: Path,
-        sidecar: "ArtefactSidecar",
-        engine: "Engine",
-        options: "EngineOptions",
-        run: RunDirectory,
-    ) -> None:
-        """Add a run's exported model to Triton's repository, from raw input to final answer."""
+    @classmethod
+    def load(
+        cls, challenge: Challenge[RecipeType, Data, TaskType], run: RunDirectory, device: torch.device = CPU
+    ) -> "Trained[RecipeType, Data, TaskType]":
+        """device: of the data's batches; the task stays on the CPU until it is placed."""
+        run.require_weights()
+        recipe = run.recipe(challenge.recipe_class)
+        data = challenge.open_data(recipe, run.data, device)
+        task = challenge.build_task(recipe, data)
+        challenge.weights.load(task, run.weights_file)
+        return cls(challenge, run, recipe, data, task.eval())
 
-    @abstractmethod
-    def compare_served(self, client: "Client", run: RunDirectory, limit: int) -> dict[str, Any]:
-        """Send raw inputs to the server and hold its answers against the evaluation's.
+    def reference(self) -> "TorchRunner":
+        from common.export.runner import TorchRunner
 
-        returns: at least sent and sent_unit (files, histories), compared, same and unit (answers, detections), p50_ms,
-                 and examples for the report.
-        """
+        return TorchRunner(self.task.inference_module(), self.task.signature())
+
+    def inputs(self, split: str, limit: int) -> "Iterator[tuple[Arrays, Arrays]]":
+        """Model inputs and labels of the first samples of a split, in batches."""
+        return self.challenge.served.labelled_inputs(self.data, split, limit)
+
+    def judge(self, runner: "Runner", limit: int) -> "Judged":
+        """An engine's answers for the first `limit` validation samples."""
+        return self.challenge.served.judge(runner, self.inputs("val", limit), self.data)

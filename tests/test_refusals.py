@@ -12,6 +12,7 @@ from challenges.__main__ import main
 from challenges.classification.challenge import ClassificationChallenge
 from challenges.classification.recipes import RECIPES
 from challenges.recommendation.histories.demo import generate as generate_interactions
+from common.challenge import Trained
 from common.run.run_directory import RunDirectory
 from common.stages import doctor
 from tests.common.vision.picture_files import dark_and_bright
@@ -107,12 +108,13 @@ def test_a_run_that_is_being_served_is_not_written(run, capsys):
 
 
 def test_a_run_that_is_being_served_predicts_and_two_predictions_do_not_mix(run, capsys, monkeypatch):
-    def predict(challenge, run, question, output, device, console):
+    def predict(challenge, trained, question, output, device, console):
         code, told = refused(capsys, "predict", run.path, "y.jpg")
         assert code == 2
         assert f"{output} is held by `kit predict`" in told
 
     monkeypatch.setattr(ClassificationChallenge, "predict", predict)
+    monkeypatch.setattr(Trained, "load", lambda challenge, run, device: None)
     run.weights_file.touch()
     with run.lock("serve", shared=True):
         assert main(["predict", str(run.path), "x.jpg"]) == 0

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -10,38 +9,33 @@ from PIL import Image, ImageDraw, ImageFont, ImageOps
 from rich.console import Console
 from rich.table import Table
 
+from challenges.classification.data import PhotographData
+from challenges.classification.recipes import ClassificationRecipe
+from challenges.classification.task import ClassificationTask
+from common.challenge import Trained
 from common.errors import DataError
 from common.files import atomic_writer, cut_name
-from common.run.run_directory import RunDirectory
 from common.terminal.console import plain
 from common.vision.images import EXTENSIONS, ImageProblem, probe
-
-if TYPE_CHECKING:
-    from challenges.classification.challenge import ClassificationChallenge
 
 SHOWN = 3  # classes per image
 ANNOTATED_SIDE = 800  # pixels of the longer side of an annotated copy
 
 
 def predict(
-    challenge: "ClassificationChallenge",
-    run: RunDirectory,
+    trained: Trained[ClassificationRecipe, PhotographData, ClassificationTask],
     inputs: Sequence[Path],
     output: Path,
     device: torch.device,
     console: Console,
 ) -> None:
     """Classify image files and folders of them; unreadable files are named and left out."""
-    recipe = run.recipe(challenge.recipe_class)
     paths = _readable(inputs, console)
-    data = challenge.open_data(recipe, run.data, device)
-    task = challenge.build_task(recipe, data)
-    challenge.load_weights(task, run.weights_file)
-    task.place(device).eval()
+    data, task = trained.data, trained.task.place(device)
     split = data.manifest.with_files(
         Path("/"), [str(path.resolve()) for path in paths], np.zeros(len(paths), dtype=np.int64)
     )
-    table = Table("image", *(f"{place}." for place in range(1, SHOWN + 1)), title=plain(run.path.name))
+    table = Table("image", *(f"{place}." for place in range(1, SHOWN + 1)), title=plain(trained.run.path.name))
     output.mkdir(parents=True, exist_ok=True)
     with torch.no_grad():
         for batch in data.batches_of(split, np.arange(len(paths))):

@@ -11,21 +11,22 @@ from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
+from challenges.detection.data import SceneData
 from challenges.detection.detections import DetectionTable
 from challenges.detection.drawing import draw_detections, read_picture
+from challenges.detection.recipes import DetectionRecipe
 from challenges.detection.scenes import Scenes
 from challenges.detection.searching import search
+from challenges.detection.task import DetectionTask
 from challenges.detection.video_files import EXTENSIONS as VIDEO_EXTENSIONS
-from common.challenge import Question
+from common.challenge import Question, Trained
 from common.errors import DataError
 from common.files import atomic_writer, cut_name, write_csv, write_json
-from common.run.run_directory import RunDirectory
 from common.terminal.console import plain
 from common.terminal.progress import counting
 from common.vision.images import EXTENSIONS, ImageFacts, ImageProblem, probe_all
 
 if TYPE_CHECKING:
-    from challenges.detection.challenge import DetectionChallenge
     from challenges.detection.video import FrameDetector
 
 SHOWN, SHOWN_IMAGES = 8, 20  # detections of an image and images that the table has
@@ -48,8 +49,7 @@ class Input:
 
 
 def predict(
-    challenge: "DetectionChallenge",
-    run: RunDirectory,
+    trained: Trained[DetectionRecipe, SceneData, DetectionTask],
     question: Question,
     output: Path,
     device: torch.device,
@@ -61,17 +61,14 @@ def predict(
     images, and for each video the frames' boxes as .jsonl.
     Raises DataError when there is nothing that can be read.
     """
-    recipe, inputs = run.recipe(challenge.recipe_class), question.inputs
+    recipe, data, inputs = trained.recipe, trained.data, question.inputs
     threshold = SHOWN_FROM if question.threshold is None else question.threshold
     found = gather(inputs, output)
     images, facts = _readable([one for one in found if not one.is_video], console)
     videos = [one for one in found if one.is_video]
     if not images and not videos:
         raise _nothing(inputs)
-    data = challenge.open_data(recipe, run.data, device)
-    task = challenge.build_task(recipe, data)
-    challenge.load_weights(task, run.weights_file)
-    task.place(device).eval()
+    task = trained.task.place(device).eval()
     targets = Targets(output, [one.path for one in found])
     if images:
         scenes = scenes_of(data.scenes, facts)
@@ -80,7 +77,7 @@ def predict(
             table = search(task.detect, batches, scenes.widths, scenes.heights, recipe.nms).table
         table = table.select(table.scores >= threshold)
         names = [str(one.path) for one in images]
-        console.print(_shown(names, table, data.scenes.classes, run.path.name))
+        console.print(_shown(names, table, data.scenes.classes, trained.run.path.name))
         _draw_all(images, table, data.scenes.classes, targets, console)
         sizes = [(one.width, one.height) for one in facts]
         write_detections(output, names, sizes, table, data.scenes)

@@ -10,12 +10,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from rich.console import Console
 from torch import Tensor
 
+from challenges.detection.data import SceneData
 from challenges.detection.model import SSD
+from challenges.detection.recipes import DetectionRecipe
+from challenges.detection.task import DetectionTask
+from common.challenge import Weights
 from common.errors import CheckpointError
 from common.run.run_directory import RunDirectory
-from common.storage.weight_files import read_weights
+from common.storage.weight_files import read_weights, save_weights, weights_metadata
+from common.terminal.console import say
 from common.vision.resnet_weights import TrunkReport, fill_counters, load_trunk, rename, require_match
 
 _NVIDIA_TRUNK = {"0": "conv1", "1": "bn1", "4": "layer1", "5": "layer2", "6": "layer3"}
@@ -138,3 +144,19 @@ def _likely_reason(found: Mapping[str, Tensor]) -> str:
         sum(bool(re.fullmatch(rf"backbone\.layer{n}\.\d+\.conv1\.weight", name)) for name in found) for n in (1, 2, 3)
     ]
     return f"Its backbone has {', '.join(map(str, blocks))} {'basic blocks' if middle is None else 'bottlenecks'}."
+
+
+class DetectionWeights(Weights[DetectionRecipe, SceneData, DetectionTask]):
+    def start(self, task: DetectionTask, recipe: DetectionRecipe, console: Console) -> None:
+        if recipe.backbone is not None:
+            say(console, f"backbone: {load_backbone(task.model, recipe.backbone)}")
+        if recipe.weights is not None:
+            say(console, f"weights: {load_weights(task.model, recipe.weights)}")
+
+    def save(self, task: DetectionTask, data: SceneData, recipe: DetectionRecipe, path: Path) -> None:
+        metadata = weights_metadata(data.scenes.classes, recipe.preprocessing.to_plain())
+        ids = {"category_ids": str(list(data.scenes.category_ids))}
+        save_weights(task.model.state_dict(), path, metadata | ids)
+
+    def load(self, task: DetectionTask, path: Path) -> None:
+        load_weights(task.model, path, strict_head=True)

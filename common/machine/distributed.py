@@ -23,6 +23,9 @@ class World:
         return self.rank == 0
 
 
+ALONE = World()
+
+
 def world_from_environment() -> World:
     """The world that torchrun describes in the environment, or a world of one."""
     read = {name: int(os.environ.get(name, default)) for name, default in _TORCHRUN_DEFAULTS.items()}

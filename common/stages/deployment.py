@@ -11,15 +11,15 @@ import numpy as np
 import torch
 from rich.console import Console
 
-from common.challenge import Challenge
+from common.challenge import Challenge, Trained
 from common.errors import DamagedFileError, KitError, ServingError, TrainingError
 from common.export.artefact import Precision, read_sidecar, write_sidecar
 from common.export.exported import artefact, begin_export, finish_export, forget, is_exported, left_out_of, stamp
 from common.export.latency import Latency, fastest, measure_latencies
 from common.export.lint import lint
 from common.export.onnx import OPSET, convert_precision, export_onnx, quantize_int8
-from common.export.parity import Judged, ParityTable, compare
-from common.export.runner import Arrays, OnnxRunner, OpenVinoRunner, Runner, TensorRtRunner, TorchRunner
+from common.export.parity import ParityTable, compare
+from common.export.runner import Arrays, OnnxRunner, OpenVinoRunner, Runner, TensorRtRunner
 from common.export.tensorrt import build_plan
 from common.failures import explain
 from common.files import read_json, write_json
@@ -28,7 +28,6 @@ from common.run.run_directory import RunDirectory
 from common.serving.config import Engine, EngineOptions
 from common.serving.repository import ModelRepository
 from common.terminal.console import say
-from common.training.task import Task
 
 CALIBRATION_SAMPLES = 256  # training samples whose ranges INT8 is calibrated on
 JUDGED_SAMPLES = 2000  # validation samples, at most, that every engine answers
@@ -51,37 +50,7 @@ class Choice:
         return f"{self.engine} {self.precision}"
 
 
-@dataclass(frozen=True)
-class Trained:
-    """A run's weights in a task ready to answer, with its data."""
-
-    challenge: Challenge[Any, Any]
-    run: RunDirectory
-    recipe: Any
-    data: Any
-    task: Task
-
-    @classmethod
-    def load(cls, challenge: Challenge[Any, Any], run: RunDirectory) -> "Trained":
-        recipe = run.recipe(challenge.recipe_class)
-        run.require_weights()
-        data = challenge.open_data(recipe, run.data, torch.device("cpu"))
-        task = challenge.build_task(recipe, data)
-        challenge.load_weights(task, run.weights_file)
-        return cls(challenge, run, recipe, data, task.eval())
-
-    def reference(self) -> TorchRunner:
-        return TorchRunner(self.task.inference_module(), self.task.signature())
-
-    def inputs(self, split: str, limit: int) -> Iterator[tuple[Arrays, dict[str, np.ndarray]]]:
-        """Model inputs and labels of the first samples of a split, in batches."""
-        return self.challenge.labelled_inputs(self.data, split, limit)
-
-    def judge(self, runner: Runner) -> Judged:
-        return self.challenge.judge(runner, self.inputs("val", JUDGED_SAMPLES), self.data)
-
-
-def export(challenge: Challenge[Any, Any], run: RunDirectory, console: Console) -> None:
+def export(challenge: Challenge[Any, Any, Any], run: RunDirectory, console: Console) -> None:
     """Write the run's ONNX graphs in every precision, and TensorRT plans where there is a GPU.
 
     A reduced precision that cannot be made of this model, or pays for nothing, is left out and said so.
@@ -108,7 +77,7 @@ def export(challenge: Challenge[Any, Any], run: RunDirectory, console: Console) 
     finish_export(run, left_out)
 
 
-def _write_graph(trained: Trained, precision: Precision) -> None:
+def _write_graph(trained: Trained[Any, Any, Any], precision: Precision) -> None:
     run, signature = trained.run, trained.task.signature()
     path, fp32 = artefact(run, precision), artefact(run, "fp32")
     example = {name: torch.from_numpy(array) for name, array in _first(trained, signature.batch.optimum).items()}
@@ -121,7 +90,7 @@ def _write_graph(trained: Trained, precision: Precision) -> None:
     problems = lint(path)
     if problems:
         raise ServingError(f"{path.name} is not fit for TensorRT: {'; '.join(problems[:3])}.")
-    preprocessing, class_names = trained.challenge.contract(trained.recipe, trained.data)
+    preprocessing, class_names = trained.challenge.served.contract(trained.recipe, trained.data)
     write_sidecar(
         path, precision=precision, opset=OPSET, signature=signature, preprocessing=preprocessing,
         class_names=class_names, metrics=run.evaluation()["metrics"] if run.evaluation_file.is_file() else {},
@@ -130,7 +99,7 @@ def _write_graph(trained: Trained, precision: Precision) -> None:
         build_plan(path, artefact(run, precision, "plan"), timing_cache=run.export / "timing.cache")
 
 
-def parity(challenge: Challenge[Any, Any], run: RunDirectory, console: Console) -> Choice:
+def parity(challenge: Challenge[Any, Any, Any], run: RunDirectory, console: Console) -> Choice:
     """Hold every engine against the trained module, measure their speed, and choose the one to serve.
 
     A reduced precision outside its tolerance is dropped, with its reason in the table: how well it does depends on the
@@ -147,9 +116,10 @@ def parity(challenge: Challenge[Any, Any], run: RunDirectory, console: Console) 
     sizes = sorted({min(size, count) for size in (*BATCHES, largest)})
     inputs = {size: {name: array[:size] for name, array in samples.items()} for size in sizes}
     left_out: dict[str, str] = {}
+    judge = functools.partial(trained.judge, limit=JUDGED_SAMPLES)
     with contextlib.ExitStack() as stack:
         runners = [stack.enter_context(runner) for runner in engines(run, left_out)]
-        table = compare(trained.reference(), runners, inputs, judge=trained.judge, comparison=challenge.comparison())
+        table = compare(trained.reference(), runners, inputs, judge=judge, comparison=challenge.served.comparison())
         table = replace(table, left_out={**left_out, **table.left_out})
         answering = [runner for runner in runners if runner.label not in table.left_out]
         latencies = measure_latencies(answering, inputs[sizes[0]], seconds=LATENCY_SECONDS)
@@ -225,12 +195,12 @@ def withdraw(run: RunDirectory, choice: Choice, reason: str) -> Choice:
 
 
 def write_repository(
-    challenge: Challenge[Any, Any], run: RunDirectory, choice: Choice, repository: ModelRepository, name: str
+    challenge: Challenge[Any, Any, Any], run: RunDirectory, choice: Choice, repository: ModelRepository, name: str
 ) -> None:
     """Add the run's model to a repository, with its preprocessing, labels and limits."""
     path = artefact(run, choice.precision, "plan" if choice.engine == "tensorrt" else "onnx")
     options = EngineOptions(bfloat16=choice.precision == "bf16")
-    challenge.add_to_repository(repository, name, path, read_sidecar(path), choice.engine, options, run)
+    challenge.served.add_to_repository(repository, name, path, read_sidecar(path), choice.engine, options, run)
 
 
 def chosen(run: RunDirectory, precision: str) -> Choice:
@@ -274,7 +244,7 @@ def _choose(table: ParityTable, latencies: dict[str, Latency]) -> Choice | None:
     return Choice(engine, precision, why)  # type: ignore[arg-type]
 
 
-def _first(trained: Trained, count: int) -> Arrays:
+def _first(trained: Trained[Any, Any, Any], count: int) -> Arrays:
     """The model inputs of the first `count` validation samples."""
     parts = [arrays for arrays, _ in trained.inputs("val", count)]
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}

@@ -25,7 +25,7 @@ OWN = "test"
 
 
 def judge_test(
-    challenge: Challenge[Any, Any],
+    challenge: Challenge[Any, Any, Any],
     run: RunDirectory,
     root: Path,
     console: Console,
@@ -46,7 +46,7 @@ def judge_test(
 
 
 def judge_own_test(
-    challenge: Challenge[Any, Any],
+    challenge: Challenge[Any, Any, Any],
     run: RunDirectory,
     console: Console,
     *,
@@ -60,7 +60,7 @@ def judge_own_test(
 
 
 def _judged(
-    challenge: Challenge[Any, Any],
+    challenge: Challenge[Any, Any, Any],
     run: RunDirectory,
     folder: Path,
     found: CheckedData,
@@ -77,7 +77,7 @@ def _judged(
         evaluation = judge(challenge, recipe, run, folder / "data", device, precision)
         facts = {"root": str(found.root.resolve()), "fingerprint": found.fingerprint, **found.summary}
         keep_evaluation(run, folder / "predictions.npz", record, evaluation, precision, test=facts)
-    metric = recipe.target.metric if recipe.target else challenge.primary_metric()
+    metric = recipe.target.metric if recipe.target else challenge.judgement.primary_metric
     return _line(challenge.model, run, run.test_evaluation(record), metric)
 
 

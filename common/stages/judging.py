@@ -17,7 +17,7 @@ from common.training.task import Evaluation
 
 
 def judge(
-    challenge: Challenge[Any, Any],
+    challenge: Challenge[Any, Any, Any],
     recipe: Recipe,
     run: RunDirectory,
     checked: Path,
@@ -28,7 +28,7 @@ def judge(
     place = select_device(device)
     data = challenge.open_data(recipe, checked, place)
     task = challenge.build_task(recipe, data)
-    challenge.load_weights(task, run.weights_file)
+    challenge.weights.load(task, run.weights_file)
     task.place(place).eval()
     with torch.no_grad(), select_precision(precision, place).context(place):
         return task.evaluate(data.validation_batches())

@@ -16,7 +16,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from common.challenge import Challenge
+from common.challenge import Challenge, Trained
 from common.errors import KitError, ParityError, ServingError
 from common.export.artefact import read_sidecar
 from common.export.exported import artefact
@@ -37,16 +37,16 @@ from common.serving.server import LocalServer, Ports
 from common.serving.supervisor import Supervisor
 from common.serving.workspace import Workspace
 from common.slug import model_slug
-from common.stages.deployment import REQUIRED, Choice, Trained, chosen, withdraw, write_repository
+from common.stages.deployment import REQUIRED, Choice, chosen, withdraw, write_repository
 from common.terminal.console import say
 
 FILES = 200  # validation files, at most, sent to the server by the whole line; `kit parity --files N` sends others
 VERSIONS_FILE = ROOT / "containers" / "versions.env"
-Runs = Sequence[tuple[Challenge[Any, Any], RunDirectory]]
+Runs = Sequence[tuple[Challenge[Any, Any, Any], RunDirectory]]
 
 
 def prove_served(
-    challenge: Challenge[Any, Any],
+    challenge: Challenge[Any, Any, Any],
     run: RunDirectory,
     choice: Choice,
     console: Console,
@@ -69,12 +69,14 @@ def prove_served(
         _prove(challenge, run, instead, console, limit)
 
 
-def _prove(challenge: Challenge[Any, Any], run: RunDirectory, choice: Choice, console: Console, limit: int) -> None:
+def _prove(
+    challenge: Challenge[Any, Any, Any], run: RunDirectory, choice: Choice, console: Console, limit: int
+) -> None:
     if choice.engine == "tensorrt":  # the server for tests has no backend for plans
         _say(console, f"serve: a TensorRT plan is served by NVIDIA's image: kit serve {run.path} --container")
         return
     sidecar = read_sidecar(artefact(run, choice.precision))
-    trained, comparison = Trained.load(challenge, run), challenge.comparison()
+    trained, comparison = Trained.load(challenge, run), challenge.served.comparison()
     with (
         _repository([(challenge, run)], {run.path: choice}, run.serving) as repository,
         LocalServer(repository.path, Payload(payload_folder()), run.logs / "triton.log") as server,
@@ -88,7 +90,7 @@ def _prove(challenge: Challenge[Any, Any], run: RunDirectory, choice: Choice, co
             sizes = {1, len(next(iter(samples.values())))}
             inputs = {size: {name: array[:size] for name, array in samples.items()} for size in sizes}
             table = compare(trained.reference(), [runner], inputs, comparison=comparison)
-        served = challenge.compare_served(server.client(), run, limit)
+        served = challenge.served.compare_served(server.client(), challenge.model, run, limit)
     table.print(console)
     record = {
         **served,

@@ -47,7 +47,7 @@ from common.training.trainer import Trainer
 class Request:
     """What the user asked to train."""
 
-    challenge: Challenge[Any, Any]
+    challenge: Challenge[Any, Any, Any]
     recipe_name: str
     recipe: Recipe
     data: Path | None = None
@@ -121,7 +121,7 @@ def trained(request: Request, console: Console, verb: str) -> Iterator[RunDirect
 
 
 def evaluate(
-    challenge: Challenge[Any, Any],
+    challenge: Challenge[Any, Any, Any],
     run: RunDirectory,
     console: Console,
     *,
@@ -140,15 +140,15 @@ def evaluate(
     if told is not None:
         say(console, told)
     result = _conclude(challenge, recipe, run)
-    advice = challenge.below_baseline(result) if result.is_below_baseline else ""
+    advice = challenge.judgement.below_baseline(result) if result.is_below_baseline else ""
     if advice:
         say(console, advice)
     return result
 
 
-def report(challenge: Challenge[Any, Any], run: RunDirectory) -> Path:
+def report(challenge: Challenge[Any, Any, Any], run: RunDirectory) -> Path:
     """Write the run's page from whatever the run holds."""
-    return write_report(run, challenge.report_sections(run, run.recipe(challenge.recipe_class)))
+    return write_report(run, challenge.page.sections(run, run.recipe(challenge.recipe_class)))
 
 
 def walk(request: Request, console: Console) -> Result:
@@ -163,7 +163,7 @@ def walk(request: Request, console: Console) -> Result:
     return result
 
 
-def _deploy(challenge: Challenge[Any, Any], run: RunDirectory, console: Console) -> None:
+def _deploy(challenge: Challenge[Any, Any, Any], run: RunDirectory, console: Console) -> None:
     """Export, prove and serve, as far as this installation goes."""
     if importlib.util.find_spec("onnx") is None:
         console.print(
@@ -184,7 +184,7 @@ def _deploy(challenge: Challenge[Any, Any], run: RunDirectory, console: Console)
 class LiveReport(Observer):
     """Refreshes the run's page at every evaluation; a page that cannot be drawn never stops a training."""
 
-    def __init__(self, challenge: Challenge[Any, Any], console: Console) -> None:
+    def __init__(self, challenge: Challenge[Any, Any, Any], console: Console) -> None:
         self._challenge, self._console = challenge, console
 
     def on_start(self, facts: RunFacts) -> None:
@@ -240,13 +240,13 @@ def _fit(run: RunDirectory, request: Request, device: torch.device, world: World
     precision = select_precision(training.precision, device)
     data = challenge.open_data(recipe, run.data, device, world)
     task = challenge.build_task(recipe, data)
-    challenge.load_starting_weights(task, recipe, console)
+    challenge.weights.start(task, recipe, console)
     observers: list[Observer] = []
     if world.is_main:
         run.record_environment(
             collect_environment(device=str(device), precision=precision.name, world_size=world.size), _now()
         )
-        challenge.keep_samples(run, recipe, data)
+        challenge.page.keep_samples(run, recipe, data)
         _baselines(challenge, recipe, run, data)
         observers = [
             JsonLines(functools.partial(say, console)),
@@ -272,7 +272,7 @@ def _fit(run: RunDirectory, request: Request, device: torch.device, world: World
     )
     outcome = trainer.fit()
     if world.is_main:
-        challenge.save_weights(outcome.task, data, recipe, run.weights_file)
+        challenge.weights.save(outcome.task, data, recipe, run.weights_file)
         write_json(
             run.training_file,
             {
@@ -287,14 +287,14 @@ def _fit(run: RunDirectory, request: Request, device: torch.device, world: World
     barrier()
 
 
-def _conclude(challenge: Challenge[Any, Any], recipe: Recipe, run: RunDirectory) -> Result:
+def _conclude(challenge: Challenge[Any, Any, Any], recipe: Recipe, run: RunDirectory) -> Result:
     """Write result.json from the evaluation and the training's figures."""
     evaluation, training, description = run.evaluation(), run.training(), run.description()
     data = challenge.open_data(recipe, run.data, torch.device("cpu"))
     metrics = {name: math.nan if value is None else value for name, value in evaluation["metrics"].items()}
-    comparable, why = challenge.comparability(recipe, data)
+    comparable, why = challenge.judgement.comparability(recipe, data)
     verdict, reason = decide(recipe.target, metrics, comparable, why)
-    metric = challenge.main_metric(recipe, metrics)
+    metric = challenge.judgement.main_metric(recipe, metrics)
     interval = evaluation["intervals"].get(metric)
     kit = kit_version()
     result = Result(
@@ -323,10 +323,10 @@ def _conclude(challenge: Challenge[Any, Any], recipe: Recipe, run: RunDirectory)
     return result
 
 
-def _baselines(challenge: Challenge[Any, Any], recipe: Recipe, run: RunDirectory, data: DataModule) -> Any:
+def _baselines(challenge: Challenge[Any, Any, Any], recipe: Recipe, run: RunDirectory, data: DataModule) -> Any:
     """Name -> metric -> value of what the run is held against, computed once."""
     if not run.baselines_file.is_file():
-        write_json(run.baselines_file, challenge.baselines(recipe, data))
+        write_json(run.baselines_file, challenge.judgement.baselines(recipe, data))
     return run.baselines()
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from challenges.__main__ import build_parser
+from challenges.parser import build_parser
 from common.machine.environment import ROOT
 
 CONTAINERS = ROOT / "containers"

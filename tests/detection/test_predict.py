@@ -16,7 +16,7 @@ from challenges.detection.data import SceneData
 from challenges.detection.detections import Detections
 from challenges.detection.predict import Targets, gather, predict
 from challenges.detection.recipes import RECIPES, DetectionRecipe
-from common.challenge import Question
+from common.challenge import Question, Trained
 from common.errors import DataError
 from common.files import write_text
 from common.run.run_directory import RunDirectory
@@ -37,23 +37,11 @@ class FindRed(nn.Module):
         return self
 
 
-class RedChallenge:
-    """A challenge whose trained model needs no weights."""
-
-    recipe_class = DetectionRecipe
-
-    def __init__(self, root: Path) -> None:
-        scenes = scenes_of(root, [(300, 300)], {0: [(1, 0, 0, 9, 9)]}, classes=("cat", "dog"))
-        self.scenes = replace(scenes, category_ids=(7, 18))
-
-    def open_data(self, recipe: DetectionRecipe, checked: Path, device: torch.device) -> SceneData:
-        return SceneData(self.scenes, recipe.preprocessing, recipe.data, device=device)
-
-    def build_task(self, recipe: DetectionRecipe, data: SceneData) -> FindRed:
-        return FindRed()
-
-    def load_weights(self, task: FindRed, path: Path) -> None:
-        pass
+def finds_red(run: RunDirectory, recipe: DetectionRecipe) -> Trained:
+    """A trained model that needs no weights."""
+    scenes = scenes_of(run.path.parent, [(300, 300)], {0: [(1, 0, 0, 9, 9)]}, classes=("cat", "dog"))
+    scenes = replace(scenes, category_ids=(7, 18))
+    return Trained(None, run, recipe, SceneData(scenes, recipe.preprocessing, recipe.data, device=CPU), FindRed())
 
 
 def save(
@@ -77,7 +65,7 @@ def ask(tmp_path: Path):
         run.create(recipe, {"model": "ssd300", "recipe": "demo", "command": "kit", "data": {}})
         console = Console(record=True, width=160, file=SimpleNamespace(write=len, flush=lambda: None))
         output = tmp_path / "run" / "predictions"
-        predict(RedChallenge(tmp_path), run, Question(tuple(inputs), **options), output, CPU, console)
+        predict(finds_red(run, recipe), Question(tuple(inputs), **options), output, CPU, console)
         return console.export_text(), output
 
     return call

@@ -237,7 +237,7 @@ def test_the_figure_of_tiles_stands_beside_that_of_whole_images(tmp_path, monkey
     assert evaluation.metrics["untiled_ap50"] == 0
     assert evaluation.predictions["image"].tolist() == [0, 1, 2, 3]
     assert len(DetectionTable.untiled(evaluation.predictions)) == 0  # what a server is compared with
-    is_comparable, why = CHALLENGE.comparability(recipe, data)
+    is_comparable, why = CHALLENGE.judgement.comparability(recipe, data)
     assert not is_comparable
     assert "tiles of 100 pixels" in why
 

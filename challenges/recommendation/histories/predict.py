@@ -8,25 +8,26 @@ import torch
 from rich.console import Console
 
 from challenges.recommendation.histories.answers import recommendation_table
+from challenges.recommendation.histories.data import HistoryData
 from challenges.recommendation.histories.histories import HistorySplit
 from challenges.recommendation.histories.top_items import LOWEST
-from common.challenge import Question
+from common.challenge import Question, Trained
 from common.errors import DataError
-from common.run.run_directory import RunDirectory
 from common.serving.backends.naming import Catalogue, shortened
 from common.terminal.console import say
 from common.text import printable
+from common.training.task import Task
 
 if TYPE_CHECKING:
-    from challenges.recommendation.histories.challenge import RecommendationChallenge
+    from challenges.recommendation.histories.questions import Questions
 
 REPEATED = 3  # unknown names that a message repeats, with the nearest known ones
 
 
 def predict(
-    challenge: "RecommendationChallenge[Any]",
-    run: RunDirectory,
+    trained: Trained[Any, HistoryData, Task],
     question: Question,
+    questions: "Questions",
     device: torch.device,
     console: Console,
 ) -> None:
@@ -35,15 +36,11 @@ def predict(
     Items that the data does not have are told and left out. Raises DataError where it has none of them, or no such
     user.
     """
-    recipe = run.recipe(challenge.recipe_class)
-    data = challenge.open_data(recipe, run.data, device)
-    split = data.split
-    arrays = challenge.asked(split, question)
+    split = trained.data.split
+    arrays = questions.of_question(split, question)
     for line in unknown_items(split, question.history):
         say(console, line)
-    task = challenge.build_task(recipe, data)
-    challenge.load_weights(task, run.weights_file)
-    module = task.place(device).eval().inference_module()
+    module = trained.task.place(device).eval().inference_module()
     with torch.no_grad():
         items, scores = module(**{name: torch.as_tensor(array).to(device) for name, array in arrays.items()})
     answer = [
@@ -52,7 +49,7 @@ def predict(
         if score > LOWEST
     ]
     told = f"user {question.user}" if question.user else f"after {', '.join(question.history)}"
-    console.print(recommendation_table(f"{run.path.name}: {told}", answer))
+    console.print(recommendation_table(f"{trained.run.path.name}: {told}", answer))
     if not answer:
         console.print("Nothing is left to recommend: every item is in the history.")
 

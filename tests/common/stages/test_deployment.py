@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from common.challenge import Trained
 from common.errors import KitError, ParityError, ServingError, TrainingError
 from common.export.exported import artefact, is_exported, left_out_of
 from common.export.parity import ONE_ANSWER, Judged, Tolerance
@@ -16,7 +17,7 @@ from common.export.signature import BatchRange, Signature
 from common.report.deployment import deployment_sections
 from common.run.run_directory import RunDirectory
 from common.stages import deployment, serving_stage
-from common.stages.deployment import Choice, Trained, chosen, engines, export, parity, withdraw
+from common.stages.deployment import Choice, chosen, engines, export, parity, withdraw
 from common.stages.serving_stage import prove_served
 
 
@@ -108,7 +109,7 @@ class Engine(Runner):
 class TrainedStub:
     """Weights whose module answers LOGITS."""
 
-    challenge = SimpleNamespace(comparison=lambda: ONE_ANSWER)
+    challenge = SimpleNamespace(served=SimpleNamespace(comparison=lambda: ONE_ANSWER))
     task = SimpleNamespace(signature=lambda: Signature((), (), BatchRange(1, 4, 8)))
 
     def __init__(self, run):
@@ -120,9 +121,9 @@ class TrainedStub:
     def inputs(self, split, limit):
         yield {"logits": LOGITS[:limit]}, {}
 
-    def judge(self, runner):
-        decisions = runner({"logits": LOGITS})["logits"].argmax(1)
-        return Judged(float((decisions == LOGITS.argmax(1)).mean()), decisions)
+    def judge(self, runner, limit):
+        decisions = runner({"logits": LOGITS[:limit]})["logits"].argmax(1)
+        return Judged(float((decisions == LOGITS[:limit].argmax(1)).mean()), decisions)
 
 
 @pytest.fixture
@@ -172,7 +173,7 @@ def test_of_few_decisions_fp32_is_served_though_one_differs(trained, monkeypatch
     tolerances = SimpleNamespace(of=lambda precision: Tolerance(**wide))
     comparison = type(ONE_ANSWER)(tolerances)
     monkeypatch.setattr(deployment, "engines", lambda run, left_out: iter([Lenient("onnxruntime", "fp32")]))
-    challenge = SimpleNamespace(comparison=lambda: comparison)
+    challenge = SimpleNamespace(served=SimpleNamespace(comparison=lambda: comparison))
     assert parity(challenge, trained.run, Console(file=io.StringIO())).label == "onnxruntime fp32"
 
 

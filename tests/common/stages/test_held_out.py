@@ -1,6 +1,7 @@
 """Judging a toy run on other data: what is kept, what is reused, what is told, and what is left alone."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -17,10 +18,9 @@ class ToyChallenge:
     """As much of a challenge as judging asks for. fingerprint: of whatever data is checked."""
 
     model, recipe_class = "toy", type(toy_recipe())
+    judgement = SimpleNamespace(primary_metric="top1")
+    weights = SimpleNamespace(load=lambda task, path: None)
     fingerprint, checked, judged = "one", 0, 0
-
-    def primary_metric(self):
-        return "top1"
 
     def check_test(self, root, run, recipe, output, console):
         self.checked += 1
@@ -35,9 +35,6 @@ class ToyChallenge:
 
     def build_task(self, recipe, data):
         return ToyTask(recipe)
-
-    def load_weights(self, task, path):
-        pass
 
 
 @pytest.fixture

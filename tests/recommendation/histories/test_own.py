@@ -136,11 +136,11 @@ def result(value, low, high):
 
 
 def test_a_baseline_that_does_better_is_recommended_by_name():
-    told = BERT4REC.below_baseline(result(0.15, 0.14, 0.16))
+    told = BERT4REC.judgement.below_baseline(result(0.15, 0.14, 0.16))
     assert told.startswith(
         "iALS does better than bert4rec on this data: ndcg@10/full 0.2000 against 0.1500. Recommend by iALS"
     )
-    assert "within the interval of chance" in BERT4REC.below_baseline(result(0.15, 0.10, 0.21))
+    assert "within the interval of chance" in BERT4REC.judgement.below_baseline(result(0.15, 0.10, 0.21))
 
 
 def test_protocols_that_coincide_are_shown_once():

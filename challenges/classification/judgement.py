@@ -1,0 +1,38 @@
+"""What a classifier's figures are held against."""
+
+from collections.abc import Mapping
+
+from challenges.classification import baselines
+from challenges.classification.data import PhotographData
+from challenges.classification.recipes import DEMO, ClassificationRecipe
+from common.challenge import Judgement
+from common.vision.preprocessing import ImagePreprocessing
+
+IMAGENET_CLASSES, IMAGENET_VALIDATION = 1000, 50_000
+
+
+class ClassificationJudgement(Judgement[ClassificationRecipe, PhotographData]):
+    primary_metric = "top1"
+
+    def comparability(self, recipe: ClassificationRecipe, data: PhotographData) -> tuple[bool, str]:
+        if recipe.target is None:
+            return False, "Nothing is published for this data: compare with the baseline."
+        if recipe.target.protocol == DEMO:
+            from challenges.classification import demo
+
+            is_demo = demo.is_demo(data.manifest.root)
+            return is_demo, "" if is_demo else "The target belongs to the demo photographs, this run used others."
+        if (data.num_classes, data.num_validation) != (IMAGENET_CLASSES, IMAGENET_VALIDATION):
+            return False, (
+                f"The target is for {IMAGENET_VALIDATION:,} validation images in {IMAGENET_CLASSES} classes, "
+                f"this data has {data.num_validation:,} in {data.num_classes}."
+            )
+        is_published = recipe.preprocessing == ImagePreprocessing()
+        return is_published, "" if is_published else "The target is for images resized to 256 and cropped to 224."
+
+    def baselines(self, recipe: ClassificationRecipe, data: PhotographData) -> Mapping[str, Mapping[str, float]]:
+        return baselines.figures(data)
+
+    def main_metric(self, recipe: ClassificationRecipe, metrics: Mapping[str, float]) -> str:
+        """Where classes are balanced, top1 would reward answering with the commonest ones."""
+        return "balanced_top1" if recipe.balance and recipe.target is None else super().main_metric(recipe, metrics)

@@ -1,0 +1,36 @@
+"""What a detector's figures are held against."""
+
+from collections.abc import Mapping
+
+from challenges.detection.data import SceneData
+from challenges.detection.recipes import COCO, DEMO, DetectionRecipe
+from common.challenge import Judgement
+from common.vision.preprocessing import ImagePreprocessing
+
+COCO_CLASSES, COCO_VALIDATION = 80, 5000
+
+
+class DetectionJudgement(Judgement[DetectionRecipe, SceneData]):
+    primary_metric = "ap"
+
+    def comparability(self, recipe: DetectionRecipe, data: SceneData) -> tuple[bool, str]:
+        if recipe.target is None:
+            return False, "Nothing is published for this data: compare runs with each other."
+        if recipe.data.tile is not None:
+            return False, f"The target is for whole images, this figure is for tiles of {recipe.data.tile} pixels too."
+        if recipe.target.protocol == DEMO:
+            from challenges.detection import demo
+
+            is_demo = demo.is_demo(data.scenes.root)
+            return is_demo, "" if is_demo else "The target belongs to the demo scenes, this run used others."
+        assert recipe.target.protocol == COCO
+        if (data.num_classes, data.num_validation) != (COCO_CLASSES, COCO_VALIDATION):
+            return False, (
+                f"The target is for {COCO_VALIDATION:,} validation images with {COCO_CLASSES} classes, "
+                f"this data has {data.num_validation:,} with {data.num_classes}."
+            )
+        is_published = recipe.preprocessing == ImagePreprocessing(resize=300, crop=300, mode="squash")
+        return is_published, "" if is_published else "The target is for images squashed to 300 x 300."
+
+    def baselines(self, recipe: DetectionRecipe, data: SceneData) -> Mapping[str, Mapping[str, float]]:
+        return {}  # an answer that needs no learning finds nothing

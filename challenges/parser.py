@@ -1,0 +1,223 @@
+"""What `kit` can be asked: its verbs and their flags. A verb's name is its function's in challenges/commands.py."""
+
+import argparse
+from collections.abc import Callable
+
+from challenges.registry import MODELS
+
+EXIT_CODES = (
+    "exit codes: 0 done, 2 bad input or something to mend, 3 no room on the disk or in memory, or training failed, "
+    "4 parity failed, 5 serving failed, 130/143 interrupted, 141 nobody reads the output"
+)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="kit",
+        description="Reproduce NVIDIA's deep-learning challenges on a GPU or a CPU, with data of one's own.",
+        epilog="kit VERB --help shows examples. --debug anywhere shows tracebacks. " + EXIT_CODES + ".",
+    )
+    verbs = parser.add_subparsers(title="verbs", metavar="VERB", required=True)
+
+    def verb(name: str, summary: str, examples: str, *, takes_overrides: bool = False) -> argparse.ArgumentParser:
+        added = verbs.add_parser(
+            name,
+            help=summary,
+            description=summary,
+            epilog="examples:\n" + "\n".join(f"  {line}" for line in examples.splitlines()),
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            add_help=not takes_overrides,
+        )
+        if takes_overrides:
+            added.add_argument("-h", "--help", action="store_true", help="show this help and the recipe's fields")
+        added.set_defaults(verb=name.replace("-", "_"), takes_overrides=takes_overrides, verb_parser=added)
+        return added
+
+    verb("list", "list models and recipes with their targets", "kit list")
+    verb("doctor", "show what this machine can run, and what stands in the way", "kit doctor")
+
+    check = verb(
+        "check",
+        "scan a data folder and say what is wrong with it",
+        "kit check ~/photos\nkit check ~/scans --model resnet50",
+    )
+    check.add_argument("data", help="the folder, or a recommender's file")
+    _add_columns(check)
+    check.add_argument(
+        "--model", choices=list(MODELS), help="whose layout to expect; left out: what the data looks like"
+    )
+
+    _add_training_verbs(verb)
+
+    evaluate = verb(
+        "evaluate",
+        "evaluate a run and decide about its target, or judge it on other data",
+        "kit evaluate runs/resnet50-demo-1a2b3c4d\nkit evaluate runs/resnet50-demo-1a2b3c4d --data ~/test-photos",
+    )
+    _add_run(evaluate)
+    evaluate.add_argument("--data", help="labelled data of the run's classes; left out: the run's own validation split")
+    evaluate.add_argument("--precision", choices=["fp32", "tf32", "bf16", "fp16"], default="fp32")
+    _add_device(evaluate)
+
+    predict = verb(
+        "predict",
+        "answer for images, videos or histories of your own: a table and annotated copies",
+        "kit predict runs/resnet50-demo-1a2b3c4d cat.jpg holiday/\n"
+        "kit predict runs/ssd300-demo-1a2b3c4d street.jpg drive.mp4 --threshold 0.5\n"
+        "kit predict runs/bert4rec-demo-1a2b3c4d --history 12 7 'The Third Title'",
+    )
+    _add_run(predict)
+    predict.add_argument("inputs", nargs="*", default=[], metavar="FILE", help="images, videos, or folders of them")
+    predict.add_argument("--history", nargs="+", default=[], metavar="ITEM", help="what a user had, oldest first")
+    predict.add_argument("--user", help="a user of the training data, for a recommender that knows only those")
+    predict.add_argument("--threshold", type=float, help="lowest score shown, from a detector")
+    predict.add_argument("--output", help="folder for annotated copies (default: RUN/predictions)")
+    _add_device(predict)
+
+    report = verb("report", "write a run's page again", "kit report runs/resnet50-demo-1a2b3c4d")
+    _add_run(report)
+
+    _add_serving_verbs(verb)
+
+    completion = verb("completion", "print a shell's tab-completion script", 'eval "$(kit completion bash)"')
+    completion.add_argument("shell", choices=["bash", "zsh", "tcsh"])
+    return parser
+
+
+def _add_training_verbs(verb: Callable[..., argparse.ArgumentParser]) -> None:
+    walk = verb(
+        "challenge",
+        "walk the whole line: check, train, evaluate, report",
+        "kit challenge resnet50\nkit challenge resnet50 --data ~/photos\n"
+        "kit challenge resnet50 --data ~/photos --weights resnet50-11ad3fa6.pth --training.epochs 5",
+        takes_overrides=True,
+    )
+    walk.add_argument("model", choices=list(MODELS), metavar="MODEL", help=", ".join(MODELS))
+    walk.add_argument("--recipe", help="recipe name; by default demo, photos with --data, finetune with --weights")
+    walk.add_argument("--weights", help="a weights file to start from")
+    _add_training_options(walk)
+
+    for name, summary, examples in (
+        ("train", "train a recipe, or resume it",
+         "kit train resnet50/demo\nkit train resnet50/photos --data ~/photos --training.epochs 40\n"
+         "torchrun --nproc-per-node 8 -m -- challenges train resnet50/imagenet-90e --data /imagenet"),
+        ("lr-find", "sweep the learning rate once and suggest one", "kit lr-find resnet50/photos --data ~/photos"),
+    ):  # fmt: skip
+        added = verb(name, summary, examples, takes_overrides=True)
+        _add_recipe(added)
+        _add_training_options(added)
+
+
+def _add_serving_verbs(verb: Callable[..., argparse.ArgumentParser]) -> None:
+    run = "runs/resnet50-demo-1a2b3c4d"
+    _add_run(
+        verb("export", "write a run's ONNX graphs in every precision, and TensorRT plans on a GPU", f"kit export {run}")
+    )
+
+    parity = verb("parity", "prove that every engine, and Triton, answers as the trained model", f"kit parity {run}")
+    _add_run(parity)
+    parity.add_argument("--files", type=whole_number, default=200, help="validation files sent to Triton, at most")
+    _add_precision(parity)
+
+    serve = verb(
+        "serve",
+        "serve runs with Triton on this machine; a detector sees whole images, tiles (data.tile) are for kit predict",
+        f"kit serve {run}\nkit serve {run} --precision fp32",
+    )
+    serve.add_argument("runs", nargs="+", metavar="RUN", help="run directories that passed `kit parity`")
+    _add_precision(serve)
+    for name, port in (("http", 8000), ("grpc", 8001), ("metrics", 8002)):
+        serve.add_argument(f"--{name}-port", type=port_number, default=port, help=f"default {port}; 0: any free one")
+    serve.add_argument("--container", action="store_true", help="with NVIDIA's current Triton image under Docker")
+    serve.add_argument(
+        "--repository", help="folder of the model repository (default: a private one; with --container RUN/serving)"
+    )
+
+    client = verb(
+        "client",
+        "ask a server about images, histories or users: the likeliest classes, what was found where, what comes next",
+        "kit client cat.jpg dog.jpg\nkit client street.jpg --model ssd300\n"
+        "kit client --model bert4rec --history 12 7 'The Third Title'\nkit client --model ncf --user 196\n"
+        "kit client cat.jpg --protocol grpc --url 127.0.0.1:8001",
+    )
+    client.add_argument("--top-k", type=whole_number, default=3, help="classes per image, from a classifier")
+    client.add_argument(
+        "--threshold", type=float, default=0.3, help="lowest score shown, from a detector, which searches no tiles here"
+    )
+    load = verb(
+        "load",
+        "measure a server under load and write a record",
+        "kit load cat.jpg --concurrency 1 2 4 8 16\nkit load cat.jpg --rate 50 --seconds 30\n"
+        "kit load --model bert4rec --history 12 7",
+    )
+    load.add_argument(
+        "--concurrency", type=whole_number, nargs="*", default=[1, 2, 4, 8], help="closed loop: clients at a time"
+    )
+    load.add_argument("--rate", type=positive_number, nargs="*", default=[], help="open loop: requests per second")
+    load.add_argument("--seconds", type=positive_number, default=10.0, help="of each step")
+    load.add_argument("--output", default="runs/load.json", help="the record's file")
+    for parser in (client, load):
+        parser.add_argument("images", nargs="*", default=[], metavar="IMAGE", help="files, for a model of images")
+        parser.add_argument(
+            "--history", nargs="+", default=[], metavar="ITEM", help="identifiers or titles, oldest first"
+        )
+        parser.add_argument("--user", help="a user of the training data, for a model that knows only those")
+        parser.add_argument("--url", default="127.0.0.1:8000", help="host:port, also with http:// before it")
+        parser.add_argument("--protocol", choices=["http", "grpc"], default="http")
+        parser.add_argument("--model", default="resnet50", help="name of the served model")
+        parser.add_argument("--timeout", type=positive_number, default=30.0, help="seconds for one request")
+
+
+def whole_number(text: str) -> int:
+    """1 or more."""
+    if int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text} is less than 1")
+    return int(text)
+
+
+def positive_number(text: str) -> float:
+    """More than nothing, and at most a day's seconds."""
+    if not 0 < float(text) <= 86_400:
+        raise argparse.ArgumentTypeError(f"{text} is not between 0 and 86400")
+    return float(text)
+
+
+def port_number(text: str) -> int:
+    if not 0 <= int(text) < 65_536:
+        raise argparse.ArgumentTypeError(f"{text} is no port: 0 to 65535")
+    return int(text)
+
+
+def _add_precision(parser: argparse.ArgumentParser) -> None:
+    choices = ["auto", "fp32", "fp16", "bf16", "int8"]
+    parser.add_argument("--precision", choices=choices, default="auto", help="auto: the fastest that passed parity")
+
+
+def _add_recipe(parser: argparse.ArgumentParser) -> None:
+    recipe = parser.add_argument("recipe", metavar="MODEL/RECIPE", help="see `kit list`")
+    recipe.completions = [f"{model}/{name}" for model, entry in MODELS.items() for name in entry.recipes()]  # type: ignore[attr-defined]
+
+
+def _add_training_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--data", help="data folder; left out: generated demo data")
+    parser.add_argument("--run", help="run directory; left out: a folder under runs/ named by recipe and data")
+    _add_columns(parser)
+    _add_device(parser)
+
+
+def _add_columns(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--columns",
+        metavar="user=NAME,item=NAME,...",
+        help="which column of a recommender's file holds the user, item, rating, time, by name or by place from 1 on",
+    )
+
+
+def _add_run(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run", metavar="RUN", help="a run directory")
+
+
+def _add_device(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--device", choices=["auto", "cpu", "cuda"], default="auto", help="auto: a GPU where there is one"
+    )
