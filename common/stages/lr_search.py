@@ -46,7 +46,7 @@ def _sweep(request: Request, folder: Path, console: Console) -> Sweep:
     sweep: Sweep | None = None
     with Progress(console=console, transient=True) as progress:
         bar = progress.add_task("learning rates", total=SWEEP_STEPS)
-        for done, so_far in find_lr(task, data, recipe, device, precision, steps=SWEEP_STEPS):
+        for done, so_far in find_lr(task, data, recipe, device, precision, SWEEP_STEPS):
             sweep = so_far
             progress.update(bar, completed=done)
     if sweep is None:

@@ -14,6 +14,7 @@ from common.training.schedules import exponential_range
 from common.training.step import TrainStep
 from common.training.task import Batch, DataModule, Task
 
+RANGE = 1e-5, 10.0  # first and last rate
 SMOOTHING = 0.9  # of the running mean over losses
 RUNAWAY = 4.0  # a loss this many times the lowest ends the sweep
 
@@ -28,7 +29,10 @@ class Sweep:
     @property
     def suggestion(self) -> float:
         if len(self.losses) < 3:
-            raise TrainingError("The sweep ended after fewer than three steps.", remedy="Pass a lower --low.")
+            raise TrainingError(
+                f"The loss ran away within three steps, at learning rates of {self.rates[0]:.0e} and little more.",
+                remedy="Check the data and the starting weights.",
+            )
         until = int(self.losses.argmin()) + 1
         slopes = np.gradient(self.losses[: max(until, 2)], np.log(self.rates[: max(until, 2)]))
         return float(self.rates[int(slopes.argmin())])
@@ -40,17 +44,14 @@ def find_lr(
     recipe: Recipe,
     device: torch.device,
     precision: Precision,
-    *,
-    low: float = 1e-5,
-    high: float = 10.0,
-    steps: int = 100,
+    steps: int,
 ) -> Iterator[tuple[int, Sweep]]:
     """Train for `steps` steps on rising rates, yielding the sweep so far after each; the task is used up by it.
 
     Source: Smith 2015, arXiv:1506.01186, section 3.3.
     """
     task = task.place(device, channels_last=recipe.training.channels_last).train()
-    schedule = exponential_range(low, high, steps)
+    schedule = exponential_range(*RANGE, steps)
     optimizers = [replace(scheduled, schedule=schedule) for scheduled in task.optimizers(steps, steps)]
     step = TrainStep(task, optimizers, precision, device, clip_norm=recipe.optimizer.clip_norm)
     accumulation = recipe.training.accumulation(1)
