@@ -49,6 +49,9 @@ def _run(given: list[str]) -> int:
     options, overrides = parser.parse_known_args(given)
     if overrides and not options.takes_overrides:
         parser.error(f"unknown arguments: {printable(' '.join(overrides))}")
+    if options.takes_overrides and vars(options).get("model", options.recipe) is None:
+        options.verb_parser.print_help()
+        return 0
     options.overrides = tuple(overrides)
     return getattr(commands, options.verb)(options) or 0
 

@@ -229,7 +229,7 @@ def _request(options: argparse.Namespace, identifier: str, overrides: tuple[str,
     program = f"kit {options.verb_parser.prog.split()[-1]} {identifier}"
     if options.help:
         options.verb_parser.print_help()
-        print(f"\nfields of {identifier}:")
+        print(f"\n{identifier}: {recipe.summary}\nits fields:")
         print_overrides(recipe, program)
         return None
     recipe = apply_overrides(recipe, overrides, program)

@@ -29,7 +29,9 @@ def build_parser() -> argparse.ArgumentParser:
             add_help=not takes_overrides,
         )
         if takes_overrides:
-            added.add_argument("-h", "--help", action="store_true", help="show this help and the recipe's fields")
+            added.add_argument(
+                "-h", "--help", action=_HelpOnARecipe, nargs=0, default=False, help="show this, and a recipe's fields"
+            )
         added.set_defaults(verb=name.replace("-", "_"), takes_overrides=takes_overrides, verb_parser=added)
         return added
 
@@ -87,7 +89,7 @@ def build_parser() -> argparse.ArgumentParser:
 def _add_training_verbs(verb: Callable[..., argparse.ArgumentParser]) -> None:
     walk = verb(
         "challenge",
-        "walk the whole line: check, train, evaluate, report",
+        "walk the whole line: check, train, evaluate, export, parity, serve, report",
         "kit challenge resnet50\nkit challenge resnet50 --data ~/photos\n"
         "kit challenge resnet50 --data ~/photos --weights resnet50-11ad3fa6.pth --training.epochs 5",
         takes_overrides=True,
@@ -188,14 +190,32 @@ def port_number(text: str) -> int:
     return int(text)
 
 
+class _HelpOnARecipe(argparse.Action):
+    """Asks for help, for which no model or recipe has to be named."""
+
+    def __call__(self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, *_: object) -> None:
+        setattr(namespace, self.dest, True)
+        for action in parser._actions:
+            action.required = False
+
+
+class _Suggestions(tuple[str, ...]):
+    """What a shell completes; whatever else is given is the verb's to refuse, which names the nearest."""
+
+    __slots__ = ()
+
+    def __contains__(self, given: object) -> bool:
+        return True
+
+
 def _add_precision(parser: argparse.ArgumentParser) -> None:
     choices = ["auto", "fp32", "fp16", "bf16", "int8"]
     parser.add_argument("--precision", choices=choices, default="auto", help="auto: the fastest that passed parity")
 
 
 def _add_recipe(parser: argparse.ArgumentParser) -> None:
-    recipe = parser.add_argument("recipe", metavar="MODEL/RECIPE", help="see `kit list`")
-    recipe.completions = [f"{model}/{name}" for model, entry in MODELS.items() for name in entry.recipes()]  # type: ignore[attr-defined]
+    names = _Suggestions(f"{model}/{name}" for model, entry in MODELS.items() for name in entry.recipes())
+    parser.add_argument("recipe", metavar="MODEL/RECIPE", choices=names, help="see `kit list`")
 
 
 def _add_training_options(parser: argparse.ArgumentParser) -> None:

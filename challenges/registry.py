@@ -36,7 +36,7 @@ class Entry:
 
 MODELS: Mapping[str, Entry] = {
     "resnet50": Entry(1, "challenges.classification", "ResNet-50 v1.5 image classification", "photos", "finetune"),
-    "ssd300": Entry(2, "challenges.detection", "SSD300 object detection", "small", "finetune"),
+    "ssd300": Entry(2, "challenges.detection", "object detection, SSD300 and SSD512", "small", "finetune"),
     "ncf": Entry(3, "challenges.recommendation.ncf", "NeuMF, users and items by embedding", "own", "own", True),
     "vae_cf": Entry(3, "challenges.recommendation.vae_cf", "Mult-VAE, whole histories at once", "own", "own", True),
     "bert4rec": Entry(3, "challenges.recommendation.bert4rec", "BERT4Rec, ordered histories", "own", "own", True),

@@ -4,6 +4,7 @@ import contextlib
 import csv
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -11,7 +12,7 @@ import time
 import pytest
 import torch
 
-from challenges.__main__ import main
+from challenges.__main__ import build_parser, main
 from challenges.detection.demo import generate as generate_scenes
 from challenges.recommendation.histories.demo import generate as generate_interactions
 from challenges.registry import MODELS
@@ -22,6 +23,7 @@ TINY = [
     "--model.depth", "18", "--preprocessing.resize", "36", "--preprocessing.crop", "32",
     "--training.batch-size", "8", "--training.epochs", "2", "--training.checkpoint-every", "2",
 ]  # fmt: skip
+VERBS = build_parser()._subparsers._group_actions[0].choices
 
 
 @pytest.fixture(autouse=True)
@@ -58,14 +60,19 @@ def test_help_comes_without_heavy_imports():
     assert time.monotonic() - started < 10  # a guard against hangs; the figure itself is measured by the benchmark
 
 
-@pytest.mark.parametrize("verb", ["list", "check", "train", "evaluate", "predict", "report", "lr-find", "doctor"])
+@pytest.mark.parametrize("verb", VERBS)
 def test_every_verb_explains_itself_with_an_example(verb, capsys):
-    arguments = [verb, "--help"] if verb not in ("train", "lr-find") else [verb, "resnet50/demo", "--help"]
     with contextlib.suppress(SystemExit):
-        main(arguments)
+        main([verb, "--help"])
     shown = capsys.readouterr().out
     assert f"kit {verb}" in shown
     assert "examples:" in shown
+
+
+def test_the_walks_help_names_its_steps_and_each_is_a_verb():
+    steps = VERBS["challenge"].description.split(": ")[1].split(", ")
+    assert steps == ["check", "train", "evaluate", "export", "parity", "serve", "report"]
+    assert {*steps} <= {*VERBS}
 
 
 def test_help_on_a_recipe_lists_its_fields(capsys):
@@ -201,9 +208,13 @@ def test_the_learning_rate_finder_suggests_and_draws(photographs, tmp_path, caps
     assert (tmp_path / "runs" / "lr-find-resnet50-photos.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_completion_knows_the_recipes(capsys):
-    assert main(["completion", "bash"]) == 0
-    assert "lr-find" in capsys.readouterr().out
+@pytest.mark.parametrize("shell", ["bash", "zsh", "tcsh"])
+def test_completion_knows_every_verb_its_flags_and_every_recipe(shell, capsys):
+    assert main(["completion", shell]) == 0
+    flags = {flag for verb in VERBS.values() for flag in verb._option_string_actions if flag.startswith("--")}
+    recipes = {f"{model}/{name}" for model, entry in MODELS.items() for name in entry.recipes()}
+    told = re.findall(r"[\w/-]+", capsys.readouterr().out)
+    assert {*VERBS, *recipes, *(flags if shell != "tcsh" else ())} - {*told} == set()
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")

@@ -90,6 +90,7 @@ class DetectionRecipe(Recipe):
     preprocessing: ImagePreprocessing = field(
         default_factory=lambda: ImagePreprocessing(resize=300, crop=300, mode="squash")
     )
+    """300 pixels make the network an SSD300, 512 an SSD512, with a map and default boxes more."""
     nms: NmsConfig = field(default_factory=NmsConfig)
 
     def __post_init__(self) -> None:
@@ -146,7 +147,7 @@ RECIPES: Mapping[str, DetectionRecipe] = {
         training=TrainingConfig(epochs=50, batch_size=8, evaluate_every=10, checkpoint_every=50, ema_decay=0.99),
     ),
     "small-512": DetectionRecipe(
-        summary="from scratch at 512 pixels: for objects too small for 300, at three times the work",
+        summary="SSD512 from scratch, at 512 pixels: for objects too small for 300, at three times the work",
         model=ModelConfig(depth=18),
         preprocessing=ImagePreprocessing(resize=512, crop=512, mode="squash"),
         optimizer=_FROM_SCRATCH,
