@@ -96,7 +96,7 @@ def _folder(name: str, folder: Path) -> Finding:
     elif not os.access(existing, os.W_OK | os.X_OK):
         remedy = f"{existing} is not writable: {other} that is"
     elif free < FREE_GB:
-        remedy = f"less than {FREE_GB:.0f} GB free: make room or choose another disk"
+        remedy = f"less than {FREE_GB:.0f} GB free: delete something, or choose another disk"
     return Finding(name, f"{folder}, {free:.0f} GB free", remedy)
 
 
