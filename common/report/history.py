@@ -8,6 +8,7 @@ import numpy as np
 
 Record = dict[str, Any]
 COORDINATES = {"kind", "step", "epoch", "seconds"}
+FOREMOST = 3  # metrics that are shown unfolded
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,17 @@ class History:
         steps = np.diff(column(self.train, "step"), prepend=0.0)
         usable = np.isfinite(rate) & (rate > 0)
         return float(steps[usable].sum() / (steps[usable] / rate[usable]).sum()) if usable.any() else None
+
+
+def foremost(names: Iterable[str], first: str | None) -> list[str]:
+    """The few of kind@cutoff/protocol to show: `first`, what shares its cutoff and protocol, then its protocol."""
+    beside = (first or "").partition("@")[2]
+
+    def distance(name: str) -> tuple[bool, bool, bool]:
+        own = name.partition("@")[2]
+        return name != first, own != beside, own.partition("/")[2] != beside.partition("/")[2]
+
+    return sorted(names, key=distance)[:FOREMOST]
 
 
 def column(records: list[Record], name: str) -> np.ndarray:

@@ -10,10 +10,10 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from common.files import read_json, write_text
 from common.report.deployment import deployment_sections
-from common.report.elements import Key, Markup, Section
+from common.report.elements import Key, Markup, Section, details, escape
 from common.report.forecast import forecast_section
 from common.report.held_out import held_out_section
-from common.report.history import History
+from common.report.history import History, foremost
 from common.report.sections import curves, environment, reproduction, throughput
 from common.run.recipe import Target
 from common.run.result import Result, read_result
@@ -58,7 +58,7 @@ def write_report(run: RunDirectory, sections: Sequence[Section] = ()) -> Path:
     raw = (_read(run.training_file).get("raw_metrics") or {}).get(result.metric) if result else None
     parts = [
         held_out_section(run),
-        curves(history, target),
+        curves(history, target, result.metric if result else None),
         throughput(history, unit),
         forecast_section(_read(run.forecast_file)),
         *sections,
@@ -72,6 +72,7 @@ def write_report(run: RunDirectory, sections: Sequence[Section] = ()) -> Path:
         result=result,
         target=target,
         verdict=VERDICTS[result.verdict] if result else "",
+        metrics=_metrics(result) if result else "",
         scale=_scale(result) if result else "",
         certainty=_certainty(result) if result else "",
         raw=raw,
@@ -106,11 +107,19 @@ def _progress(history: History, recipe: Mapping[str, Any]) -> Progress | None:
     if last is None:
         return None
     validation = history.validation[-1] if history.validation else {}
-    latest = [
-        f"{name} {validation[name]:.4f}" for name in history.validation_metrics() if validation.get(name) is not None
-    ]
+    told = [name for name in history.validation_metrics() if validation.get(name) is not None]
+    target = recipe.get("target") or {}
+    latest = [f"{name} {validation[name]:.4f}" for name in foremost(told, target.get("metric"))]
     epochs = float(recipe.get("training", {}).get("epochs", 0))
     return Progress(last["step"], float(last["epoch"]), epochs, float(last["seconds"]), ", ".join(latest))
+
+
+def _metrics(result: Result) -> Markup:
+    """The foremost metrics, and the others folded away."""
+    shown = foremost(result.metrics, result.metric)
+    others = [name for name in result.metrics if name not in shown]
+    words = [", ".join(f"{name} {result.metrics[name]:.4f}" for name in names) for names in (shown, others)]
+    return escape(words[0]) + (details(f"{len(others)} more", words[1]) if others else Markup(""))
 
 
 def _certainty(result: Result) -> str:

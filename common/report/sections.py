@@ -1,13 +1,13 @@
 """The sections every run's page has: curves, throughput, environment, the command that reproduces it."""
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from common.report.elements import Markup, Section, columns, details, facts, join, notice, paragraph
-from common.report.history import History, column
+from common.report.history import History, column, foremost
 from common.report.plots import Colour, Line, line_chart, share_chart
 from common.run.recipe import Target
 
@@ -16,17 +16,23 @@ LISTED = 20  # names of a list that are written out
 COLOURS: tuple[Colour, ...] = ("accent", "second", "third", "bad", "good", "muted")
 
 
-def curves(history: History, target: Target | None) -> Section:
-    """Losses, validation metrics, learning rate and gradient norm over the steps."""
+def curves(history: History, target: Target | None, metric: str | None = None) -> Section:
+    """Losses, the foremost validation metrics, learning rate and gradient norm over the steps; other metrics folded.
+
+    metric: the one that the run is judged by.
+    """
     if history.last is None:
         return Section("Curves", paragraph("Nothing has been logged yet."))
-    charts = [_losses(history), *_metrics(history, target)]
+    names = [name for name in history.validation_metrics() if name != "loss"]
+    shown = foremost(names, metric or (target.metric if target else None))
+    charts = [_losses(history), *_metrics(history, shown, target)]
     charts += [
         line_chart(title, [Line(title.lower(), column(history.train, "step"), values, "third")], from_zero=True)
         for title, name in (("Learning rate", "lr"), ("Gradient norm", "gradient_norm"))
         if np.isfinite(values := column(history.train, name)).any()
     ]
-    return Section("Curves", columns(*charts))
+    others = _others(history, [name for name in names if name not in shown])
+    return Section("Curves", columns(*charts) + others)
 
 
 def throughput(history: History, sample_unit: str) -> Section | None:
@@ -117,23 +123,34 @@ def _losses(history: History) -> Markup:
     return line_chart("Loss", lines, caption="Latest: " + ", ".join(words) + ".")
 
 
-def _metrics(history: History, target: Target | None) -> list[Markup]:
-    """One chart for all metrics between 0 and 1, one for each other metric."""
-    names = [name for name in history.validation_metrics() if name != "loss"]
+def _metrics(
+    history: History, names: Sequence[str], target: Target | None = None, together: str = "metrics"
+) -> list[Markup]:
+    """One chart for all metrics between 0 and 1, which are called `together`, one for each other metric."""
     values = {name: column(history.validation, name) for name in names}
     shares = [name for name in names if not ((values[name] < 0) | (values[name] > 1)).any()]
     groups = [shares] if shares else []
     groups += [[name] for name in names if name not in shares]
-    return [_metric_chart(history, {name: values[name] for name in group}, target) for group in groups]
+    return [_metric_chart(history, {name: values[name] for name in group}, target, together) for group in groups]
 
 
-def _metric_chart(history: History, values: Mapping[str, np.ndarray], target: Target | None) -> Markup:
+def _others(history: History, names: Sequence[str]) -> Markup:
+    """The remaining metrics, folded away: a chart for each kind and protocol of kind@cutoff/protocol."""
+    groups: dict[str, list[str]] = {}
+    for name in names:
+        kind, at, rest = name.partition("@")
+        groups.setdefault(f"{kind}, {rest.partition('/')[2]}" if at else "other metrics", []).append(name)
+    charts = [chart for title, group in groups.items() for chart in _metrics(history, group, together=title)]
+    return details(f"Other metrics ({len(names)})", columns(*charts)) if names else Markup("")
+
+
+def _metric_chart(history: History, values: Mapping[str, np.ndarray], target: Target | None, together: str) -> Markup:
     steps = column(history.validation, "step")
     lines = [
         Line(name, steps, series, COLOURS[number % len(COLOURS)], markers=True)
         for number, (name, series) in enumerate(values.items())
     ]
     level = (f"target {target.metric}", target.value) if target and target.metric in values else None
-    title = "Validation " + ("metrics" if len(values) > 1 else next(iter(values)))
+    title = "Validation " + (together if len(values) > 1 else next(iter(values)))
     latest = ", ".join(f"{name} {series[-1]:.4f}" for name, series in values.items())
     return line_chart(title, lines, level=level, caption=f"Latest: {latest}.")

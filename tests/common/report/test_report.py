@@ -25,7 +25,7 @@ from common.report.elements import (
     picture,
     table,
 )
-from common.report.history import History
+from common.report.history import History, foremost
 from common.report.page import duration, write_report
 from common.report.pictures import SIZE, jpeg_uri, thumbnail
 from common.report.plots import Line, curve_chart, line_chart, running_mean, thin
@@ -479,3 +479,24 @@ def test_only_the_files_of_the_run_are_asked_for(tmp_path):
         report_file=tmp_path / "report" / "index.html",
     )
     assert write_report(stand_in).is_file()
+
+
+def test_the_metrics_beside_the_judged_one_are_those_that_are_most_like_it():
+    names = [f"{kind}@{cut}/{name}" for name in ("full", "ncf-99") for kind in ("hr", "ndcg") for cut in (10, 50)]
+    assert foremost(names, "hr@50/ncf-99") == ["hr@50/ncf-99", "ndcg@50/ncf-99", "hr@10/ncf-99"]
+    assert foremost(names, None) == names[:3]
+    assert foremost(["top1", "top5"], "top5") == ["top5", "top1"]
+
+
+def test_many_metrics_are_folded_and_none_is_lost(tmp_path):
+    run = make_run(tmp_path)
+    kinds, cutoffs, protocols = ("hr", "ndcg"), (10, 20, 50, 100), ("full", "uniform-100", "popularity-100")
+    metrics = {f"{kind}@{cut}/{name}": 0.5 for name in protocols for kind in kinds for cut in cutoffs}
+    write_log(run, [{"kind": "validation", "step": step, "epoch": 1.0, "seconds": 1.0} | metrics for step in (1, 2)])
+    make_result(metric="ndcg@10/full", value=0.5, target=None, metrics=metrics).write(run.result_file)
+    text = write_report(run).read_text()
+    assert "<td>ndcg@10/full 0.5000, hr@10/full 0.5000, hr@20/full 0.5000<details>" in text
+    shown, folded = text.split("Other metrics (21)")
+    assert "Latest: ndcg@10/full 0.5000, hr@10/full 0.5000, hr@20/full 0.5000." in shown
+    assert all(f"{name} 0.5000" in folded for name in metrics if name not in foremost(metrics, "ndcg@10/full"))
+    assert len(re.findall("<svg", folded.split("</details>")[0])) == 6
