@@ -17,8 +17,8 @@ from common.run.recipe import Recipe
 from common.run.run_directory import RunDirectory
 from common.terminal.duration import duration
 from common.training.advice import ten_minutes
+from common.training.cadence import Cadence
 from common.training.observers import Entry, Observer, RunFacts
-from common.training.trainer import Cadence
 
 WARM_STEPS = 2  # first steps that are not counted: loaders fill up, kernels are chosen
 FEWEST_STEPS = 5  # counted before a forecast

@@ -2,11 +2,9 @@
 
 import math
 import signal
-import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from types import FrameType
 from typing import Any, cast
 
 import nvtx
@@ -16,14 +14,16 @@ from common.errors import InterruptedRunError, RecipeError, TrainingError
 from common.failures import explain
 from common.machine.distributed import World, any_rank, barrier, broadcast_buffers
 from common.machine.precision import Precision
-from common.run.recipe import Recipe, TrainingConfig
+from common.run.recipe import Recipe
 from common.run.run_directory import RunDirectory
 from common.training.averages import MovingAverage
 from common.training.best_weights import BestWeights
+from common.training.cadence import Cadence
 from common.training.checkpoint import CheckpointStore, random_state, refuse_other, restore_random_state
 from common.training.log_window import LogWindow
 from common.training.observers import Observer, Observers, RunFacts
 from common.training.step import TrainStep
+from common.training.stop_signal import StopSignal
 from common.training.task import Batch, DataModule, Evaluation, Task
 
 
@@ -41,27 +41,6 @@ class Outcome:
     epochs: float
     seconds: float
     samples_per_s: float
-
-
-@dataclass(frozen=True)
-class Cadence:
-    """The recipe's epochs as steps: the only clock of a run."""
-
-    total: int
-    per_epoch: float
-    evaluate_every: int
-
-    @classmethod
-    def of(cls, training: TrainingConfig, num_train: int) -> "Cadence":
-        per_epoch = num_train / training.batch_size
-        total = max(1, round(training.epochs * per_epoch))
-        return cls(total, per_epoch, max(1, min(total, round(training.evaluate_every * per_epoch))))
-
-    def evaluates_after(self, step: int) -> bool:
-        """Whether an evaluation follows once `step` steps are done; leftovers shorter than half a period are merged."""
-        if step == self.total:
-            return True
-        return step % self.evaluate_every == 0 and self.total - step >= self.evaluate_every / 2
 
 
 class Trainer:
@@ -124,7 +103,7 @@ class Trainer:
                 "Nothing is held out of this training data to choose weights by: the last count."
             )
         facts = RunFacts(self._run, self._done, self.cadence.total, self._run.path.name)
-        with _SignalFlag() as stop:
+        with StopSignal() as stop:
             self._observers.on_start(facts)
             try:
                 evaluation = self._loop(stop)
@@ -136,7 +115,7 @@ class Trainer:
         raw = self._judged(self._task).metrics if self._ema is not None else None
         return Outcome(self._evaluated_task(), evaluation, raw, steps, self._epoch(), self._seconds, rate)
 
-    def _loop(self, stop: "_SignalFlag") -> Evaluation:
+    def _loop(self, stop: StopSignal) -> Evaluation:
         window = self._window
         batches = self._micro_batches()
         evaluation: Evaluation | None = None
@@ -319,24 +298,3 @@ class Trainer:
         if self._chosen is not None:
             self._chosen.load_state_dict(state["chosen"])
         self._done, self._seconds, self._best = state["step"], state["seconds"], state["best"]
-
-
-class _SignalFlag:
-    """Remembers SIGINT or SIGTERM until the step is over; a second signal ends the process at once."""
-
-    number: int | None = None
-
-    def __enter__(self) -> "_SignalFlag":
-        self._before = {}
-        if threading.current_thread() is threading.main_thread():
-            self._before = {name: signal.signal(name, self._arrived) for name in (signal.SIGINT, signal.SIGTERM)}
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for name, handler in self._before.items():
-            signal.signal(name, handler)
-
-    def _arrived(self, number: int, _: FrameType | None) -> None:
-        self.number = number
-        for name in self._before:
-            signal.signal(name, signal.SIG_DFL)

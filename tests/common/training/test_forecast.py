@@ -9,8 +9,8 @@ from common.report.forecast import forecast_section
 from common.run.overrides import apply_overrides
 from common.run.run_directory import RunDirectory
 from common.training.advice import ten_minutes
+from common.training.cadence import Cadence
 from common.training.forecast import Forecaster, recorded
-from common.training.trainer import Cadence
 from tests.toy import ToyData, ToyTask, toy_recipe, toy_trainer
 
 

@@ -12,8 +12,8 @@ import torch
 from common.errors import CheckpointError, InterruptedRunError, RecipeError, TrainingError
 from common.run.recipe import TrainingConfig
 from common.run.run_directory import RunDirectory
+from common.training.cadence import Cadence
 from common.training.observers import JsonLines, Observer
-from common.training.trainer import Cadence
 from tests.full_disk import limited_files
 from tests.toy import ToyData, ToyTask, toy_recipe, toy_trainer
 
