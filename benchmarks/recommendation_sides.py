@@ -21,7 +21,8 @@ from challenges.recommendation.vae_cf.recipes import RECIPES as VAE_CF_RECIPES
 from common.machine.precision import select_precision
 from common.run.recipe import OptimizerConfig
 from common.training.averages import MovingAverage
-from common.training.step import TrainStep
+from common.training.step import build_step
+from common.training.task import StepSettings
 
 Model = Literal["bert4rec", "sasrec", "ncf", "vae_cf"]
 TOP_K = 10
@@ -115,10 +116,9 @@ class OurSide:
         self._task.set_trainable(0)
         decay = recipe.training.ema_decay
         self._ema = None if decay is None else MovingAverage(self._task, decay)
-        self._step = TrainStep(
-            self._task, optimizers, select_precision(recipe.training.precision, CPU), CPU,
-            clip_norm=recipe.optimizer.clip_norm, ema=self._ema,
-        )  # fmt: skip
+        precision = select_precision(recipe.training.precision, CPU)
+        settings = StepSettings(precision, CPU, clip_norm=recipe.optimizer.clip_norm, average=self._ema)
+        self._step = build_step(self._task, optimizers, settings)
         self._batches, self._done = data.train_batches(0, self._batch, 1), 0
         self._finite = torch.ones((), dtype=torch.bool)
 

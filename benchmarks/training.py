@@ -16,8 +16,8 @@ from common.errors import KitError
 from common.machine.device import DeviceChoice
 from common.machine.precision import Precision
 from common.run.recipe import Recipe
-from common.training.step import TrainStep
-from common.training.task import Batch, DataModule, Task
+from common.training.step import build_step
+from common.training.task import Batch, DataModule, StepSettings, Task
 
 PROTOCOL_NAME, PROTOCOL_VERSION = "interleaved", 1
 SCHEDULED_STEPS = 1_000_000  # the learning rate hardly moves during a benchmark
@@ -59,14 +59,10 @@ class TrainingWork:
         task.set_trainable(0)
         if recipe.training.compile:
             task.compile()
-        self._step = TrainStep(
-            task,
-            optimizers,
-            precision,
-            device,
-            clip_norm=recipe.optimizer.clip_norm,
-            use_cuda_graphs=recipe.training.cuda_graphs,
+        settings = StepSettings(
+            precision, device, clip_norm=recipe.optimizer.clip_norm, use_cuda_graphs=recipe.training.cuda_graphs
         )
+        self._step = build_step(task, optimizers, settings)
         self._finite = torch.ones((), dtype=torch.bool, device=device)
         self._done = 0
 

@@ -11,8 +11,8 @@ from common.errors import TrainingError
 from common.machine.precision import Precision
 from common.run.recipe import Recipe
 from common.training.schedules import exponential_range
-from common.training.step import TrainStep
-from common.training.task import Batch, DataModule, Task
+from common.training.step import build_step
+from common.training.task import Batch, DataModule, StepSettings, Task
 
 RANGE = 1e-5, 10.0  # first and last rate
 SMOOTHING = 0.9  # of the running mean over losses
@@ -53,7 +53,7 @@ def find_lr(
     task = task.place(device, channels_last=recipe.training.channels_last).train()
     schedule = exponential_range(*RANGE, steps)
     optimizers = [replace(scheduled, schedule=schedule) for scheduled in task.optimizers(steps, steps)]
-    step = TrainStep(task, optimizers, precision, device, clip_norm=recipe.optimizer.clip_norm)
+    step = build_step(task, optimizers, StepSettings(precision, device, clip_norm=recipe.optimizer.clip_norm))
     accumulation = recipe.training.accumulation(1)
     batches: Iterator[Batch] = data.train_batches(0, recipe.training.batch_size, accumulation)
     rates: list[float] = []

@@ -1,62 +1,73 @@
 """One optimizer step: forward, backward and update over its micro-batches, eagerly or from a CUDA graph."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import nvtx
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from common.machine.precision import Precision
-from common.training.averages import MovingAverage
-from common.training.task import Batch, ScheduledOptimizer, Task
+from common.training.task import Batch, ScheduledOptimizer, Step, StepSettings, Task
 
 WARMUP_PASSES = 3  # passes on a side stream before a capture, as torch.cuda.graph asks
 ForwardBackward = Callable[[Batch, float], dict[str, Tensor]]
 
 
-class TrainStep:
+def build_step(task: Task, optimizers: Sequence[ScheduledOptimizer], settings: StepSettings) -> Step:
+    """The task's own step, or the one that fits all others."""
+    return task.own_step(optimizers, settings) or TrainStep(task, optimizers, settings)
+
+
+class TrainStep(Step):
     """Runs the steps of one task. A call never synchronises a GPU.
 
     A step whose gradients are not finite changes no weight, in any precision (see Precision.scaler).
+    A task whose step differs in one of `wrapped`, `set_lr` and `backward` inherits from this and replaces that alone.
     """
 
-    def __init__(
-        self,
-        task: Task,
-        optimizers: Sequence[ScheduledOptimizer],
-        precision: Precision,
-        device: torch.device,
-        *,
-        clip_norm: float | None = None,
-        ema: MovingAverage | None = None,
-        world_size: int = 1,
-        use_cuda_graphs: bool = False,
-    ) -> None:
-        self._task, self._optimizers, self._precision, self._device = task, optimizers, precision, device
-        self._clip_norm, self._ema, self._world_size = clip_norm, ema, world_size
-        self._use_cuda_graphs = use_cuda_graphs
-        self.scaler = precision.scaler(device)
+    def __init__(self, task: Task, optimizers: Sequence[ScheduledOptimizer], settings: StepSettings) -> None:
+        self.task, self.optimizers, self.settings = task, optimizers, settings
+        self.scaler = settings.precision.scaler(settings.device)
         self.rebuild()
 
     def rebuild(self) -> None:
-        """Wrap the task anew after the set of trainable parameters changed."""
         self._captured: _CapturedPass | None = None
-        self._module: torch.nn.Module = self._task
-        if self._world_size > 1:
-            ids = [self._device.index] if self._device.type == "cuda" else None
-            self._module = DistributedDataParallel(self._task, device_ids=ids)
-        for scheduled in self._optimizers:
+        self._module = self.wrapped() if self.settings.world_size > 1 else self.task
+        for scheduled in self.optimizers:
             scheduled.optimizer.zero_grad()
 
-    def __call__(self, micro_batches: Sequence[Batch], step: int) -> dict[str, Tensor]:
-        """Train on this rank's micro-batches of one global batch.
+    def wrapped(self) -> nn.Module:
+        """The task as several processes call it."""
+        device = self.settings.device
+        return DistributedDataParallel(self.task, device_ids=[device.index] if device.type == "cuda" else None)
 
-        returns: the losses, means over the micro-batches, and `gradient_norm` (before clipping) where gradients are
-                 clipped; scalars, still on the device
-        """
-        for scheduled in self._optimizers:
+    def set_lr(self, step: int) -> None:
+        """Set every learning rate for `step`."""
+        for scheduled in self.optimizers:
             scheduled.set_lr(step)
+
+    def backward(self, losses: dict[str, Tensor], share: float) -> None:
+        """Gradients of one micro-batch, which is `share` of the step."""
+        self.scaler.scale(losses["loss"] * share).backward()
+
+    def lr(self, step: int) -> float:
+        return self.optimizers[0].schedule(step)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "optimizers": [scheduled.optimizer.state_dict() for scheduled in self.optimizers],
+            "scaler": self.scaler.state_dict(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        for scheduled, saved in zip(self.optimizers, state["optimizers"], strict=True):
+            scheduled.optimizer.load_state_dict(saved)
+        self.scaler.load_state_dict(state["scaler"])
+
+    def __call__(self, micro_batches: Sequence[Batch], step: int) -> dict[str, Tensor]:
+        """As `Step`; `gradient_norm` (before clipping) is among the losses where gradients are clipped."""
+        self.set_lr(step)
         losses = self._accumulate(micro_batches, step)
         with nvtx.annotate("optimizer", domain="kit"):
             losses |= self._update()
@@ -69,39 +80,41 @@ class TrainStep:
             if isinstance(self._module, DistributedDataParallel):
                 self._module.require_backward_grad_sync = position == len(micro_batches) - 1
             with nvtx.annotate("prepare", domain="kit"), torch.no_grad():
-                batch = self._task.prepare_batch(batch, step)
-            run = self._capture(batch, share) if self._use_cuda_graphs else self._forward_backward
+                batch = self.task.prepare_batch(batch, step)
+            run = self._capture(batch, share) if self.settings.use_cuda_graphs else self._forward_backward
             for name, value in run(batch, share).items():
                 part = value.detach().float() * share
                 totals[name] = totals[name] + part if name in totals else part
         return totals
 
     def _forward_backward(self, batch: Batch, share: float) -> dict[str, Tensor]:
-        with nvtx.annotate("forward", domain="kit"), self._precision.context(self._device):
+        settings = self.settings
+        with nvtx.annotate("forward", domain="kit"), settings.precision.context(settings.device):
             losses = self._module(batch)
         with nvtx.annotate("backward", domain="kit"):
-            self.scaler.scale(losses["loss"] * share).backward()
+            self.backward(losses, share)
         return losses
 
     def _capture(self, batch: Batch, share: float) -> "_CapturedPass":
         if self._captured is None:
-            self._captured = _CapturedPass(self._forward_backward, self._task, batch, share)
+            self._captured = _CapturedPass(self._forward_backward, self.task, batch, share)
         return self._captured
 
     def _update(self) -> dict[str, Tensor]:
+        settings = self.settings
         report: dict[str, Tensor] = {}
-        for scheduled in self._optimizers:
+        for scheduled in self.optimizers:
             optimizer = scheduled.optimizer
-            if self._clip_norm is not None:
+            if settings.clip_norm is not None:
                 self.scaler.unscale_(optimizer)
                 parameters = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
-                report["gradient_norm"] = torch.nn.utils.clip_grad_norm_(parameters, self._clip_norm)
+                report["gradient_norm"] = torch.nn.utils.clip_grad_norm_(parameters, settings.clip_norm)
             self.scaler.step(optimizer)
             if self._captured is None:  # a captured pass overwrites its gradients in place
                 optimizer.zero_grad()
         self.scaler.update()
-        if self._ema is not None:
-            self._ema.update(self._task)
+        if settings.average is not None:
+            settings.average.update(self.task)
         return report
 
 

@@ -1,15 +1,17 @@
 """What a challenge brings to the trainer: a task that knows its losses and metrics, and data that knows its order."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from common.export.signature import Signature
+from common.machine.precision import Precision
+from common.training.averages import MovingAverage
 from common.training.schedules import Schedule
 
 Batch = dict[str, Tensor]
@@ -43,6 +45,53 @@ class Evaluation:
     intervals: dict[str, tuple[float, float]] = field(default_factory=dict)
     interval_method: str = "Wilson score, validation samples"
     predictions: dict[str, np.ndarray] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class StepSettings:
+    """What recipe and machine ask of a step.
+
+    clip_norm:       largest norm of an optimizer's gradients together; None leaves them as they are.
+    average:         takes in the weights after each update, where a recipe keeps an average of them.
+    use_cuda_graphs: record forward and backward once and replay them.
+    """
+
+    precision: Precision
+    device: torch.device
+    world_size: int = 1
+    clip_norm: float | None = None
+    average: MovingAverage | None = None
+    use_cuda_graphs: bool = False
+
+
+class Step(ABC):
+    """How a task trains on one global batch: whether the processes' gradients meet, what updates which weights.
+
+    A step that is not finite changes no weight, on any process; its losses say so.
+    """
+
+    @abstractmethod
+    def __call__(self, micro_batches: Sequence[Batch], step: int) -> dict[str, Tensor]:
+        """Train on this process's micro-batches of one global batch.
+
+        returns: the losses, means over the micro-batches; scalars, still on the device
+        """
+
+    @abstractmethod
+    def rebuild(self) -> None:
+        """Begin anew with the set of trainable parameters, which changed."""
+
+    @abstractmethod
+    def lr(self, step: int) -> float:
+        """The learning rate of `step`, for the log."""
+
+    @abstractmethod
+    def state_dict(self) -> dict[str, Any]:
+        """What a resumed training needs besides the task's own state; no name in it is the trainer's."""
+
+    @abstractmethod
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take in what `state_dict` gave, among other entries."""
 
 
 class HeldOut(NamedTuple):
@@ -80,6 +129,13 @@ class Task(nn.Module, ABC):
 
     @abstractmethod
     def optimizers(self, total_steps: int, steps_per_epoch: float) -> list[ScheduledOptimizer]: ...
+
+    def own_step(self, optimizers: Sequence[ScheduledOptimizer], settings: StepSettings) -> Step | None:
+        """The step of a task that `TrainStep` does not fit, such as one whose tables are cut over the processes.
+
+        optimizers: those of `optimizers`, with the schedules to follow.
+        """
+        return None
 
     @abstractmethod
     def evaluate(self, batches: Iterable[Batch]) -> Evaluation:

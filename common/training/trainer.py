@@ -22,9 +22,9 @@ from common.training.cadence import Cadence
 from common.training.checkpoint import CheckpointStore, random_state, refuse_other, restore_random_state
 from common.training.log_window import LogWindow
 from common.training.observers import Observer, Observers, RunFacts
-from common.training.step import TrainStep
+from common.training.step import build_step
 from common.training.stop_signal import StopSignal
-from common.training.task import Batch, DataModule, Evaluation, Task
+from common.training.task import Batch, DataModule, Evaluation, StepSettings, Task
 
 
 @dataclass(frozen=True)
@@ -75,15 +75,16 @@ class Trainer:
         self._task = task.place(device, channels_last=training.channels_last)
         if training.sync_batchnorm and world.size > 1:
             torch.nn.SyncBatchNorm.convert_sync_batchnorm(self._task)
-        self._optimizers = self._task.optimizers(self.cadence.total, self.cadence.per_epoch)
+        optimizers = self._task.optimizers(self.cadence.total, self.cadence.per_epoch)
         self._task.set_trainable(0)
         self._ema = MovingAverage(self._task, training.ema_decay) if training.ema_decay is not None else None
         if training.compile:
             self._task.compile()
-        self._step = TrainStep(
-            self._task, self._optimizers, precision, device, clip_norm=recipe.optimizer.clip_norm, ema=self._ema,
-            world_size=world.size, use_cuda_graphs=training.cuda_graphs,
-        )  # fmt: skip
+        self._step = build_step(
+            self._task,
+            optimizers,
+            StepSettings(precision, device, world.size, recipe.optimizer.clip_norm, self._ema, training.cuda_graphs),
+        )
         chooses = training.patience is not None and data.tuning() is not None
         self._chosen = BestWeights(self._checkpoints, training.patience or 1) if chooses else None
         self._done = 0
@@ -189,7 +190,7 @@ class Trainer:
         self._observers.on_entry(
             {
                 "kind": "train", "step": self._done, "epoch": self._epoch(), "seconds": self._seconds, **losses,
-                "lr": self._optimizers[0].schedule(self._done - 1),
+                "lr": self._step.lr(self._done - 1),
                 "samples_per_s": samples / window.seconds, "data_wait": window.waited / window.seconds,
             }
         )  # fmt: skip
@@ -257,8 +258,7 @@ class Trainer:
         return {
             "task": self._task.state_dict(),
             "ema": self._ema.state_dict() if self._ema is not None else None,
-            "optimizers": [scheduled.optimizer.state_dict() for scheduled in self._optimizers],
-            "scaler": self._step.scaler.state_dict(),
+            **self._step.state_dict(),
             "random": random_state(),
             "seconds": self._seconds,
             "best": self._best,
@@ -290,9 +290,7 @@ class Trainer:
         self._task.load_state_dict(state["task"])
         if self._ema is not None:
             self._ema.load_state_dict(state["ema"])
-        for scheduled, saved in zip(self._optimizers, state["optimizers"], strict=True):
-            scheduled.optimizer.load_state_dict(saved)
-        self._step.scaler.load_state_dict(state["scaler"])
+        self._step.load_state_dict(state)
         self._window.load_state_dict(state["window"])
         restore_random_state(state["random"])
         if self._chosen is not None:

@@ -5,6 +5,7 @@ import torch
 
 from common.machine.precision import Precision, select_precision
 from common.training.step import TrainStep
+from common.training.task import StepSettings
 from tests.toy import CPU, FP32, ToyData, ToyTask, toy_recipe
 
 
@@ -12,7 +13,7 @@ def build(precision=FP32, **options):
     recipe = toy_recipe()
     torch.manual_seed(0)
     task = ToyTask(recipe).train()
-    return task, TrainStep(task, task.optimizers(100, 10), precision, CPU, **options)
+    return task, TrainStep(task, task.optimizers(100, 10), StepSettings(precision, CPU, **options))
 
 
 def batch():
@@ -80,7 +81,7 @@ def test_a_captured_step_equals_an_eager_one_on_a_gpu():
     for captured in (False, True):
         torch.manual_seed(0)
         task = ToyTask(toy_recipe()).to(device).train()
-        step = TrainStep(task, task.optimizers(100, 10), FP32, device, use_cuda_graphs=captured)
+        step = TrainStep(task, task.optimizers(100, 10), StepSettings(FP32, device, use_cuda_graphs=captured))
         data = ToyData().train_batches(0, 8, 1)
         for index in range(5):
             step([{name: value.to(device) for name, value in next(data).items()}], index)

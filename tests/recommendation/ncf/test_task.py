@@ -23,6 +23,7 @@ from common.machine.precision import Precision
 from common.run.recipe import OptimizerConfig, TrainingConfig, from_json, to_json
 from common.training.averages import MovingAverage
 from common.training.step import TrainStep
+from common.training.task import StepSettings
 from tests.recommendation.worlds import build_split, held_out_split, random_split
 
 CPU = torch.device("cpu")
@@ -47,7 +48,7 @@ class Run:
         self.total = round(recipe.training.epochs * self.per_epoch)
         self.optimizers = self.task.optimizers(self.total, self.per_epoch)
         self.task.set_trainable(0)
-        self.step = TrainStep(self.task, self.optimizers, Precision("fp32", None), CPU)
+        self.step = TrainStep(self.task, self.optimizers, StepSettings(Precision("fp32", None), CPU))
         self.losses: list[float] = []
 
     def go(self, first: int, end: int) -> "Run":
