@@ -4,9 +4,12 @@ import contextlib
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 import torch.distributed as dist
+
+Value = TypeVar("Value")
 
 
 @dataclass(frozen=True)
@@ -24,6 +27,7 @@ class World:
 
 
 ALONE = World()
+"""A single process."""
 
 
 def world_from_environment() -> World:
@@ -62,6 +66,15 @@ def any_rank(flag: bool, device: torch.device) -> bool:
     shared = torch.tensor(int(flag), device=device)
     dist.all_reduce(shared, dist.ReduceOp.MAX)
     return bool(shared.item())
+
+
+def from_all_ranks(value: Value) -> list[Value]:
+    """Every rank's value, in the order of ranks, on every rank."""
+    if not dist.is_initialized():
+        return [value]
+    values = [value] * dist.get_world_size()
+    dist.all_gather_object(values, value)
+    return values
 
 
 def mean_over_ranks(values: torch.Tensor) -> torch.Tensor:

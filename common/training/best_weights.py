@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from common.training.checkpoint import CheckpointStore
+from common.training.checkpoint import Checkpoints
 from common.training.task import HeldOut, Task
 
 
@@ -19,7 +19,7 @@ class BestWeights:
     patience: evaluations in a row that are worse than the best by more than its standard error: then it is over.
     """
 
-    def __init__(self, store: CheckpointStore, patience: int) -> None:
+    def __init__(self, store: Checkpoints, patience: int) -> None:
         self._store, self._patience = store, patience
         self._best = HeldOut(-math.inf, 0.0)
         self.value, self.step, self._since = -math.inf, 0, 0
@@ -28,14 +28,13 @@ class BestWeights:
     def is_over(self) -> bool:
         return self._since >= self._patience
 
-    def look(self, task: Task, step: int, found: HeldOut, *, writes: bool) -> None:
-        """Take in an evaluation. writes: this process keeps the file; the others only count."""
+    def look(self, task: Task, step: int, found: HeldOut) -> None:
+        """Take in an evaluation."""
         if found.value > self._best.value:
             self._best = found
         if found.value >= self._best.value - self._best.error:
             self.value, self.step, self._since = found.value, step, 0
-            if writes:
-                self._store.save_chosen({"step": step, "task": task.state_dict()})
+            self._store.save_chosen({"step": step, "task": task.state_dict()})
         else:
             self._since += 1
 

@@ -2,8 +2,9 @@
 
 import pickle
 import re
+from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 
@@ -12,63 +13,88 @@ from common.failures import explain
 from common.files import atomic_writer, read_json, sha256, write_json
 from common.machine.environment import kit_version
 
-FORMAT = 1
+FORMAT = 2
 """Of what a checkpoint holds; another number is another content."""
 
 _NAME = re.compile(r"step-(\d{8})\.pt")
 
 
-class CheckpointStore:
-    """Numbered checkpoints in one folder, each with a sidecar that holds its sha256; the newest `keep` are kept."""
+class Checkpoints(ABC):
+    """Where a training keeps its states. Every process calls every method, at the same steps.
 
-    def __init__(self, folder: Path, keep: int) -> None:
-        self._folder = folder
-        self._keep = keep
+    Writing raises TrainingError when the disk is full or the folder cannot be written; what was written before stays.
+    """
+
+    @abstractmethod
+    def save(self, step: int, state: dict[str, Any]) -> Path:
+        """Write the state of `step` durably, then drop what is older than the newest that are kept."""
+
+    @abstractmethod
+    def latest(self, device: torch.device) -> tuple[dict[str, Any] | None, list[str]]:
+        """The newest sound state, or None, and a sentence for each damaged checkpoint that was passed over.
+
+        Raises CheckpointError where there are checkpoints and all are damaged, or the newest sound one is of another
+        version of the kit.
+        """
+
+    @abstractmethod
+    def save_best(self, state: dict[str, Any]) -> None:
+        """Write the best state so far, from which nothing resumes."""
+
+    @abstractmethod
+    def save_chosen(self, state: dict[str, Any]) -> None:
+        """Write the weights that a training is to end with, so far."""
+
+    @abstractmethod
+    def chosen(self, device: torch.device) -> dict[str, Any]:
+        """What `save_chosen` wrote. Raises CheckpointError where it was taken away or damaged."""
+
+    @abstractmethod
+    def path(self, step: int) -> Path:
+        """Where the state of `step` lies."""
+
+
+class CheckpointStore(Checkpoints):
+    """Numbered checkpoints in one folder, each with a sidecar that holds its sha256; the newest `keep` are kept.
+
+    writes: whether this process writes, which one of them all does: the state is the same on every one.
+    """
+
+    def __init__(self, folder: Path, keep: int, *, writes: bool = True) -> None:
+        self._folder, self._keep, self._writes = folder, keep, writes
 
     def save(self, step: int, state: dict[str, Any]) -> Path:
-        """Write the state of `step` durably, then drop what is older than the newest `keep`.
-
-        Raises TrainingError when the disk is full or the folder cannot be written; older checkpoints stay as they are.
-        """
         path = self.path(step)
-        self._write(path, {"format": FORMAT, "kit": kit_version(), "step": step, **state})
-        for old in self.steps()[self._keep :]:
-            self.path(old).unlink(missing_ok=True)
-            _sidecar(self.path(old)).unlink(missing_ok=True)
+        self._write(path, {"step": step, **state})
+        if self._writes:
+            for old in self.steps()[self._keep :]:
+                self.path(old).unlink(missing_ok=True)
+                _sidecar(self.path(old)).unlink(missing_ok=True)
         return path
 
     def save_best(self, state: dict[str, Any]) -> None:
-        """Write the best state so far, from which nothing resumes; raises TrainingError as `save` does."""
-        self._write(self._folder / "best.pt", {"format": FORMAT, "kit": kit_version(), **state}, with_sidecar=False)
+        self._write(self._folder / "best.pt", state, with_sidecar=False)
 
     def save_chosen(self, state: dict[str, Any]) -> None:
-        """Write the weights that a training is to end with, so far; raises TrainingError as `save` does."""
-        self._write(self._folder / "chosen.pt", {"format": FORMAT, "kit": kit_version(), **state}, with_sidecar=False)
+        self._write(self._folder / "chosen.pt", state, with_sidecar=False)
 
     def chosen(self, device: torch.device) -> dict[str, Any]:
-        """What `save_chosen` wrote. Raises CheckpointError where it was taken away or damaged."""
         path = self._folder / "chosen.pt"
         if not path.is_file():
-            raise CheckpointError(
-                f"{path} is missing: the weights that this training chose are gone.",
-                remedy=f"To begin anew, delete {self._folder} and run the same command again.",
-            )
-        return _load(path, device)
+            raise missing_choice(path)
+        return read_state(path, device, path)
 
     def _write(self, path: Path, state: dict[str, Any], *, with_sidecar: bool = True) -> None:
+        if not self._writes:
+            return
         try:
             with atomic_writer(path) as stream:
-                torch.save(state, stream)
+                torch.save(headed(state), stream)
             if with_sidecar:
                 facts = {"step": state["step"], "sha256": sha256(path), "bytes": path.stat().st_size}
                 write_json(_sidecar(path), {**facts, "format": FORMAT, "commit": kit_version()["commit"]})
         except (OSError, RuntimeError) as error:
-            known = explain(error)
-            raise TrainingError(
-                known.given if known else f"The checkpoint {path} could not be written: {error}.",
-                "Earlier checkpoints are untouched.",
-                "Free some disk space or fix the folder's permissions, then run the same command again: it resumes.",
-            ) from error
+            raise unwritten(path, error) from error
 
     def steps(self) -> list[int]:
         """Steps with a complete checkpoint, the newest first."""
@@ -78,36 +104,19 @@ class CheckpointStore:
         return sorted(int(match[1]) for match in found if match and _sidecar(self.path(int(match[1]))).is_file())[::-1]
 
     def latest(self, device: torch.device) -> tuple[dict[str, Any] | None, list[str]]:
-        """The newest sound state, or None, and a sentence for each damaged checkpoint that was passed over.
-
-        Raises CheckpointError where there are checkpoints and all are damaged, or the newest sound one is of another
-        version of the kit.
-        """
         complaints: list[str] = []
         for step in self.steps():
             path = self.path(step)
             damage = _damage(path)
             if not damage:
-                return _load(path, device), complaints
-            complaints.append(f"{path.name} is damaged ({damage}): falling back to the checkpoint before it.")
+                return read_state(path, device, path), complaints
+            complaints.append(passed_over(path, damage))
         if complaints:
-            raise CheckpointError(
-                f"Every checkpoint in {self._folder} is damaged: {', '.join(map(str, self.steps()))}.",
-                "Training is not begun anew unasked: what was trained may still be restored from a copy.",
-                f"To begin anew, delete {self._folder} and run the same command again.",
-            )
+            raise all_damaged(self._folder, self.steps())
         return None, complaints
 
     def path(self, step: int) -> Path:
         return self._folder / f"step-{step:08d}.pt"
-
-
-def refuse_other(path: Path, state: dict[str, Any], error: Exception) -> CheckpointError:
-    """The error of a state that the code at hand cannot take in."""
-    told = " ".join(str(error).split())[:200]
-    return CheckpointError(
-        f"{path} does not fit this run's network and optimizer: {told}", _written_by(state), _ways_out(path, state)
-    )
 
 
 def _sidecar(path: Path) -> Path:
@@ -126,10 +135,18 @@ def _damage(path: Path) -> str:
         return error.given
 
 
-def _load(path: Path, device: torch.device) -> dict[str, Any]:
-    """The state in a file whose bytes are sound; raises CheckpointError where another version of the kit wrote it."""
+def headed(state: dict[str, Any]) -> dict[str, Any]:
+    """The state with what says how to read it."""
+    return {"format": FORMAT, "kit": kit_version(), **state}
+
+
+def read_state(source: Path | BinaryIO, device: torch.device, path: Path) -> dict[str, Any]:
+    """The state in bytes that are sound, which lie at `path`.
+
+    Raises CheckpointError where another version of the kit wrote it.
+    """
     try:
-        state = torch.load(path, map_location=device, weights_only=True)
+        state = torch.load(source, map_location=device, weights_only=True)
     except (pickle.UnpicklingError, EOFError, KeyError) as error:
         raise refuse_other(path, {}, error) from error
     found = state.get("format") if isinstance(state, dict) else None
@@ -144,6 +161,46 @@ def _load(path: Path, device: torch.device) -> dict[str, Any]:
     return state
 
 
+def refuse_other(path: Path, state: dict[str, Any], error: Exception) -> CheckpointError:
+    """The error of a state that the code at hand cannot take in."""
+    told = " ".join(str(error).split())[:200]
+    return CheckpointError(
+        f"{path} does not fit this run's network and optimizer: {told}", _written_by(state), _ways_out(path, state)
+    )
+
+
+def unwritten(path: Path, error: BaseException) -> TrainingError:
+    """The error of a checkpoint that could not be written."""
+    known = explain(error)
+    return TrainingError(
+        known.given if known else f"The checkpoint {path} could not be written: {error}.",
+        "Earlier checkpoints are untouched.",
+        "Free some disk space or fix the folder's permissions, then run the same command again: it resumes.",
+    )
+
+
+def passed_over(path: Path, damage: str) -> str:
+    """The sentence about a damaged checkpoint."""
+    return f"{path.name} is damaged ({damage}): falling back to the checkpoint before it."
+
+
+def all_damaged(folder: Path, steps: list[int]) -> CheckpointError:
+    """The error where no checkpoint is left to fall back to."""
+    return CheckpointError(
+        f"Every checkpoint in {folder} is damaged: {', '.join(map(str, steps))}.",
+        "Training is not begun anew unasked: what was trained may still be restored from a copy.",
+        f"To begin anew, delete {folder} and run the same command again.",
+    )
+
+
+def missing_choice(path: Path) -> CheckpointError:
+    """The error where the weights to end with were taken away."""
+    return CheckpointError(
+        f"{path} is missing: the weights that this training chose are gone.",
+        remedy=f"To begin anew, delete {path.parent} and run the same command again.",
+    )
+
+
 def _written_by(state: dict[str, Any]) -> str:
     kit, here = state.get("kit"), kit_version()
     before = f"version {kit['version']}, commit {kit['commit']}" if isinstance(kit, dict) else "an unknown version"
@@ -155,17 +212,3 @@ def _ways_out(path: Path, state: dict[str, Any]) -> str:
     commit = kit["commit"] if isinstance(kit, dict) else None
     before = f"go on with that commit (git checkout {commit})" if commit else "go on with the version that wrote it"
     return f"Either {before}, or begin anew: delete {path.parent}, or pass another --run."
-
-
-def random_state() -> dict[str, Any]:
-    """The state of torch's generators, as a checkpoint can hold it."""
-    return {
-        "cpu": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
-    }
-
-
-def restore_random_state(state: dict[str, Any]) -> None:
-    torch.set_rng_state(state["cpu"].cpu())
-    if state["cuda"]:
-        torch.cuda.set_rng_state_all([generator.cpu() for generator in state["cuda"]])

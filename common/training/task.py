@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 import numpy as np
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 from common.export.signature import Signature
 from common.machine.precision import Precision
 from common.training.averages import MovingAverage
+from common.training.checkpoint import Checkpoints
 from common.training.schedules import Schedule
 
 Batch = dict[str, Tensor]
@@ -134,6 +136,13 @@ class Task(nn.Module, ABC):
         """The step of a task that `TrainStep` does not fit, such as one whose tables are cut over the processes.
 
         optimizers: those of `optimizers`, with the schedules to follow.
+        """
+        return None
+
+    def own_checkpoints(self, folder: Path, keep: int) -> Checkpoints | None:
+        """Where a task keeps its training's states whose state is not the same on every process.
+
+        keep: how many of the newest are kept.
         """
         return None
 

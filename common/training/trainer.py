@@ -12,14 +12,15 @@ import torch
 
 from common.errors import InterruptedRunError, RecipeError, TrainingError
 from common.failures import explain
-from common.machine.distributed import World, any_rank, barrier, broadcast_buffers
+from common.machine.distributed import ALONE, World, any_rank, barrier, broadcast_buffers
 from common.machine.precision import Precision
 from common.run.recipe import Recipe
 from common.run.run_directory import RunDirectory
 from common.training.averages import MovingAverage
 from common.training.best_weights import BestWeights
 from common.training.cadence import Cadence
-from common.training.checkpoint import CheckpointStore, random_state, refuse_other, restore_random_state
+from common.training.checkpoint import CheckpointStore, refuse_other
+from common.training.generators import generator_states, restore_generators
 from common.training.log_window import LogWindow
 from common.training.observers import Observer, Observers, RunFacts
 from common.training.step import build_step
@@ -55,7 +56,7 @@ class Trainer:
         *,
         device: torch.device,
         precision: Precision,
-        world: World = World(),  # noqa: B008 (frozen)
+        world: World = ALONE,
         observers: tuple[Observer, ...] = (),
     ) -> None:
         training = recipe.training
@@ -70,7 +71,9 @@ class Trainer:
         self._training = training
         self.cadence = Cadence.of(training, data.num_train)
         self._observers = Observers(observers if world.is_main else ())
-        self._checkpoints = CheckpointStore(run.checkpoints, training.keep_checkpoints)
+        self._checkpoints = task.own_checkpoints(run.checkpoints, training.keep_checkpoints) or CheckpointStore(
+            run.checkpoints, training.keep_checkpoints, writes=world.is_main
+        )
 
         self._task = task.place(device, channels_last=training.channels_last)
         if training.sync_batchnorm and world.size > 1:
@@ -223,7 +226,7 @@ class Trainer:
             found = task.held_out_value(self._data)
         self._task.train()
         if found is not None:
-            chosen.look(task, self._done, found, writes=self._world.is_main)
+            chosen.look(task, self._done, found)
 
     def _judged(self, task: Task) -> Evaluation:
         """The validation of the trained task, or of its average."""
@@ -240,8 +243,7 @@ class Trainer:
         sign = 1 if target is None or target.higher_is_better else -1
         if sign * evaluation.metrics[name] > self._best:
             self._best = sign * evaluation.metrics[name]
-            if self._world.is_main:
-                self._checkpoints.save_best({"step": self._done, "task": self._evaluated_task().state_dict()})
+            self._checkpoints.save_best({"step": self._done, "task": self._evaluated_task().state_dict()})
 
     def _evaluated_task(self) -> Task:
         return self._task if self._ema is None else cast(Task, self._ema.module)
@@ -250,16 +252,15 @@ class Trainer:
         return self._done / self.cadence.per_epoch
 
     def _save(self) -> None:
-        window = self._window.state_dict()
-        if self._world.is_main:
-            self._checkpoints.save(self._done, {**self._state(), "window": window})
+        self._checkpoints.save(self._done, self._state())
 
     def _state(self) -> dict[str, Any]:
         return {
             "task": self._task.state_dict(),
             "ema": self._ema.state_dict() if self._ema is not None else None,
             **self._step.state_dict(),
-            "random": random_state(),
+            "window": self._window.state_dict(),
+            "random": generator_states(self._device),
             "seconds": self._seconds,
             "best": self._best,
             "chosen": None if self._chosen is None else self._chosen.state_dict(),
@@ -292,7 +293,7 @@ class Trainer:
             self._ema.load_state_dict(state["ema"])
         self._step.load_state_dict(state)
         self._window.load_state_dict(state["window"])
-        restore_random_state(state["random"])
+        restore_generators(state["random"], self._world.rank, self._device)
         if self._chosen is not None:
             self._chosen.load_state_dict(state["chosen"])
         self._done, self._seconds, self._best = state["step"], state["seconds"], state["best"]

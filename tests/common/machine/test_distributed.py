@@ -1,53 +1,119 @@
-"""Two processes on gloo: every sample once, and the losses of one process at the same global batch."""
+"""Several processes on gloo: every sample once, one process's losses, and resumes on another number of them."""
 
 import os
-import socket
+import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-import torch.multiprocessing
+from torch import Tensor, nn
 
-from common.machine.distributed import process_group, world_from_environment
+from common.errors import InterruptedRunError
+from common.machine.distributed import ALONE, World
 from common.run.run_directory import RunDirectory
-from common.training.observers import JsonLines
-from tests.toy import CPU, ToyData, ToyTask, toy_recipe, toy_trainer
+from common.training.observers import JsonLines, Observer
+from common.training.task import Batch
+from tests.ranks import on_ranks
+from tests.toy import ToyData, ToyTask, toy_recipe, toy_trainer
 
 pytestmark = pytest.mark.slow
+STEPS = 12
 
 
-def train_rank(rank: int, size: int, port: int, folder: Path) -> None:
-    """One process of a run whose model has no batch statistics."""
-    os.environ.update(
-        RANK=str(rank), WORLD_SIZE=str(size), LOCAL_RANK=str(rank), LOCAL_WORLD_SIZE=str(size),
-        MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port),
-    )  # fmt: skip
-    torch.set_num_threads(1)
-    world = world_from_environment()
-    recipe = toy_recipe(epochs=2, log_every=1)
+class StopAfter(Observer):
+    """A signal to the main rank after a step."""
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def on_step(self, step: int) -> None:
+        if step == self.step:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+class DrawingTask(ToyTask):
+    """Draws from the process's own generator, more numbers the higher its rank: no two ranks' states are alike."""
+
+    def __init__(self, recipe: Any, world: World) -> None:
+        super().__init__(recipe, normalised=False)
+        self.world = world
+
+    def loss(self, batch: Batch) -> dict[str, Tensor]:
+        for _ in range(self.world.rank + 1):
+            noise = torch.rand(len(batch["label"]), 8)
+        features = batch["features"] + noise
+        return {"loss": nn.functional.cross_entropy(self.model(features), batch["label"])}
+
+
+def train(world: World, folder: Path, stop: int = STEPS, *, draws: bool = False) -> None:
+    """Train a model without batch statistics, from where the folder's run stands until `stop`."""
+    recipe = toy_recipe(epochs=2, log_every=1, checkpoint_every=100)
     data = ToyData(world, num_train=48)
     torch.manual_seed(0)
-    with process_group(world, CPU):
-        outcome = toy_trainer(
-            folder, recipe, task=ToyTask(recipe, normalised=False), data=data, world=world, observers=(JsonLines(),)
-        ).fit()
-    torch.save({"seen": data.seen, "metrics": outcome.evaluation.metrics}, folder / f"rank{rank}of{size}.pt")
+    task = DrawingTask(recipe, world) if draws else ToyTask(recipe, normalised=False)
+    observers = (JsonLines(), StopAfter(stop))
+    trainer = toy_trainer(folder, recipe, task=task, data=data, world=world, observers=observers)
+    try:
+        metrics = trainer.fit().evaluation.metrics
+    except InterruptedRunError:
+        metrics = {}
+    torch.save({"seen": data.seen, "metrics": metrics}, folder / f"rank{world.rank}.pt")
 
 
-def run(size: int, folder: Path) -> tuple[list[dict[str, object]], list[float]]:
+def losses(folder: Path) -> list[float]:
+    return [entry["loss"] for entry in RunDirectory(folder).metrics() if entry["kind"] == "train"]
+
+
+def kept(folder: Path, rank: int) -> dict[str, Any]:
+    return torch.load(folder / f"rank{rank}.pt")  # type: ignore[no-any-return]
+
+
+@pytest.fixture
+def alone(tmp_path):
+    """An undisturbed run of one process."""
+    folder = tmp_path / "alone"
     folder.mkdir()
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    torch.multiprocessing.start_processes(train_rank, (size, port, folder), nprocs=size, start_method="spawn")
-    losses = [entry["loss"] for entry in RunDirectory(folder).metrics() if entry["kind"] == "train"]
-    return [torch.load(folder / f"rank{rank}of{size}.pt") for rank in range(size)], losses
+    train(ALONE, folder)
+    return folder
 
 
-def test_two_ranks_train_as_one(tmp_path):
-    (alone,), single = run(1, tmp_path / "one")
-    pair, double = run(2, tmp_path / "two")
-    assert sorted(pair[0]["seen"] + pair[1]["seen"]) == sorted(alone["seen"]) == sorted([*range(48)] * 2)
-    assert pair[0]["metrics"] == pytest.approx(alone["metrics"])
-    assert pair[0]["metrics"] == pair[1]["metrics"]
-    assert double == pytest.approx(single, rel=1e-5)
+def test_two_ranks_train_as_one(tmp_path, alone):
+    pair = tmp_path / "pair"
+    pair.mkdir()
+    on_ranks(2, train, pair)
+    first, second = kept(pair, 0), kept(pair, 1)
+    assert sorted(first["seen"] + second["seen"]) == sorted(kept(alone, 0)["seen"]) == sorted([*range(48)] * 2)
+    assert first["metrics"] == pytest.approx(kept(alone, 0)["metrics"])
+    assert first["metrics"] == second["metrics"]
+    assert losses(pair) == pytest.approx(losses(alone), rel=1e-5)
+
+
+def test_a_run_goes_on_with_fewer_and_with_more_ranks(tmp_path, alone):
+    """All that is random is a function of seed and step, so the losses are those of one process throughout."""
+    moved = tmp_path / "moved"
+    moved.mkdir()
+    on_ranks(2, train, moved, 3)
+    train(ALONE, moved, 5)
+    on_ranks(4, train, moved, 8)
+    on_ranks(2, train, moved)
+    assert losses(moved) == pytest.approx(losses(alone), rel=1e-5)
+    assert kept(moved, 0)["metrics"] == pytest.approx(kept(alone, 0)["metrics"])
+
+
+def test_every_rank_goes_on_with_its_own_random_numbers(tmp_path):
+    whole, cut, fewer = tmp_path / "whole", tmp_path / "cut", tmp_path / "fewer"
+    for folder in (whole, cut, fewer):
+        folder.mkdir()
+    on_ranks(2, draw, whole, STEPS)
+    on_ranks(2, draw, cut, 5)
+    on_ranks(2, draw, cut, STEPS)
+    assert losses(cut) == losses(whole)
+    on_ranks(2, draw, fewer, 5)
+    train(ALONE, fewer, draws=True)
+    assert losses(fewer)[:5] == losses(whole)[:5]
+    assert len(losses(fewer)) == STEPS
+
+
+def draw(world: World, folder: Path, stop: int) -> None:
+    train(world, folder, stop, draws=True)

@@ -1,0 +1,22 @@
+"""The state of torch's generators on every rank, as a checkpoint can hold it, for any number of ranks to go on from."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from common.machine.distributed import from_all_ranks
+
+
+def generator_states(device: torch.device) -> list[dict[str, Any]]:
+    """Of every rank the states of the CPU's generator and of its device's; to be called by all."""
+    on_gpu = torch.cuda.get_rng_state(device) if device.type == "cuda" else None
+    return from_all_ranks({"cpu": torch.get_rng_state(), "cuda": on_gpu})
+
+
+def restore_generators(states: Sequence[dict[str, Any]], rank: int, device: torch.device) -> None:
+    """Go on from this rank's states; a rank that was not there goes on from the first's, as all begin from one seed."""
+    state = states[rank if rank < len(states) else 0]
+    torch.set_rng_state(state["cpu"].cpu())
+    if device.type == "cuda" and state["cuda"] is not None:
+        torch.cuda.set_rng_state(state["cuda"].cpu(), device)
