@@ -70,7 +70,7 @@ class ServedRecommender(ServedFace[RecommendationRecipe, HistoryData]):
         options: "EngineOptions",
         run: RunDirectory,
     ) -> None:
-        from common.serving.recommender import Names, add_recommender
+        from challenges.recommendation.histories.serving.ensemble import Names, add_recommender
 
         split = HistorySplit.read(run.data)
         names = Names(split.item_ids.tolist(), split.titles.tolist())

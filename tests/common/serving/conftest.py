@@ -52,6 +52,6 @@ def stub(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
         outputs={tensor.name: tensor.owner for tensor in tensors}, error=error
     )
     monkeypatch.setitem(sys.modules, "triton_python_backend_utils", module)
-    for name in [name for name in sys.modules if name.startswith("common.serving.backends.")]:
+    for name in [name for name, loaded in sys.modules.items() if "pb_utils" in getattr(loaded, "__dict__", {})]:
         monkeypatch.delitem(sys.modules, name)
     return module

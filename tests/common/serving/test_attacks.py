@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 import pytest
 
+from challenges.recommendation.histories.serving.ensemble import HistoryLimits
 from common.serving.client import padded, recommended
 from common.serving.payload import Payload
 from common.serving.problems import InvalidRequestError, ServerFaultError, explain
-from common.serving.recommender import HistoryLimits
 from common.serving.server import LocalServer
 from tests.common.serving.colours import picture, write_repository
-from tests.common.serving.shop import add_shop
 from tests.common.serving.test_server import UNDECODABLE
+from tests.recommendation.histories.serving.shop import add_shop
 
 pytestmark = pytest.mark.serving
 HUGE = picture("red", 9_999, 9_999)

@@ -14,7 +14,7 @@ from common.serving.client import padded
 from common.serving.config import EngineOptions, model_config
 from common.serving.example import example_image
 from tests.common.serving.colours import SIGNATURE, FakeRequest, colour_model, picture, preprocessing_graph
-from tests.common.serving.shop import MEMBERS, shop_model
+from tests.recommendation.histories.serving.shop import MEMBERS, shop_model
 
 LIMITS = {
     "maximum_bytes": 50_000,
@@ -25,12 +25,14 @@ LIMITS = {
 KINDS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP")
 
 
-def started(backend: str, folder: Path, **config: Any) -> Any:
-    """An initialised model of the backend; `folder` holds the artefact."""
+def started(step: str, folder: Path, **config: Any) -> Any:
+    """An initialised model of a backend, or of a step by the name of its package; `folder` holds the artefact."""
     (folder / "1").mkdir(exist_ok=True)
     for file in folder.glob("model.*"):
         file.rename(folder / "1" / file.name)
-    model = importlib.import_module(f"common.serving.backends.{backend}.model").TritonPythonModel()
+    model = importlib.import_module(
+        f"{step if '.' in step else f'common.serving.backends.{step}'}.model"
+    ).TritonPythonModel()
     model.initialize({"model_config": json.dumps(config), "model_repository": str(folder), "model_version": "1"})
     return model
 

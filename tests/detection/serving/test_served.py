@@ -26,10 +26,10 @@ from common.serving.server import LocalServer
 from common.serving.statistics import read_counts
 from common.stages.serving_stage import send_files_to_detector
 from tests.common.serving.colours import FakeRequest, picture
-from tests.common.serving.finder import BOXES, NAMES, PLACES, SIGNATURE, add_finder, sized_graph
 from tests.common.serving.test_backends import started
 from tests.common.serving.test_client import connected
 from tests.common.serving.test_server import UNDECODABLE, in_parallel, runs_model, stubs
+from tests.detection.serving.finder import BOXES, NAMES, PLACES, SIGNATURE, add_finder, sized_graph
 
 COLOURS = dict(zip(("red", "lime", "blue"), NAMES, strict=True))
 PARTS = ("finder_check", "finder_preprocessing", "finder_model", "finder_detections")

@@ -20,9 +20,9 @@ from common.serving.config import (
     add_warmup,
     model_config,
 )
-from common.serving.repository import BACKENDS, ModelRepository
+from common.serving.repository import ModelRepository
 
-ASKED_FILES = {"model.py": "asked/model.py", "naming.py": "naming.py"}
+STEPS = Path(__file__).parent
 UNKNOWN = TensorSpec("unknown", "bytes", ("unknown",))
 """Names that are none of the catalogue's, and empty strings after them."""
 
@@ -118,7 +118,7 @@ def _write_asked(
     for key, value in vars(limits).items():
         config.parameters[key].string_value = str(value)
     add_warmup(config, (1,))
-    files: dict[str, Path | bytes] = {file: BACKENDS / path for file, path in ASKED_FILES.items()}
+    files: dict[str, Path | bytes] = {file: STEPS / "asked" / file for file in ("model.py", "naming.py")}
     files["catalogue.json"] = _json(names.identifiers, names.titles, names.users)
     if names.users:
         stream = io.BytesIO()
@@ -145,7 +145,7 @@ def _write_items(
     config.parameters["lowest_score"].string_value = str(lowest_score)
     add_warmup(config, (1, batch.maximum))
     catalogue = _json(names.identifiers, names.titles)
-    repository.write(config, 1, {"model.py": BACKENDS / "items" / "model.py", "catalogue.json": catalogue})
+    repository.write(config, 1, {"model.py": STEPS / "items" / "model.py", "catalogue.json": catalogue})
     return outputs
 
 

@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from common.serving.backends.naming import Catalogue
+from challenges.recommendation.histories.serving.asked.naming import Catalogue
+from challenges.recommendation.histories.serving.ensemble import STEPS
 from tests.common.serving.colours import FakeRequest
-from tests.common.serving.shop import HAD, IDENTIFIERS, SEEN, TITLES, USERS
 from tests.common.serving.test_backends import started
+from tests.recommendation.histories.serving.shop import HAD, IDENTIFIERS, SEEN, TITLES, USERS
 
 LIMITS = {"maximum_names": 5, "maximum_bytes": 60}
 
@@ -52,8 +53,9 @@ def asked(request: pytest.FixtureRequest, stub: ModuleType, tmp_path: Path, monk
     np.savez(tmp_path / "1" / "training.npz", offsets=offsets, items=[item for items in HAD for item in items])
     inputs = [*([{"name": "user"}] if knows_users else []), {"name": request.param}]
     parameters = {name: {"string_value": str(value)} for name, value in LIMITS.items()}
-    model = started("asked", tmp_path, input=inputs, parameters=parameters)
-    module = importlib.import_module("common.serving.backends.asked.model")
+    monkeypatch.syspath_prepend(STEPS / "asked")  # as Triton does with the copy in the repository
+    model = started("challenges.recommendation.histories.serving.asked", tmp_path, input=inputs, parameters=parameters)
+    module = importlib.import_module("challenges.recommendation.histories.serving.asked.model")
     monkeypatch.setattr(module, "string_bytes", serialised)
     monkeypatch.setattr(module, "string_tensor", stub.Tensor)
     return model
@@ -109,7 +111,7 @@ def test_what_is_too_long_is_refused(asked: Any, history: np.ndarray, words: str
 
 @pytest.mark.parametrize("content", [b"\x05\0\0\0abc", b"\xff\xff\xff\xff", b"\x01\0"])
 def test_damaged_strings_are_refused(asked: Any, monkeypatch: pytest.MonkeyPatch, content: bytes) -> None:
-    module = importlib.import_module("common.serving.backends.asked.model")
+    module = importlib.import_module("challenges.recommendation.histories.serving.asked.model")
     monkeypatch.setattr(module, "string_bytes", lambda tensor: content)
     assert answer(asked, history=strings(["a1"])).error.code == "INVALID_ARG"
 
@@ -128,8 +130,12 @@ def test_users_are_known_by_name_and_get_nothing_they_had(asked: Any) -> None:
 def test_what_was_told_is_not_recommended(stub: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "1").mkdir()
     (tmp_path / "1" / "catalogue.json").write_text(json.dumps({"identifiers": IDENTIFIERS, "titles": TITLES}))
-    model = started("items", tmp_path, parameters={"lowest_score": {"string_value": str(SEEN / 2)}})
-    module = importlib.import_module("common.serving.backends.items.model")
+    model = started(
+        "challenges.recommendation.histories.serving.items",
+        tmp_path,
+        parameters={"lowest_score": {"string_value": str(SEEN / 2)}},
+    )
+    module = importlib.import_module("challenges.recommendation.histories.serving.items.model")
     monkeypatch.setattr(module, "string_tensor", stub.Tensor)
     logits = np.array([[1.5, -2, SEEN], [SEEN, SEEN, SEEN]], np.float32)
     outputs = model.execute([FakeRequest(positions=np.array([[2, 0, 1], [0, 1, 2]]), logits=logits)])[0].outputs

@@ -10,12 +10,11 @@ from typing import Any
 
 import numpy as np
 import triton_python_backend_utils as pb_utils
+from naming import Catalogue, shortened  # type: ignore[import-not-found]  # which lies beside this file
 
 try:
-    from common.serving.backends.naming import Catalogue, shortened
     from common.serving.backends.tensors import output_tensor, string_bytes, string_tensor
 except ImportError:  # Triton's own image, whose stub and NumPy fit each other
-    from naming import Catalogue, shortened  # type: ignore[import-not-found, no-redef]
 
     def output_tensor(name: str, array: np.ndarray) -> Any:
         return pb_utils.Tensor(name, array)  # the stub puts Tensor there after it has imported this file

@@ -6,9 +6,9 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from challenges.recommendation.histories.serving.ensemble import HistoryLimits, Names, add_recommender
 from common.export.signature import BatchRange, Signature, TensorSpec
 from common.serving.config import Batching, EngineOptions
-from common.serving.recommender import HistoryLimits, Names, add_recommender
 from common.serving.repository import ModelRepository
 
 IDENTIFIERS = ("a1", "b2", "c3", "d4", "e5", "f6")

@@ -1,0 +1,1 @@
+"""How recommenders are served: asked with the data's own names, answering with them."""
