@@ -10,9 +10,7 @@ from challenges.classification.data import PhotographData
 from challenges.classification.manifest import Manifest
 from challenges.classification.recipes import ClassificationRecipe
 from common.challenge import ServedFace
-from common.machine.processes import usable_cores
 from common.run.run_directory import RunDirectory
-from common.vision.dali.images import serving_pipeline
 
 if TYPE_CHECKING:
     from common.export.artefact import ArtefactSidecar
@@ -54,22 +52,13 @@ class ServedClassifier(ServedFace[ClassificationRecipe, PhotographData]):
         options: "EngineOptions",
         run: RunDirectory,
     ) -> None:
-        pipeline = serving_pipeline(
-            run.recipe(ClassificationRecipe).preprocessing,
-            batch_size=sidecar.signature.batch.maximum,
-            num_threads=usable_cores(),
-            device_id=0 if repository.device == "gpu" else None,
-        )
-        repository.add_image_classifier(
-            name,
-            path,
-            sidecar.signature,
-            engine,
-            pipeline.serialize(),
-            sidecar.class_names,
-            options=options,
-            scores="probabilities",
-        )
+        from challenges.classification.serving.ensemble import add_classifier
+        from common.serving.images import ImageModel
+        from common.serving.repository import Exported
+
+        exported = Exported(artefact=path, signature=sidecar.signature, engine=engine, options=options)
+        model = ImageModel.of(exported, run.recipe(ClassificationRecipe).preprocessing, repository.device)
+        add_classifier(repository, name, model, sidecar.class_names, scores="probabilities")
 
     def compare_served(self, client: "Client", name: str, run: RunDirectory, limit: int) -> dict[str, Any]:
         validation = Manifest.read(run.data / "manifest.csv").subset("val")

@@ -16,9 +16,7 @@ from challenges.detection.recipes import DetectionRecipe
 from challenges.detection.scenes import Scenes
 from common.challenge import ServedFace
 from common.files import atomic_writer
-from common.machine.processes import usable_cores
 from common.run.run_directory import RunDirectory
-from common.vision.dali.images import serving_pipeline
 
 if TYPE_CHECKING:
     from common.export.artefact import ArtefactSidecar
@@ -73,16 +71,14 @@ class ServedDetector(ServedFace[DetectionRecipe, SceneData]):
         options: "EngineOptions",
         run: RunDirectory,
     ) -> None:
-        pipeline = serving_pipeline(
-            run.recipe(DetectionRecipe).preprocessing,
-            batch_size=sidecar.signature.batch.maximum,
-            num_threads=usable_cores(),
-            device_id=0 if repository.device == "gpu" else None,
-            with_sizes=True,
-        )
-        repository.add_image_detector(
-            name, path, sidecar.signature, engine, pipeline.serialize(), sidecar.class_names, options=options
-        )
+        from challenges.detection.serving.ensemble import add_detector
+        from common.serving.images import ImageModel
+        from common.serving.repository import Exported
+
+        exported = Exported(artefact=path, signature=sidecar.signature, engine=engine, options=options)
+        preprocessing = run.recipe(DetectionRecipe).preprocessing
+        model = ImageModel.of(exported, preprocessing, repository.device, with_sizes=True)
+        add_detector(repository, name, model, sidecar.class_names)
 
     def compare_served(self, client: "Client", name: str, run: RunDirectory, limit: int) -> dict[str, Any]:
         from common.stages.serving_stage import send_files_to_detector

@@ -1,6 +1,7 @@
 """config.pbtxt of one model from its Signature, as Triton's typed protobuf message."""
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -141,7 +142,16 @@ def add_warmup(config: pb.ModelConfig, batch_sizes: tuple[int, ...]) -> None:
             entry.zero_data = True
 
 
-def add_step(config: pb.ModelConfig, model: str, inputs: dict[str, str], outputs: dict[str, str]) -> None:
+def add_example(config: pb.ModelConfig, content: bytes) -> dict[str, bytes]:
+    """One run at load time on bytes that the first input really takes; returns the file to write beside the model."""
+    entry = config.model_warmup.add(name="example", batch_size=1).inputs[config.input[0].name]
+    entry.data_type = pb.TYPE_UINT8
+    entry.dims.append(len(content))
+    entry.input_data_file = "example.png"
+    return {f"warmup/{entry.input_data_file}": content}
+
+
+def add_step(config: pb.ModelConfig, model: str, inputs: Mapping[str, str], outputs: Mapping[str, str]) -> None:
     """inputs, outputs: the model's tensor name -> the ensemble's."""
     step = config.ensemble_scheduling.step.add(model_name=model, model_version=-1)
     step.input_map.update(inputs)

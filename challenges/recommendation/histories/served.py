@@ -71,15 +71,15 @@ class ServedRecommender(ServedFace[RecommendationRecipe, HistoryData]):
         run: RunDirectory,
     ) -> None:
         from challenges.recommendation.histories.serving.ensemble import Names, add_recommender
+        from common.serving.repository import Exported
 
         split = HistorySplit.read(run.data)
         names = Names(split.item_ids.tolist(), split.titles.tolist())
         if self._questions.asks_by_user:
             users = split.user_ids.tolist()
             names = replace(names, users=users, offsets=split.train.offsets, items=split.train.items)
-        add_recommender(
-            repository, name, path, sidecar.signature, engine, names, lowest_score=LOWEST, options=options
-        )  # fmt: skip
+        exported = Exported(artefact=path, signature=sidecar.signature, engine=engine, options=options)
+        add_recommender(repository, name, exported, names, lowest_score=LOWEST)
 
     def compare_served(self, client: "Client", name: str, run: RunDirectory, limit: int) -> dict[str, Any]:
         split = HistorySplit.read(run.data)

@@ -9,9 +9,11 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
+from challenges.classification.serving.ensemble import add_classifier
 from common.export.signature import BatchRange, Signature, TensorSpec
 from common.serving.config import Batching, EngineOptions
-from common.serving.repository import ModelRepository
+from common.serving.images import ImageModel
+from common.serving.repository import Exported, ModelRepository
 
 COLOURS = ("red", "green", "blue")
 SIGNATURE = Signature(
@@ -83,27 +85,25 @@ def write_repository(folder: Path, artefacts: Path) -> ModelRepository:
     onnx.save(colour_model(), artefacts / "colours.onnx")
     onnx.save(slow_model(), artefacts / "slow.onnx")
     repository = ModelRepository(folder)
-    repository.add_image_classifier(
-        "colours",
-        artefacts / "colours.onnx",
-        SIGNATURE,
-        "onnxruntime",
-        preprocessing_graph(),
-        COLOURS,
+    colours = Exported(
+        artefact=artefacts / "colours.onnx",
+        signature=SIGNATURE,
+        engine="onnxruntime",
         options=EngineOptions(threads=1),
         batching=Batching(delay_us=20_000),
     )
+    add_classifier(repository, "colours", ImageModel(exported=colours, graph=preprocessing_graph()), COLOURS)
     scalar = Signature(
         (TensorSpec("value", "float32", (1,)),), (TensorSpec("result", "float32", (1,)),), BatchRange(1, 1, 1)
     )
-    repository.add(
-        "slow",
-        artefacts / "slow.onnx",
-        scalar,
-        "onnxruntime",
+    slow = Exported(
+        artefact=artefacts / "slow.onnx",
+        signature=scalar,
+        engine="onnxruntime",
         options=EngineOptions(threads=1),
         batching=Batching(queue=2),
     )
+    repository.add("slow", slow)
     return repository
 
 

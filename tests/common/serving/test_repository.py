@@ -1,16 +1,19 @@
 """The written repository says what the signature says, and refuses what cannot be served."""
 
 from pathlib import Path
+from typing import Any
 
 import onnx
 import pytest
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2 as pb
 
+from challenges.classification.serving.ensemble import add_classifier
 from common.errors import ServingError
 from common.export.signature import BatchRange, Signature, TensorSpec
 from common.serving.config import DATA_TYPES, Batching, EngineOptions
-from common.serving.repository import ImageLimits, ModelRepository
+from common.serving.images import ImageLimits, ImageModel
+from common.serving.repository import Exported, ModelRepository
 from tests.common.serving.colours import COLOURS, SIGNATURE, colour_model
 
 
@@ -26,15 +29,14 @@ def parsed(path: Path) -> pb.ModelConfig:
 
 def test_model_configuration(tmp_path: Path, artefact: Path) -> None:
     repository = ModelRepository(tmp_path / "repository")
-    repository.add(
-        "colours",
-        artefact,
-        SIGNATURE,
-        "onnxruntime",
-        labels={"scores": COLOURS},
+    exported = Exported(
+        artefact=artefact,
+        signature=SIGNATURE,
+        engine="onnxruntime",
         options=EngineOptions(threads=2, instances=3),
         batching=Batching(delay_us=700, queue=5, timeout_ms=80),
     )
+    repository.add("colours", exported, labels={"scores": COLOURS})
     config = parsed(tmp_path / "repository" / "colours" / "config.pbtxt")
     assert (config.name, config.backend, config.max_batch_size) == ("colours", "onnxruntime", 8)
     assert [(tensor.name, tensor.data_type, list(tensor.dims)) for tensor in config.input] == [
@@ -59,7 +61,8 @@ def test_model_configuration(tmp_path: Path, artefact: Path) -> None:
 def test_ensemble_connects_its_parts(tmp_path: Path, artefact: Path) -> None:
     repository = ModelRepository(tmp_path / "repository")
     limits = ImageLimits(maximum_bytes=1000, maximum_pixels=2000)
-    repository.add_image_classifier("colours", artefact, SIGNATURE, "onnxruntime", b"graph", COLOURS, limits=limits)
+    exported = Exported(artefact=artefact, signature=SIGNATURE, engine="onnxruntime")
+    add_classifier(repository, "colours", ImageModel(exported=exported, graph=b"graph", limits=limits), COLOURS)
     assert repository.models() == ["colours", "colours_check", "colours_model", "colours_preprocessing"]
     assert repository.served() == ["colours"]
     ensemble = repository.config("colours")
@@ -91,8 +94,10 @@ def test_gpu_variant_differs_in_device_and_engine_alone(tmp_path: Path, artefact
     plan = tmp_path / "model.plan"
     plan.write_bytes(b"plan")
     cpu, gpu = ModelRepository(tmp_path / "cpu"), ModelRepository(tmp_path / "gpu", device="gpu")
-    cpu.add_image_classifier("colours", artefact, SIGNATURE, "onnxruntime", b"graph", COLOURS)
-    gpu.add_image_classifier("colours", plan, SIGNATURE, "tensorrt", b"graph", COLOURS, verify=Path.is_file)
+    onnx_file = Exported(artefact=artefact, signature=SIGNATURE, engine="onnxruntime")
+    gpu_plan = Exported(artefact=plan, signature=SIGNATURE, engine="tensorrt", verify=Path.is_file)
+    add_classifier(cpu, "colours", ImageModel(exported=onnx_file, graph=b"graph"), COLOURS)
+    add_classifier(gpu, "colours", ImageModel(exported=gpu_plan, graph=b"graph"), COLOURS)
     assert gpu.models() == cpu.models()
     assert gpu.config("colours") == cpu.config("colours")
     model = gpu.config("colours_model")
@@ -108,7 +113,7 @@ def test_every_numpy_type_and_free_dimension(tmp_path: Path, artefact: Path) -> 
     inputs = tuple(TensorSpec(f"input_{dtype}", dtype, ("length", 2)) for dtype in DATA_TYPES)
     signature = Signature(inputs, (TensorSpec("score", "float32", ()),), BatchRange())
     repository = ModelRepository(tmp_path / "repository")
-    repository.add("all", artefact, signature, "onnxruntime")
+    repository.add("all", Exported(artefact=artefact, signature=signature, engine="onnxruntime"))
     config = repository.config("all")
     assert [list(tensor.dims) for tensor in config.input] == [[-1, 2]] * len(DATA_TYPES)
     assert {pb.DataType.Name(tensor.data_type) for tensor in config.input} == set(pb.DataType.keys()) - {"TYPE_INVALID"}
@@ -128,9 +133,10 @@ def test_every_numpy_type_and_free_dimension(tmp_path: Path, artefact: Path) -> 
     ],
 )
 def test_refusals(tmp_path: Path, artefact: Path, changes: dict, words: str) -> None:
-    arguments = {"name": "colours", "artefact": artefact, "signature": SIGNATURE, "engine": "onnxruntime"} | changes
+    given: dict[str, Any] = {"name": "colours", "artefact": artefact, "engine": "onnxruntime", "labels": {}} | changes
+    exported = Exported(artefact=given["artefact"], signature=SIGNATURE, engine=given["engine"])
     with pytest.raises(ServingError, match=words):
-        ModelRepository(tmp_path / "repository").add(**arguments)
+        ModelRepository(tmp_path / "repository").add(given["name"], exported, labels=given["labels"])
     assert {path.name for path in tmp_path.iterdir()} <= {"model.onnx", "repository"}
     assert ModelRepository(tmp_path / "repository").models() == []
 
@@ -142,8 +148,9 @@ def test_a_plan_for_another_gpu_is_refused(tmp_path: Path) -> None:
     def verify(path: Path) -> None:
         raise ServingError(f"{path.name} was built for another GPU")
 
+    exported = Exported(artefact=plan, signature=SIGNATURE, engine="tensorrt", verify=verify)
     with pytest.raises(ServingError, match="another GPU"):
-        ModelRepository(tmp_path / "gpu", "gpu").add("colours", plan, SIGNATURE, "tensorrt", verify=verify)
+        ModelRepository(tmp_path / "gpu", "gpu").add("colours", exported)
 
 
 def test_unreadable_configuration_names_file_and_line(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from common.serving.problems import (
     OverloadedError,
     UnknownModelError,
 )
-from common.serving.repository import ModelRepository
+from common.serving.repository import Exported, ModelRepository
 from common.serving.server import LocalServer, Ports
 from common.serving.statistics import read_counts
 from tests.common.serving.colours import COLOURS, SIGNATURE, colour_model, picture
@@ -193,7 +193,8 @@ def test_an_empty_repository_is_refused(payload: Payload, tmp_path: Path) -> Non
 
 def test_a_corrupt_engine_stops_the_start_with_its_name(payload: Payload, tmp_path: Path) -> None:
     (tmp_path / "model.onnx").write_bytes(onnx.ModelProto.SerializeToString(colour_model())[:40])
-    ModelRepository(tmp_path / "repository").add("colours", tmp_path / "model.onnx", SIGNATURE, "onnxruntime")
+    broken = Exported(artefact=tmp_path / "model.onnx", signature=SIGNATURE, engine="onnxruntime")
+    ModelRepository(tmp_path / "repository").add("colours", broken)
     server = LocalServer(tmp_path / "repository", payload, tmp_path / "log")
     with server, pytest.raises(ServingError, match=r"cannot load .*model\.onnx"):
         server.wait_ready()

@@ -6,9 +6,11 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from challenges.detection.serving.ensemble import add_detector
 from common.export.signature import BatchRange, Signature, TensorSpec
 from common.serving.config import Batching, EngineOptions
-from common.serving.repository import ModelRepository
+from common.serving.images import ImageModel
+from common.serving.repository import Exported, ModelRepository
 from common.vision.dali.images import serving_pipeline
 from common.vision.preprocessing import ImagePreprocessing
 
@@ -76,13 +78,11 @@ def sized_graph(batch_size: int = 8) -> bytes:
 def add_finder(repository: ModelRepository, artefacts: Path) -> None:
     """The ensemble `finder` on ONNX Runtime."""
     onnx.save(finder_model(), artefacts / "finder.onnx")
-    repository.add_image_detector(
-        "finder",
-        artefacts / "finder.onnx",
-        SIGNATURE,
-        "onnxruntime",
-        sized_graph(),
-        NAMES,
+    exported = Exported(
+        artefact=artefacts / "finder.onnx",
+        signature=SIGNATURE,
+        engine="onnxruntime",
         options=EngineOptions(threads=1),
         batching=Batching(delay_us=20_000),
     )
+    add_detector(repository, "finder", ImageModel(exported=exported, graph=sized_graph()), NAMES)

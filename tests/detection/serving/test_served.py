@@ -14,14 +14,16 @@ import pytest
 from PIL import Image
 
 from challenges.__main__ import main
+from challenges.detection.serving.ensemble import add_detector
 from common.errors import ServingError
 from common.export.signature import Signature, TensorSpec
 from common.serving.client import Client, padded
 from common.serving.config import EngineOptions, pb
+from common.serving.images import ImageModel
 from common.serving.load import LoadGenerator, LoadPlan
 from common.serving.payload import Payload
 from common.serving.problems import InvalidRequestError, ServerFaultError
-from common.serving.repository import ModelRepository
+from common.serving.repository import Exported, ModelRepository
 from common.serving.server import LocalServer
 from common.serving.statistics import read_counts
 from common.stages.serving_stage import send_files_to_detector
@@ -84,8 +86,14 @@ def test_ensemble_connects_its_parts(repository: ModelRepository) -> None:
 def test_gpu_variant_differs_in_device_and_engine_alone(repository: ModelRepository, tmp_path: Path) -> None:
     (tmp_path / "model.plan").write_bytes(b"plan")
     gpu = ModelRepository(tmp_path / "gpu", "gpu")
-    arguments: dict[str, Any] = {"verify": Path.is_file, "options": EngineOptions(threads=1)}
-    gpu.add_image_detector("finder", tmp_path / "model.plan", SIGNATURE, "tensorrt", b"graph", NAMES, **arguments)
+    exported = Exported(
+        artefact=tmp_path / "model.plan",
+        signature=SIGNATURE,
+        engine="tensorrt",
+        options=EngineOptions(threads=1),
+        verify=Path.is_file,
+    )
+    add_detector(gpu, "finder", ImageModel(exported=exported, graph=b"graph"), NAMES)
     assert gpu.config("finder") == repository.config("finder")
     kinds = {part: gpu.config(part).instance_group[0].kind for part in PARTS}
     cpu, device = pb.ModelInstanceGroup.KIND_CPU, pb.ModelInstanceGroup.KIND_GPU
@@ -104,8 +112,9 @@ def test_refusals(tmp_path: Path, outputs: Any, labels: Any, words: str) -> None
     (tmp_path / "model.onnx").write_bytes(b"model")
     repository = ModelRepository(tmp_path / "repository")
     signature = Signature(SIGNATURE.inputs, outputs, SIGNATURE.batch)
+    exported = Exported(artefact=tmp_path / "model.onnx", signature=signature, engine="onnxruntime")
     with pytest.raises(ServingError, match=words):
-        repository.add_image_detector("x", tmp_path / "model.onnx", signature, "onnxruntime", b"graph", labels)
+        add_detector(repository, "x", ImageModel(exported=exported, graph=b"graph"), labels)
     assert repository.models() == []
 
 
@@ -124,7 +133,11 @@ def test_the_graph_gives_the_size_to_look_at(stub: ModuleType, tmp_path: Path, k
 
 @pytest.fixture
 def detections(stub: ModuleType, tmp_path: Path) -> Any:
-    return started("detections", tmp_path, parameters={"classes": {"string_value": '["cat", "señal"]'}})
+    return started(
+        "challenges.detection.serving.detections",
+        tmp_path,
+        parameters={"classes": {"string_value": '["cat", "señal"]'}},
+    )
 
 
 def test_boxes_leave_in_pixels_with_names(detections: Any, stub: ModuleType) -> None:

@@ -2,25 +2,15 @@
 
 import io
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from common.errors import ServingError
-from common.export.signature import BatchRange, Signature, TensorSpec
-from common.serving.config import (
-    DEFAULT_BATCHING,
-    DEFAULT_OPTIONS,
-    Batching,
-    Engine,
-    EngineOptions,
-    add_step,
-    add_warmup,
-    model_config,
-)
-from common.serving.repository import ModelRepository
+from common.export.signature import Signature, TensorSpec
+from common.serving.repository import Exported, ModelRepository, Part, PythonStep
 
 STEPS = Path(__file__).parent
 UNKNOWN = TensorSpec("unknown", "bytes", ("unknown",))
@@ -57,96 +47,88 @@ DEFAULT_HISTORY_LIMITS = HistoryLimits()
 def add_recommender(
     repository: ModelRepository,
     name: str,
-    artefact: Path,
-    signature: Signature,
-    engine: Engine,
+    exported: Exported,
     names: Names,
     *,
     lowest_score: float,
-    options: EngineOptions = DEFAULT_OPTIONS,
-    batching: Batching = DEFAULT_BATCHING,
     limits: HistoryLimits = DEFAULT_HISTORY_LIMITS,
-    verify: Callable[[Path], object] | None = None,
 ) -> None:
     """Add the ensemble `name`, from names to named items, and its three parts.
 
-    signature:    inputs of positions: `user` (1,) int64 where the model knows users, and one list (any,) int64, padded
-                  with -1; outputs items (n,) int64 and scores (n,) float32.
+    exported:     its signature has inputs of positions: `user` (1,) int64 where the model knows users, and one list
+                  (any,) int64, padded with -1; outputs items (n,) int64 and scores (n,) float32.
     lowest_score: what scores no more is no recommendation.
 
     The ensemble takes strings under the same names, identifiers or titles, empty ones as padding, and answers with
     items, scores, identifiers and titles (n,), count (1,), the items before the padding, and unknown (any,).
     """
+    signature = exported.signature
     items, scores = signature.outputs
     if (items.name, items.dtype, scores.name) != ("items", "int64", "scores") or len(names.identifiers) != len(
         names.titles
     ):
         raise ServingError(f"{name} gives {signature.outputs}", "a recommender gives items int64 and scores")
-    repository.add(f"{name}_model", artefact, signature, engine, options=options, batching=batching, verify=verify)
-    batching = replace(batching, delay_us=0)
-    _write_asked(repository, f"{name}_asked", signature, names, limits, batching)
-    answer = _write_items(repository, f"{name}_items", (items, scores), signature.batch, names, lowest_score, batching)
-    inputs = tuple(replace(spec, dtype="bytes") for spec in signature.inputs)
-    config = model_config(name, "ensemble", Signature(inputs, (*answer, UNKNOWN), signature.batch), repository.device)
+    repository.add(f"{name}_model", exported)
+    asked = _asked(exported, names, limits)
+    repository.add_step(f"{name}_asked", asked)
+    naming = _items(exported, names, lowest_score)
+    repository.add_step(f"{name}_items", naming)
+    answer = naming.signature.outputs
     positions = {spec.name: _positions_of(spec).name for spec in signature.inputs}
-    asked = {**{name: name for name in positions.values()}, UNKNOWN.name: UNKNOWN.name}
-    add_step(config, f"{name}_asked", {spec.name: spec.name for spec in inputs}, asked)
-    add_step(config, f"{name}_model", positions, {"items": "positions", "scores": "logits"})
-    named = {spec.name: spec.name for spec in answer}
-    add_step(config, f"{name}_items", {"positions": "positions", "logits": "logits"}, named)
-    repository.write(config, 1, {})
+    parts = (
+        Part(f"{name}_asked", _as_they_are(asked.signature.inputs), _as_they_are(asked.signature.outputs)),
+        Part(f"{name}_model", positions, {"items": "positions", "scores": "logits"}),
+        Part(f"{name}_items", _as_they_are(naming.signature.inputs), _as_they_are(answer)),
+    )
+    repository.add_ensemble(name, Signature(asked.signature.inputs, (*answer, UNKNOWN), signature.batch), parts)
 
 
 def _positions_of(spec: TensorSpec) -> TensorSpec:
     return replace(spec, name="user_position" if spec.name == "user" else f"{spec.name}_positions")
 
 
-def _write_asked(
-    repository: ModelRepository,
-    name: str,
-    signature: Signature,
-    names: Names,
-    limits: HistoryLimits,
-    batching: Batching,
-) -> None:
-    """The step from names to positions."""
+def _as_they_are(tensors: Sequence[TensorSpec]) -> dict[str, str]:
+    """Names that the ensemble keeps."""
+    return {spec.name: spec.name for spec in tensors}
+
+
+def _asked(exported: Exported, names: Names, limits: HistoryLimits) -> PythonStep:
+    """From names to positions."""
+    signature = exported.signature
     inputs = tuple(replace(spec, dtype="bytes") for spec in signature.inputs)
     outputs = (*map(_positions_of, signature.inputs), UNKNOWN)
-    config = model_config(name, "python", Signature(inputs, outputs, signature.batch), "cpu", batching=batching)
-    for tensor in config.input:
-        tensor.allow_ragged_batch = tensor.name != "user"
-    for key, value in vars(limits).items():
-        config.parameters[key].string_value = str(value)
-    add_warmup(config, (1,))
-    files: dict[str, Path | bytes] = {file: STEPS / "asked" / file for file in ("model.py", "naming.py")}
-    files["catalogue.json"] = _json(names.identifiers, names.titles, names.users)
+    files = {"catalogue.json": _json(names.identifiers, names.titles, names.users)}
     if names.users:
         stream = io.BytesIO()
         np.savez(stream, offsets=names.offsets, items=names.items)  # type: ignore[arg-type]
         files["training.npz"] = stream.getvalue()
-    repository.write(config, 1, files)
+    return PythonStep(
+        folder=STEPS / "asked",
+        signature=Signature(inputs, outputs, signature.batch),
+        batching=exported.batching,
+        parameters=vars(limits),
+        files=files,
+        ragged=[spec.name for spec in inputs if spec.name != "user"],
+        warmup=(1,),
+    )
 
 
-def _write_items(
-    repository: ModelRepository,
-    name: str,
-    found: tuple[TensorSpec, TensorSpec],
-    batch: BatchRange,
-    names: Names,
-    lowest_score: float,
-    batching: Batching,
-) -> tuple[TensorSpec, ...]:
-    """The step from positions to names; returns its outputs."""
-    items, scores = found
-    inputs = (replace(items, name="positions"), replace(scores, name="logits"))
+def _items(exported: Exported, names: Names, lowest_score: float) -> PythonStep:
+    """From positions to names."""
+    (items, scores), batch = exported.signature.outputs, exported.signature.batch
     columns = (TensorSpec(column, "bytes", items.shape) for column in ("identifiers", "titles"))
-    outputs = (items, scores, TensorSpec("count", "int64", (1,)), *columns)
-    config = model_config(name, "python", Signature(inputs, outputs, batch), "cpu", batching=batching)
-    config.parameters["lowest_score"].string_value = str(lowest_score)
-    add_warmup(config, (1, batch.maximum))
-    catalogue = _json(names.identifiers, names.titles)
-    repository.write(config, 1, {"model.py": STEPS / "items" / "model.py", "catalogue.json": catalogue})
-    return outputs
+    return PythonStep(
+        folder=STEPS / "items",
+        signature=Signature(
+            (replace(items, name="positions"), replace(scores, name="logits")),
+            (items, scores, TensorSpec("count", "int64", (1,)), *columns),
+            batch,
+        ),
+        batching=exported.batching,
+        parameters={"lowest_score": lowest_score},
+        files={"catalogue.json": _json(names.identifiers, names.titles)},
+        warmup=(1, batch.maximum),
+    )
 
 
 def _json(identifiers: Sequence[str], titles: Sequence[str], users: Sequence[str] = ()) -> bytes:

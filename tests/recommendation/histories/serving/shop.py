@@ -9,7 +9,7 @@ from onnx import TensorProto, helper, numpy_helper
 from challenges.recommendation.histories.serving.ensemble import HistoryLimits, Names, add_recommender
 from common.export.signature import BatchRange, Signature, TensorSpec
 from common.serving.config import Batching, EngineOptions
-from common.serving.repository import ModelRepository
+from common.serving.repository import Exported, ModelRepository
 
 IDENTIFIERS = ("a1", "b2", "c3", "d4", "e5", "f6")
 TITLES = ("Été", "Das Boot", "蓝色", "Das Boot", "", "[bold]\x1b[31mRed")
@@ -79,7 +79,11 @@ def add_shop(repository: ModelRepository, artefacts: Path, *, limits: HistoryLim
     for name, signature, names in (("members", MEMBERS, known), ("guests", GUESTS, Names(IDENTIFIERS, TITLES))):
         artefact = artefacts / f"{name}.onnx"
         onnx.save(shop_model(signature), artefact)
-        add_recommender(
-            repository, name, artefact, signature, "onnxruntime", names, lowest_score=SEEN / 2,
-            options=EngineOptions(threads=1), batching=Batching(delay_us=20_000), limits=limits,
-        )  # fmt: skip
+        exported = Exported(
+            artefact=artefact,
+            signature=signature,
+            engine="onnxruntime",
+            options=EngineOptions(threads=1),
+            batching=Batching(delay_us=20_000),
+        )
+        add_recommender(repository, name, exported, names, lowest_score=SEEN / 2, limits=limits)

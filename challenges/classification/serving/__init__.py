@@ -1,0 +1,1 @@
+"""How a classifier is served: image files in, the likeliest classes out."""

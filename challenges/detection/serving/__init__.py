@@ -1,0 +1,1 @@
+"""How a detector is served: image files in, named boxes in their own pixels out."""
