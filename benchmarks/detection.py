@@ -37,7 +37,7 @@ from common.machine.device import DeviceChoice, select_device
 from common.machine.precision import Precision, select_precision
 from common.machine.processes import usable_cores
 from common.run.run_directory import RunDirectory
-from common.serving.client import padded
+from common.serving.encoded import padded
 from common.serving.payload import Payload
 from common.serving.repository import ModelRepository
 from common.serving.server import LocalServer

@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from challenges.registry import MODELS, Entry, find_model, find_recipe
-from common.errors import DataError, KitError
+from common.errors import DataError
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from common.challenge import Challenge, Question
+    from common.challenge import Challenge
+    from common.question import Question
     from common.run.run_directory import RunDirectory
     from common.stages.workflow import Request
 
@@ -126,13 +127,14 @@ def evaluate(options: argparse.Namespace) -> None:
 
 def predict(options: argparse.Namespace) -> None:
     challenge, run = _open_run(options.run)
-    from common.challenge import Question, Trained
+    from common.challenge import Trained
     from common.machine.device import select_device
+    from common.question import require_answerable
     from common.storage.claimed_folder import claimed
     from common.storage.run_lock import hold
 
-    question = Question(tuple(map(Path, options.inputs)), tuple(options.history), options.user, options.threshold)
-    _require_answerable(challenge, question)
+    question = _question(options)
+    require_answerable(challenge.model, question, challenge.predicts_from, "predict")
     run.require_weights()
     output = Path(options.output) if options.output else run.path / "predictions"
     with contextlib.ExitStack() as held:
@@ -192,11 +194,11 @@ def serve(options: argparse.Namespace) -> None:
 
 
 def client(options: argparse.Namespace) -> None:
-    from challenges.asking import show
+    from challenges.asking import ask
     from common.serving.client import Client
 
     with Client(options.url, options.protocol, options.timeout) as connection:
-        show(connection, options, _console())
+        ask(connection, options.model, _question(options), _console())
 
 
 def load(options: argparse.Namespace) -> None:
@@ -205,7 +207,7 @@ def load(options: argparse.Namespace) -> None:
     from common.stages.serving_stage import drive_load
 
     with Client(options.url, options.protocol, options.timeout) as connection:
-        asked = batches(connection, options)
+        asked = batches(connection, options.model, _question(options))
     drive_load(
         options.url, options.protocol, options.model, asked, _console(), concurrencies=tuple(options.concurrency),
         rates=tuple(options.rate), seconds=options.seconds, output=Path(options.output),
@@ -268,22 +270,12 @@ def _require_data(entry: Entry, given: str) -> None:
         raise DataError(f"{path} is {kind}.", allowed, "Check the path.")
 
 
-def _require_answerable(challenge: "Challenge[Any, Any, Any]", question: "Question") -> None:
-    """Raise KitError where a model is asked for what it does not answer to, or for nothing."""
-    given = {name for name, value in vars(question).items() if value not in ((), None)}
-    takes = challenge.predicts_from
-    ways = {
-        "inputs": "files or folders",
-        "history": "--history ITEM ...",
-        "user": "--user USER",
-        "threshold": "--threshold SCORE",
-    }
-    if given - set(takes) or takes[0] not in given:
-        allowed = ", ".join(ways[name] for name in takes)
-        told = ", ".join(ways[name] for name in ways if name in given) or "nothing"
-        raise KitError(
-            f"{challenge.model} was asked with {told}.", f"It answers to {allowed}.", "See kit predict --help."
-        )
+def _question(options: argparse.Namespace) -> "Question":
+    """What a verb was asked, by those fields that it has."""
+    from common.question import Question
+
+    given = {name: value for name, value in vars(options).items() if name in Question.__dataclass_fields__}
+    return Question(**given | {"inputs": tuple(map(Path, options.inputs)), "history": tuple(options.history)})
 
 
 def _open_run(given: str) -> "tuple[Challenge[Any, Any, Any], RunDirectory]":

@@ -142,9 +142,11 @@ def _add_serving_verbs(verb: Callable[..., argparse.ArgumentParser]) -> None:
         "kit client --model bert4rec --history 12 7 'The Third Title'\nkit client --model ncf --user 196\n"
         "kit client cat.jpg --protocol grpc --url 127.0.0.1:8001",
     )
-    client.add_argument("--top-k", type=whole_number, default=3, help="classes per image, from a classifier")
+    client.add_argument("--top-k", type=whole_number, help="classes per image, from a classifier (default: 3)")
     client.add_argument(
-        "--threshold", type=float, default=0.3, help="lowest score shown, from a detector, which searches no tiles here"
+        "--threshold",
+        type=float,
+        help="lowest score shown, from a detector, which searches no tiles here (default: 0.3)",
     )
     load = verb(
         "load",
@@ -159,7 +161,7 @@ def _add_serving_verbs(verb: Callable[..., argparse.ArgumentParser]) -> None:
     load.add_argument("--seconds", type=positive_number, default=10.0, help="of each step")
     load.add_argument("--output", default="runs/load.json", help="the record's file")
     for parser in (client, load):
-        parser.add_argument("images", nargs="*", default=[], metavar="IMAGE", help="files, for a model of images")
+        parser.add_argument("inputs", nargs="*", default=[], metavar="IMAGE", help="files, for a model of images")
         parser.add_argument(
             "--history", nargs="+", default=[], metavar="ITEM", help="identifiers or titles, oldest first"
         )

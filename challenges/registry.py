@@ -2,7 +2,7 @@
 
 import difflib
 import importlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +11,7 @@ from common.run.recipe import Recipe
 
 if TYPE_CHECKING:
     from common.challenge import Challenge
+    from common.serving.dialogue import Dialogue
 
 
 @dataclass(frozen=True)
@@ -18,6 +19,7 @@ class Entry:
     """One model: its challenge's number, its package, and the recipes that data or weights of one's own call for.
 
     takes_files: whether the data may be a single file.
+    wing:        the package of what it shares with models of its kind, such as how it is served; its own by default.
     """
 
     challenge: int
@@ -26,6 +28,7 @@ class Entry:
     recipe_for_data: str
     recipe_for_weights: str
     takes_files: bool = False
+    wing: str = ""
 
     def recipes(self) -> Mapping[str, Recipe]:
         return importlib.import_module(f"{self.package}.recipes").RECIPES
@@ -34,13 +37,24 @@ class Entry:
         return importlib.import_module(f"{self.package}.challenge").CHALLENGE
 
 
+def _recommender(name: str, summary: str, wing: str) -> Entry:
+    return Entry(3, f"challenges.recommendation.{name}", summary, "own", "own", takes_files=True, wing=wing)
+
+
+HISTORIES = "challenges.recommendation.histories"
 MODELS: Mapping[str, Entry] = {
     "resnet50": Entry(1, "challenges.classification", "ResNet-50 v1.5 image classification", "photos", "finetune"),
     "ssd300": Entry(2, "challenges.detection", "object detection, SSD300 and SSD512", "small", "finetune"),
-    "ncf": Entry(3, "challenges.recommendation.ncf", "NeuMF, users and items by embedding", "own", "own", True),
-    "vae_cf": Entry(3, "challenges.recommendation.vae_cf", "Mult-VAE, whole histories at once", "own", "own", True),
-    "bert4rec": Entry(3, "challenges.recommendation.bert4rec", "BERT4Rec, ordered histories", "own", "own", True),
+    "ncf": _recommender("ncf", "NeuMF, users and items by embedding", HISTORIES),
+    "vae_cf": _recommender("vae_cf", "Mult-VAE, whole histories at once", HISTORIES),
+    "bert4rec": _recommender("bert4rec", "BERT4Rec, ordered histories", HISTORIES),
 }
+
+
+def dialogues() -> "Iterator[Dialogue]":
+    """How served models are asked, of every kind; nothing heavy is imported."""
+    for package in dict.fromkeys(entry.wing or entry.package for entry in MODELS.values()):
+        yield from importlib.import_module(f"{package}.serving.asking").DIALOGUES
 
 
 def find_model(name: str) -> Entry:

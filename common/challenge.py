@@ -11,6 +11,7 @@ from rich.console import Console
 
 from common.errors import DataError
 from common.machine.distributed import ALONE, World
+from common.question import Question
 from common.report.elements import Section
 from common.run.fitting import Fit
 from common.run.recipe import Recipe
@@ -18,13 +19,12 @@ from common.run.run_directory import RunDirectory
 from common.training.task import DataModule, Task
 
 if TYPE_CHECKING:
-    from common.export.artefact import ArtefactSidecar
     from common.export.parity import Comparison, Judged
     from common.export.runner import Arrays, Runner, TorchRunner
     from common.run.result import Result
     from common.serving.client import Client
-    from common.serving.config import Engine, EngineOptions
-    from common.serving.repository import ModelRepository
+    from common.serving.dialogue import Dialogue
+    from common.serving.repository import Exported, ModelRepository
 
 RecipeType = TypeVar("RecipeType", bound=Recipe)
 Data = TypeVar("Data", bound=DataModule)
@@ -43,22 +43,6 @@ class CheckedData:
     root: Path
     fingerprint: str
     summary: dict[str, object]
-
-
-@dataclass(frozen=True)
-class Question:
-    """What `kit predict` was asked; a challenge takes what its `predicts_from` names.
-
-    inputs:    files and folders of the user's.
-    history:   items by identifier or title, oldest first.
-    user:      a user of the training data, by identifier.
-    threshold: lowest score to show; None for the challenge's own.
-    """
-
-    inputs: tuple[Path, ...] = ()
-    history: tuple[str, ...] = ()
-    user: str | None = None
-    threshold: float | None = None
 
 
 class Weights(ABC, Generic[RecipeIn, DataIn, TaskIn]):
@@ -112,6 +96,9 @@ class Page(ABC, Generic[RecipeIn, DataIn]):
 class ServedFace(ABC, Generic[RecipeIn, DataIn]):
     """How an exported model is asked, judged and served."""
 
+    dialogue: "Dialogue"
+    """How the model is asked once it is served."""
+
     def comparison(self) -> "Comparison":
         """How two engines' answers are held against each other."""
         from common.export.parity import ONE_ANSWER
@@ -135,10 +122,8 @@ class ServedFace(ABC, Generic[RecipeIn, DataIn]):
         self,
         repository: "ModelRepository",
         name: str,
-        path: Path,
-        sidecar: "ArtefactSidecar",
-        engine: "Engine",
-        options: "EngineOptions",
+        exported: "Exported",
+        class_names: Sequence[str],
         run: RunDirectory,
     ) -> None:
         """Add a run's exported model to Triton's repository, from raw input to final answer."""

@@ -9,7 +9,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 OURS = ("benchmarks", "challenges", "common")
 ROOMS = (
-    ("errors", "text", "slug", "files", "failures"),
+    ("errors", "text", "slug", "files", "failures", "question"),
     ("machine",),
     ("terminal",),
     ("storage",),

@@ -16,9 +16,10 @@ from challenges.classification.recipes import RECIPES, ClassificationRecipe
 from challenges.classification.served import ServedClassifier
 from challenges.classification.task import ClassificationTask
 from challenges.classification.weights import ClassificationWeights
-from common.challenge import Challenge, CheckedData, Question, Trained
+from common.challenge import Challenge, CheckedData, Trained
 from common.files import cache_folder, read_json
 from common.machine.distributed import ALONE, World
+from common.question import Question
 from common.run.fitting import Fit
 from common.run.run_directory import RunDirectory
 

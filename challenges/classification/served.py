@@ -1,7 +1,6 @@
 """A classifier as it is served: photographs in, classes out."""
 
-from collections.abc import Iterable, Iterator
-from pathlib import Path
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -9,21 +8,23 @@ import numpy as np
 from challenges.classification.data import PhotographData
 from challenges.classification.manifest import Manifest
 from challenges.classification.recipes import ClassificationRecipe
+from challenges.classification.serving.asking import ClassifierDialogue, classify
 from common.challenge import ServedFace
 from common.run.run_directory import RunDirectory
 
 if TYPE_CHECKING:
-    from common.export.artefact import ArtefactSidecar
     from common.export.parity import Judged
     from common.export.runner import Arrays, Runner
     from common.serving.client import Client
-    from common.serving.config import Engine, EngineOptions
-    from common.serving.repository import ModelRepository
+    from common.serving.repository import Exported, ModelRepository
 
+SENT_TOGETHER = 4  # files of a request to Triton
 EXAMPLES = 8  # files answered by Triton that the report shows
 
 
 class ServedClassifier(ServedFace[ClassificationRecipe, PhotographData]):
+    dialogue = ClassifierDialogue()
+
     def contract(self, recipe: ClassificationRecipe, data: PhotographData) -> tuple[dict[str, Any], tuple[str, ...]]:
         return recipe.preprocessing.to_plain(), data.manifest.classes
 
@@ -46,28 +47,25 @@ class ServedClassifier(ServedFace[ClassificationRecipe, PhotographData]):
         self,
         repository: "ModelRepository",
         name: str,
-        path: Path,
-        sidecar: "ArtefactSidecar",
-        engine: "Engine",
-        options: "EngineOptions",
+        exported: "Exported",
+        class_names: Sequence[str],
         run: RunDirectory,
     ) -> None:
         from challenges.classification.serving.ensemble import add_classifier
         from common.serving.images import ImageModel
-        from common.serving.repository import Exported
 
-        exported = Exported(artefact=path, signature=sidecar.signature, engine=engine, options=options)
         model = ImageModel.of(exported, run.recipe(ClassificationRecipe).preprocessing, repository.device)
-        add_classifier(repository, name, model, sidecar.class_names, scores="probabilities")
+        add_classifier(repository, name, model, class_names, scores="probabilities")
 
     def compare_served(self, client: "Client", name: str, run: RunDirectory, limit: int) -> dict[str, Any]:
         validation = Manifest.read(run.data / "manifest.csv").subset("val")
         predictions = np.load(run.predictions_file)
         rows = np.linspace(0, len(validation) - 1, min(limit, len(validation))).astype(np.int64)
         files = [validation.root / validation.paths[row] for row in rows]
-        from common.stages.serving_stage import send_files
+        from common.serving.client import timed
 
-        answers, milliseconds = send_files(client, name, files)
+        best, milliseconds = timed(lambda part: classify(client, name, part, top_k=1), files, SENT_TOGETHER)
+        answers = [named[0][0] for named in best]
         expected = [validation.classes[predictions["predicted"][row]] for row in rows]
         return {
             "sent": len(files),

@@ -15,9 +15,10 @@ from challenges.detection.scenes import Scenes
 from challenges.detection.served import ServedDetector
 from challenges.detection.task import DetectionTask
 from challenges.detection.weights import DetectionWeights
-from common.challenge import Challenge, CheckedData, Question, Trained
+from common.challenge import Challenge, CheckedData, Trained
 from common.files import cache_folder
 from common.machine.distributed import ALONE, World
+from common.question import Question
 from common.run.run_directory import RunDirectory
 
 

@@ -19,9 +19,10 @@ from challenges.detection.scenes import Scenes
 from challenges.detection.searching import search
 from challenges.detection.task import DetectionTask
 from challenges.detection.video_files import EXTENSIONS as VIDEO_EXTENSIONS
-from common.challenge import Question, Trained
+from common.challenge import Trained
 from common.errors import DataError
 from common.files import atomic_writer, cut_name, write_csv, write_json
+from common.question import Question
 from common.terminal.console import plain
 from common.terminal.progress import counting
 from common.vision.images import EXTENSIONS, ImageFacts, ImageProblem, probe_all

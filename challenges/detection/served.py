@@ -14,23 +14,25 @@ from challenges.detection.drawing import draw_detections, read_picture
 from challenges.detection.evaluation import evaluate
 from challenges.detection.recipes import DetectionRecipe
 from challenges.detection.scenes import Scenes
+from challenges.detection.serving.asking import Detection, DetectorDialogue, detect
 from common.challenge import ServedFace
 from common.files import atomic_writer
 from common.run.run_directory import RunDirectory
 
 if TYPE_CHECKING:
-    from common.export.artefact import ArtefactSidecar
     from common.export.parity import Judged
     from common.export.runner import Arrays, Runner
-    from common.serving.client import Client, Detection
-    from common.serving.config import Engine, EngineOptions
-    from common.serving.repository import ModelRepository
+    from common.serving.client import Client
+    from common.serving.repository import Exported, ModelRepository
 
+SENT_TOGETHER = 4  # files of a request to Triton
 EXAMPLES = 6  # files answered by Triton that the report shows
 SERVED_AS = "bf16"  # how close served boxes are asked to be, in the terms of comparison.COVER
 
 
 class ServedDetector(ServedFace[DetectionRecipe, SceneData]):
+    dialogue = DetectorDialogue()
+
     def comparison(self) -> DetectionComparison:
         return DetectionComparison()
 
@@ -65,28 +67,24 @@ class ServedDetector(ServedFace[DetectionRecipe, SceneData]):
         self,
         repository: "ModelRepository",
         name: str,
-        path: Path,
-        sidecar: "ArtefactSidecar",
-        engine: "Engine",
-        options: "EngineOptions",
+        exported: "Exported",
+        class_names: Sequence[str],
         run: RunDirectory,
     ) -> None:
         from challenges.detection.serving.ensemble import add_detector
         from common.serving.images import ImageModel
-        from common.serving.repository import Exported
 
-        exported = Exported(artefact=path, signature=sidecar.signature, engine=engine, options=options)
         preprocessing = run.recipe(DetectionRecipe).preprocessing
         model = ImageModel.of(exported, preprocessing, repository.device, with_sizes=True)
-        add_detector(repository, name, model, sidecar.class_names)
+        add_detector(repository, name, model, class_names)
 
     def compare_served(self, client: "Client", name: str, run: RunDirectory, limit: int) -> dict[str, Any]:
-        from common.stages.serving_stage import send_files_to_detector
+        from common.serving.client import timed
 
         validation = Scenes.read(run.data).subset("val")
         rows = np.unique(np.linspace(0, len(validation) - 1, min(limit, len(validation))).astype(np.int64))
         files = [validation.root / validation.paths[row] for row in rows]
-        answers, milliseconds = send_files_to_detector(client, name, files)
+        answers, milliseconds = timed(lambda part: detect(client, name, part), files, SENT_TOGETHER)
         with np.load(run.predictions_file) as columns:
             evaluated = DetectionTable.untiled(columns)  # a server looks at whole images
         served = DetectionTable.join([_table(row, found) for row, found in zip(rows, answers, strict=True)])
@@ -114,7 +112,7 @@ class ServedDetector(ServedFace[DetectionRecipe, SceneData]):
         }
 
 
-def _drawn(file: Path, found: "Sequence[Detection]", classes: tuple[str, ...], copy: Path) -> dict[str, str]:
+def _drawn(file: Path, found: Sequence[Detection], classes: tuple[str, ...], copy: Path) -> dict[str, str]:
     """A copy of the picture with what the server found in it, and that in words."""
     image, table = read_picture(file), _table(0, [detection for detection in found if detection.score > SHOWN])
     draw_detections(image, table.boxes, table.labels, table.scores, classes)
@@ -125,7 +123,7 @@ def _drawn(file: Path, found: "Sequence[Detection]", classes: tuple[str, ...], c
     return {"path": str(copy), "answer": told}
 
 
-def _table(image: int, found: "Sequence[Detection]") -> DetectionTable:
+def _table(image: int, found: Sequence[Detection]) -> DetectionTable:
     """One image's served detections."""
     return DetectionTable(
         np.full(len(found), image, np.int64),

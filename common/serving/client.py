@@ -1,13 +1,12 @@
-"""A typed client of Triton over HTTP or gRPC: arrays or image files in, arrays or class names out, errors in words."""
+"""A typed client of Triton over HTTP or gRPC: arrays in, arrays or the best classes' names out, errors in words."""
 
 import contextlib
 import os
 import random
 import re
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Literal
 
 import numpy as np
 import tritonclient.grpc
@@ -15,6 +14,7 @@ import tritonclient.http
 from tritonclient.utils import np_to_triton_dtype, triton_to_np_dtype
 
 from common.errors import ServingError
+from common.serving.encoded import padded
 from common.serving.example import example_image
 from common.serving.problems import (
     InvalidRequestError,
@@ -29,30 +29,6 @@ KEY_VARIABLE = "KIT_KEY"
 """The environment variable with the key that the proxy before a server asks for."""
 FIRST_PAUSE = 0.1
 """Seconds before the first repetition; doubled for each further one, and scattered so that clients spread out."""
-REQUEST_BYTES = 16 * 1024 * 1024
-"""Bytes of the images that travel in one request, with their padding; a larger image travels alone."""
-DETECTOR_OUTPUTS = frozenset({"boxes", "scores", "labels", "names", "count"})
-
-
-class Detection(NamedTuple):
-    """One thing found in an image.
-
-    label: the class's number, from 1 on.
-    box:   left, top, right, bottom in the pixels of the image as it is looked at: after the orientation EXIF states.
-    """
-
-    name: str
-    label: int
-    score: float
-    box: tuple[float, float, float, float]
-
-
-class Recommended(NamedTuple):
-    """One recommended item; the title is empty where the data has none."""
-
-    identifier: str
-    title: str
-    score: float
 
 
 class Client:
@@ -84,42 +60,13 @@ class Client:
             self._connection = self._api.InferenceServerClient(self.url)
             self._limits = {"client_timeout": timeout}
 
-    def infer(self, model: str, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """All outputs of one batch; every array is (batch, ...)."""
-        return self._infer(model, inputs, [])
+    def infer(self, model: str, inputs: Mapping[str, np.ndarray], *, classes: int = 0) -> dict[str, np.ndarray]:
+        """All outputs of one batch; every array is (batch, ...).
 
-    def classify(
-        self, model: str, images: Sequence[Path | str | bytes], top_k: int = 5, batch: int = 8
-    ) -> list[list[tuple[str, float]]]:
-        """The `top_k` best class names and scores of each image, best first.
-
-        images: files or their bytes; `batch` of them travel in one request, padded to the longest.
+        classes: where not 0, the first output alone, as its so many best classes: `score:index:name`, bytes.
         """
-        answers = []
-        for inputs in _batches(images, batch):
-            output = self._first_output(model)
-            wanted = [self._api.InferRequestedOutput(output, class_count=top_k)]
-            rows = self._infer(model, inputs, wanted)[output]
-            answers += [[_name_and_score(entry) for entry in row] for row in rows.reshape(-1, rows.shape[-1])]
-        return answers
-
-    def detect(self, model: str, images: Sequence[Path | str | bytes], *, batch: int = 8) -> list[list[Detection]]:
-        """What a detector finds in each image, best first.
-
-        images: files or their bytes; `batch` of them travel in one request, padded to the longest.
-        """
-        return [found for inputs in _batches(images, batch) for found in _detections(self.infer(model, inputs))]
-
-    def recommend(self, model: str, inputs: Mapping[str, np.ndarray]) -> list[list[Recommended]]:
-        """What a recommender answers for every row of its inputs, best first.
-
-        inputs: identifiers or titles, str or bytes (batch, any), with empty ones as padding.
-        """
-        return recommended(self.infer(model, inputs))
-
-    def is_detector(self, model: str) -> bool:
-        """Whether the model answers with named boxes, by its metadata."""
-        return DETECTOR_OUTPUTS.issubset(output["name"] for output in self.metadata(model)["outputs"])
+        wanted = [self._api.InferRequestedOutput(self._first_output(model), class_count=classes)] if classes else []
+        return self._infer(model, inputs, wanted)
 
     def served(self, names: Iterable[str]) -> list[str]:
         """Those of the names that are models here; a server lists its models to its administrator only."""
@@ -211,6 +158,19 @@ class Client:
         raise AssertionError("the last attempt returns or raises")
 
 
+def timed(
+    ask: Callable[[Sequence[Any]], list[Any]], questions: Sequence[Any], batch: int
+) -> tuple[list[Any], list[float]]:
+    """The answer to each question, and the milliseconds of each batch of them."""
+    answers: list[Any] = []
+    times: list[float] = []
+    for begin in range(0, len(questions), batch):
+        started = time.perf_counter()
+        answers += ask(questions[begin : begin + batch])
+        times.append(1e3 * (time.perf_counter() - started))
+    return answers, times
+
+
 def key_header() -> dict[str, str]:
     """The header that shows the environment's key; nothing where there is none. Raises as `environment_key` does."""
     key = environment_key()
@@ -250,68 +210,8 @@ def address(url: str) -> str:
     return rest
 
 
-def recommended(answer: Mapping[str, np.ndarray]) -> list[list[Recommended]]:
-    """Row by row, the items before the padding."""
-    rows = []
-    for row, count in enumerate(answer["count"].ravel().tolist()):
-        columns = (answer[name][row, :count].tolist() for name in ("identifiers", "titles", "scores"))
-        rows.append(
-            [Recommended(item.decode(), title.decode(), score) for item, title, score in zip(*columns, strict=True)]
-        )
-    return rows
-
-
-def padded(encoded: Sequence[bytes]) -> np.ndarray:
-    """Files as one array (batch, bytes) of uint8, the shorter ones followed by zeros, which decoders skip."""
-    if not encoded or not all(encoded):
-        raise InvalidRequestError("An image is empty." if encoded else "There is no image to send.")
-    batch = np.zeros((len(encoded), max(map(len, encoded))), np.uint8)
-    for row, data in zip(batch, encoded, strict=True):
-        row[: len(data)] = np.frombuffer(data, np.uint8)
-    return batch
-
-
-def _batches(images: Sequence[Path | str | bytes], batch: int) -> Iterator[dict[str, np.ndarray]]:
-    """The inputs of every request; all files are read before the first is sent."""
-    encoded = [_image_bytes(image) for image in images]
-    part: list[bytes] = []
-    for data in encoded:
-        longest = max(map(len, (*part, data)))
-        if part and (len(part) == batch or longest * (len(part) + 1) > REQUEST_BYTES):
-            yield {"encoded": padded(part)}
-            part = []
-        part.append(data)
-    if part:
-        yield {"encoded": padded(part)}
-
-
-def _detections(answer: Mapping[str, np.ndarray]) -> list[list[Detection]]:
-    """The rows before the padding, image by image."""
-    found = []
-    for image, count in enumerate(answer["count"].ravel().tolist()):
-        names, labels, scores, boxes = (answer[name][image, :count] for name in ("names", "labels", "scores", "boxes"))
-        rows = zip(names.tolist(), labels.tolist(), scores.tolist(), boxes.tolist(), strict=True)
-        found.append([Detection(name.decode(), label, score, tuple(box)) for name, label, score, box in rows])
-    return found
-
-
 def _output_names(result: Any) -> list[str]:
     response = result.get_response()
     if isinstance(response, dict):
         return [output["name"] for output in response.get("outputs", [])]
     return [output.name for output in response.outputs]
-
-
-def _image_bytes(image: Path | str | bytes) -> bytes:
-    if isinstance(image, bytes):
-        return image
-    try:
-        return Path(image).read_bytes()
-    except OSError as error:
-        raise InvalidRequestError(f"{image} cannot be read: {error.strerror}.") from None
-
-
-def _name_and_score(entry: bytes) -> tuple[str, float]:
-    """Triton writes `score:index:name`; the name may hold colons, and is missing where a model has no labels."""
-    score, index, *name = entry.decode().split(":", 2)
-    return (name[0] if name else index), float(score)

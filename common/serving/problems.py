@@ -1,7 +1,5 @@
 """What can go wrong between a client and Triton, told alike for HTTP and gRPC."""
 
-from tritonclient.utils import InferenceServerException
-
 from common.errors import ServingError
 
 LATER = "Send fewer requests at a time, try later, or allow more time."
@@ -44,6 +42,8 @@ class ServerFaultError(ServingError):
 
 def explain(error: Exception, model: str, url: str, timeout: float) -> ServingError:
     """The kit's error for whatever tritonclient or the network raised."""
+    from tritonclient.utils import InferenceServerException
+
     if isinstance(error, ServingError):
         return error
     text = _message(error)
@@ -98,6 +98,8 @@ def _is_other_protocol(error: Exception, text: str) -> bool:
 
     Before a proxy gRPC is told so, and HTTP gets an empty 404.
     """
+    from tritonclient.utils import InferenceServerException
+
     if isinstance(error, InferenceServerException):
         hung_up = "failed to connect" in text and any(words in text for words in ("Socket closed", "http1.x server"))
         return error.status() == "405" or (error.status() == "404" and "empty response" in text) or hung_up

@@ -26,7 +26,7 @@ from common.files import read_json, write_json
 from common.machine.precision import cpu_has_bfloat16
 from common.run.run_directory import RunDirectory
 from common.serving.config import Engine, EngineOptions
-from common.serving.repository import ModelRepository
+from common.serving.repository import Exported, ModelRepository
 from common.terminal.console import say
 
 CALIBRATION_SAMPLES = 256  # training samples whose ranges INT8 is calibrated on
@@ -199,8 +199,10 @@ def write_repository(
 ) -> None:
     """Add the run's model to a repository, with its preprocessing, labels and limits."""
     path = artefact(run, choice.precision, "plan" if choice.engine == "tensorrt" else "onnx")
+    sidecar = read_sidecar(path)
     options = EngineOptions(bfloat16=choice.precision == "bf16")
-    challenge.served.add_to_repository(repository, name, path, read_sidecar(path), choice.engine, options, run)
+    exported = Exported(artefact=path, signature=sidecar.signature, engine=choice.engine, options=options)
+    challenge.served.add_to_repository(repository, name, exported, sidecar.class_names, run)
 
 
 def chosen(run: RunDirectory, precision: str) -> Choice:

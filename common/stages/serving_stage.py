@@ -7,8 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +26,7 @@ from common.machine.environment import ROOT, collect_environment
 from common.run.run_directory import RunDirectory
 from common.serving import tethered
 from common.serving.claim import claimed, seal
-from common.serving.client import Client, Detection, Protocol, Recommended
+from common.serving.client import Client, Protocol
 from common.serving.container import container_command, unpinned_warning
 from common.serving.front import Front
 from common.serving.load import LOAD_RECORD, LoadGenerator, LoadPlan
@@ -157,18 +156,15 @@ def serve(
             console,
             f"HTTP {front.url('http')}  gRPC {front.url('grpc')}  metrics 127.0.0.1:{server.ports.metrics}/metrics",
         )
-        for name in repository.served():
-            _say(console, f"Try: {example_command(repository, name, front.url('http'))}")
+        for name, (challenge, _) in zip(_names(runs), runs, strict=True):
+            _say(console, f"Try: {example_command(challenge, name, front.url('http'))}")
         Supervisor(server, lambda line: _say(console, line), mend=front.mend).run(stop)
     console.print("Stopped.")
 
 
-def example_command(repository: ModelRepository, model: str, url: str) -> str:
-    """What to type to ask a served model, by what it takes: a picture, a user or a history."""
-    inputs = {tensor.name for tensor in repository.config(model).input}
-    if "encoded" in inputs:
-        return f"kit client IMAGE --model {model} --url {url}"
-    return f"kit client --model {model} {'--user USER' if 'user' in inputs else '--history ITEM ...'} --url {url}"
+def example_command(challenge: Challenge[Any, Any, Any], name: str, url: str) -> str:
+    """What to type to ask a model that is served under this name."""
+    return f"kit client --model {name} {challenge.served.dialogue.example} --url {url}"
 
 
 def _say(console: Console, line: str) -> None:
@@ -228,43 +224,6 @@ def payload_folder() -> Path:
     return Path(os.environ.get("CHALLENGE_KIT_TRITON", DEFAULT_FOLDER))
 
 
-def send_files(client: Client, model: str, files: Sequence[Path], *, batch: int = 4) -> tuple[list[str], list[float]]:
-    """The best class of each file over the wire, and the milliseconds of every request."""
-    rows, times = _sent(lambda part: client.classify(model, part, top_k=1, batch=batch), files, batch)
-    return [row[0][0] for row in rows], times
-
-
-def send_files_to_detector(
-    client: Client, model: str, files: Sequence[Path], *, batch: int = 4
-) -> tuple[list[list[Detection]], list[float]]:
-    """What a detector finds in each file over the wire, and the milliseconds of every request."""
-    return _sent(lambda part: client.detect(model, part, batch=batch), files, batch)
-
-
-def ask_recommender(
-    client: Client, model: str, inputs: Mapping[str, np.ndarray], *, batch: int = 8
-) -> tuple[list[list[Recommended]], list[float]]:
-    """The items for every row of a recommender's inputs over the wire, and the milliseconds of every request."""
-
-    def ask(rows: Sequence[int]) -> list[list[Recommended]]:
-        return client.recommend(model, {name: array[rows] for name, array in inputs.items()})
-
-    return _sent(ask, range(len(next(iter(inputs.values())))), batch)
-
-
-def _sent(
-    ask: Callable[[Sequence[Any]], list[Any]], questions: Sequence[Any], batch: int
-) -> tuple[list[Any], list[float]]:
-    """The answer to each question, and the milliseconds of each batch."""
-    answers: list[Any] = []
-    times: list[float] = []
-    for begin in range(0, len(questions), batch):
-        started = time.perf_counter()
-        answers += ask(questions[begin : begin + batch])
-        times.append(1e3 * (time.perf_counter() - started))
-    return answers, times
-
-
 def _run_container(repository: ModelRepository, ports: Ports) -> None:
     docker = shutil.which("docker")
     if docker is None:
@@ -285,7 +244,7 @@ def _run_container(repository: ModelRepository, ports: Ports) -> None:
 def _repository(runs: Runs, choices: dict[Path, Choice], folder: Path) -> Iterator[ModelRepository]:
     """A fresh repository of the runs, in a folder that nobody else may write while it is served."""
     on_gpu = any(choice.engine == "tensorrt" for choice in choices.values())
-    names = served_names([(challenge.model, run.path) for challenge, run in runs])
+    names = _names(runs)
     with claimed(folder, names):
         repository = ModelRepository(folder, "gpu" if on_gpu else "cpu")
         for name, (challenge, run) in zip(names, runs, strict=True):
@@ -294,6 +253,10 @@ def _repository(runs: Runs, choices: dict[Path, Choice], folder: Path) -> Iterat
             raise ServingError("There is nothing to serve.", remedy="kit serve RUN")
         seal(folder)
         yield repository
+
+
+def _names(runs: Runs) -> list[str]:
+    return served_names([(challenge.model, run.path) for challenge, run in runs])
 
 
 def served_names(runs: Sequence[tuple[str, Path]]) -> list[str]:

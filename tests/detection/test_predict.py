@@ -16,9 +16,10 @@ from challenges.detection.data import SceneData
 from challenges.detection.detections import Detections
 from challenges.detection.predict import Targets, gather, predict
 from challenges.detection.recipes import RECIPES, DetectionRecipe
-from common.challenge import Question, Trained
+from common.challenge import Trained
 from common.errors import DataError
 from common.files import write_text
+from common.question import Question
 from common.run.run_directory import RunDirectory
 from tests.common.vision.picture_files import oriented
 from tests.detection.builders import scenes_of

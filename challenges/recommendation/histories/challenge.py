@@ -13,9 +13,10 @@ from challenges.recommendation.histories.histories import HistorySplit
 from challenges.recommendation.histories.questions import Questions
 from challenges.recommendation.histories.recipes import RecommendationRecipe
 from challenges.recommendation.histories.report import sections
-from common.challenge import Challenge, CheckedData, Page, Question, Trained, Weights
+from common.challenge import Challenge, CheckedData, Page, Trained, Weights
 from common.errors import CheckpointError
 from common.files import cache_folder
+from common.question import Question
 from common.report.elements import Section
 from common.run.run_directory import RunDirectory
 from common.storage.weight_files import read_weights, save_weights, weights_metadata

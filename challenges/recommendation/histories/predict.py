@@ -12,8 +12,9 @@ from challenges.recommendation.histories.data import HistoryData
 from challenges.recommendation.histories.histories import HistorySplit
 from challenges.recommendation.histories.serving.asked.naming import Catalogue, shortened
 from challenges.recommendation.histories.top_items import LOWEST
-from common.challenge import Question, Trained
+from common.challenge import Trained
 from common.errors import DataError
+from common.question import Question
 from common.terminal.console import say
 from common.text import printable
 from common.training.task import Task

@@ -7,8 +7,8 @@ import numpy as np
 
 from challenges.recommendation.histories.histories import Histories, HistorySplit
 from challenges.recommendation.histories.predict import positions_of
-from common.challenge import Question
 from common.errors import DataError
+from common.question import Question
 
 if TYPE_CHECKING:
     from common.export.runner import Arrays

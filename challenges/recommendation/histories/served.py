@@ -1,8 +1,7 @@
 """A recommender as it is served: a history or a user in, ranked items out, in the data's own names."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,19 +11,24 @@ from challenges.recommendation.histories.data import HistoryData
 from challenges.recommendation.histories.histories import HistorySplit
 from challenges.recommendation.histories.questions import Questions, named_inputs
 from challenges.recommendation.histories.recipes import RecommendationRecipe
+from challenges.recommendation.histories.serving.asking import (
+    HistoryDialogue,
+    Recommended,
+    UserDialogue,
+    recommend,
+)
 from challenges.recommendation.histories.top_items import LOWEST
 from common.challenge import ServedFace
 from common.run.run_directory import RunDirectory
 
 if TYPE_CHECKING:
-    from common.export.artefact import ArtefactSidecar
     from common.export.parity import Judged
     from common.export.runner import Arrays, Runner
     from common.serving.client import Client
-    from common.serving.config import Engine, EngineOptions
-    from common.serving.repository import ModelRepository
+    from common.serving.repository import Exported, ModelRepository
 
 BATCH = 64  # judged users of one batch of exported inputs
+SENT_TOGETHER = 8  # histories of a request to Triton
 EXAMPLES = 6  # users answered by Triton that the report shows
 NAMED = 3  # items of an example that are named
 SERVED_SAME = 0.8  # share of the evaluation's items that a served answer must have, whatever the precision
@@ -33,6 +37,7 @@ SERVED_SAME = 0.8  # share of the evaluation's items that a served answer must h
 class ServedRecommender(ServedFace[RecommendationRecipe, HistoryData]):
     def __init__(self, questions: Questions) -> None:
         self._questions = questions
+        self.dialogue = UserDialogue() if questions.asks_by_user else HistoryDialogue()
 
     def comparison(self) -> RankingComparison:
         return RankingComparison()
@@ -64,21 +69,17 @@ class ServedRecommender(ServedFace[RecommendationRecipe, HistoryData]):
         self,
         repository: "ModelRepository",
         name: str,
-        path: Path,
-        sidecar: "ArtefactSidecar",
-        engine: "Engine",
-        options: "EngineOptions",
+        exported: "Exported",
+        class_names: Sequence[str],
         run: RunDirectory,
     ) -> None:
         from challenges.recommendation.histories.serving.ensemble import Names, add_recommender
-        from common.serving.repository import Exported
 
         split = HistorySplit.read(run.data)
         names = Names(split.item_ids.tolist(), split.titles.tolist())
         if self._questions.asks_by_user:
             users = split.user_ids.tolist()
             names = replace(names, users=users, offsets=split.train.offsets, items=split.train.items)
-        exported = Exported(artefact=path, signature=sidecar.signature, engine=engine, options=options)
         add_recommender(repository, name, exported, names, lowest_score=LOWEST)
 
     def compare_served(self, client: "Client", name: str, run: RunDirectory, limit: int) -> dict[str, Any]:
@@ -86,10 +87,14 @@ class ServedRecommender(ServedFace[RecommendationRecipe, HistoryData]):
         with np.load(run.predictions_file) as columns:
             index, expected = columns["index"], columns["top_items"]
         rows = np.unique(np.linspace(0, len(index) - 1, min(limit, len(index))).astype(np.int64))
-        from common.stages.serving_stage import ask_recommender
+        from common.serving.client import timed
 
         inputs = named_inputs(split, self._questions.of_judged(split, index[rows]))
-        answers, milliseconds = ask_recommender(client, name, inputs)
+
+        def ask(part: Sequence[int]) -> list[list[Recommended]]:
+            return recommend(client, name, {column: array[part] for column, array in inputs.items()})
+
+        answers, milliseconds = timed(ask, range(len(rows)), SENT_TOGETHER)
         positions = {identifier: position for position, identifier in enumerate(split.item_ids.tolist())}
         served = np.full(expected[rows].shape, -1)
         for line, answer in zip(served, answers, strict=True):

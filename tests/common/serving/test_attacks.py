@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from challenges.recommendation.histories.serving.asking import recommend, recommended
 from challenges.recommendation.histories.serving.ensemble import HistoryLimits
-from common.serving.client import padded, recommended
+from common.serving.encoded import padded
 from common.serving.payload import Payload
 from common.serving.problems import InvalidRequestError, ServerFaultError, explain
 from common.serving.server import LocalServer
@@ -156,13 +157,13 @@ def test_names_in_names_out(crowd: LocalServer, protocol: Any) -> None:
             ("b2", "Das Boot", 5.0), ("c3", "蓝色", 4.0)
         ]  # fmt: skip
         assert [item.identifier for item in second] == ["a1", "b2", "d4", "e5"]
-        members = client.recommend(
-            "members", {"user": strings(["bob"], ["dee"]), "seen": strings(["f6", ""], ["", ""])}
+        members = recommend(
+            client, "members", {"user": strings(["bob"], ["dee"]), "seen": strings(["f6", ""], ["", ""])}
         )
         assert [[item.identifier for item in row] for row in members] == [["e5", "d4", "a1"], []]
         with pytest.raises(InvalidRequestError, match="user 2 of 2, '-1', is none of the 4 that were trained on"):
-            client.recommend("members", {"user": strings(["ann"], ["-1"]), "seen": strings([""], [""])})
+            recommend(client, "members", {"user": strings(["ann"], ["-1"]), "seen": strings([""], [""])})
         with pytest.raises(InvalidRequestError, match="no item of history 1 of 1 is known: '7'; the catalogue has 6"):
-            client.recommend("guests", {"history": strings(["7"])})
+            recommend(client, "guests", {"history": strings(["7"])})
         with pytest.raises(InvalidRequestError, match="history has 10,001 entries, at most 10,000"):
-            client.recommend("guests", {"history": strings(["a1"] * 10_001)})
+            recommend(client, "guests", {"history": strings(["a1"] * 10_001)})

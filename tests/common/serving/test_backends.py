@@ -10,8 +10,8 @@ import numpy as np
 import onnx
 import pytest
 
-from common.serving.client import padded
 from common.serving.config import EngineOptions, model_config
+from common.serving.encoded import padded
 from common.serving.example import example_image
 from tests.common.serving.colours import SIGNATURE, FakeRequest, colour_model, picture, preprocessing_graph
 from tests.recommendation.histories.serving.shop import MEMBERS, shop_model

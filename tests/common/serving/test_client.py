@@ -8,8 +8,11 @@ import numpy as np
 import pytest
 from tritonclient.utils import InferenceServerException
 
+from challenges.classification.serving.asking import classify
 from common.serving import client as client_module
-from common.serving.client import KEY_VARIABLE, Client, address, padded
+from common.serving import encoded
+from common.serving.client import KEY_VARIABLE, Client, address
+from common.serving.encoded import padded
 from common.serving.front import Front
 from common.serving.problems import (
     ForbiddenError,
@@ -90,7 +93,7 @@ def test_classify_sends_padded_batches_and_reads_names(tmp_path: Path) -> None:
         files[-1].write_bytes(bytes([number + 1]) * length)
     entry = np.array([b"0.750000:2:a name: with colons", b"0.25:0"], object)
     client = connected([], {"scores": entry.reshape(1, 2)})
-    answers = client.classify("model", [files[0], str(files[1]), files[2].read_bytes()], top_k=2, batch=2)
+    answers = classify(client, "model", [files[0], str(files[1]), files[2].read_bytes()], top_k=2, batch=2)
     assert answers[0] == [("a name: with colons", 0.75), ("0", 0.25)]
     assert [tensors for tensors, _ in client._connection.sent] == [
         [("encoded", [2, 9], "UINT8")],
@@ -109,7 +112,7 @@ def test_padding() -> None:
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(InvalidRequestError, match=r"missing\.jpg cannot be read"):
-        connected([]).classify("model", [tmp_path / "missing.jpg"])
+        classify(connected([]), "model", [tmp_path / "missing.jpg"])
 
 
 def test_readiness_is_an_inference() -> None:
@@ -228,10 +231,10 @@ def test_addresses_that_cannot_be_are_told(given: str, words: str) -> None:
 
 
 def test_requests_are_bounded_in_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client_module, "REQUEST_BYTES", 20)
+    monkeypatch.setattr(encoded, "REQUEST_BYTES", 20)
     client = connected([], {"scores": np.array([[b"1:0"]], object)})
     for length in (5, 6, 9, 30, 1):
-        client.classify("model", [bytes([1]) * length] * 2)
+        classify(client, "model", [bytes([1]) * length] * 2)
     assert [tensors[0][1] for tensors, _ in client._connection.sent] == [
         [2, 5], [2, 6], [2, 9], [1, 30], [1, 30], [2, 1]
     ]  # fmt: skip

@@ -19,9 +19,11 @@ import numpy as np
 import pytest
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
+from challenges.classification.serving.asking import classify
 from common.errors import ServingError
 from common.serving import tethered
-from common.serving.client import KEY_VARIABLE, Client, padded
+from common.serving.client import KEY_VARIABLE, Client
+from common.serving.encoded import padded
 from common.serving.front import CERTIFICATE_VARIABLE, UNGUARDED, Front, find_front, render
 from common.serving.problems import ForbiddenError, InvalidRequestError, UnknownModelError
 from common.serving.server import LOOPBACK, LocalServer, Ports
@@ -123,7 +125,10 @@ def connections(front: Front, count: int, data: bytes = b"") -> Iterator[None]:
 @pytest.mark.parametrize("protocol", ["http", "grpc"])
 def test_a_client_is_served_as_without_it(front, protocol):
     with Client(front.url(protocol), protocol) as client:
-        assert [rows[0][0] for rows in client.classify("colours", [picture("red"), picture("blue")])] == ["red", "blue"]
+        assert [rows[0][0] for rows in classify(client, "colours", [picture("red"), picture("blue")])] == [
+            "red",
+            "blue",
+        ]
         assert client.metadata("colours")["name"] == "colours"
         assert client.ready("slow")
         with pytest.raises(InvalidRequestError, match="is empty"):
@@ -230,7 +235,7 @@ def test_the_requests_of_all_clients_together_are_limited(strict):
     with connections(strict, 2, slow):
         assert ask(strict, "GET", "/v2/health/live", source=NEIGHBOUR)[0] == 429
     with Client(strict.url("http")) as client:  # which repeats a request that came too early
-        assert client.classify("colours", [picture("red")])[0][0][0] == "red"
+        assert classify(client, "colours", [picture("red")])[0][0][0] == "red"
 
 
 @pytest.mark.serving
@@ -302,10 +307,10 @@ def test_a_key_is_asked_for(server, monkeypatch, protocol):
         for given in ("", "wrong", "secre", "secrets"):
             monkeypatch.setenv(KEY_VARIABLE, given)
             with Client(front.url(protocol), protocol) as client, pytest.raises(ForbiddenError, match="asks for a key"):
-                client.classify("colours", [picture("red")])
+                classify(client, "colours", [picture("red")])
         monkeypatch.setenv(KEY_VARIABLE, "secret")
         with Client(front.url(protocol), protocol) as client:
-            assert client.classify("colours", [picture("red")])[0][0][0] == "red"
+            assert classify(client, "colours", [picture("red")])[0][0][0] == "red"
             with pytest.raises(UnknownModelError):
                 client.metadata("grey")
         assert ask(front, "GET", "/v2/health/ready")[0] == 200

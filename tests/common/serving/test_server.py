@@ -13,8 +13,10 @@ import onnx
 import psutil
 import pytest
 
+from challenges.classification.serving import asking
 from common.errors import ServingError
-from common.serving.client import Protocol, padded
+from common.serving.client import Protocol
+from common.serving.encoded import padded
 from common.serving.load import LoadGenerator, LoadPlan
 from common.serving.payload import Payload
 from common.serving.problems import (
@@ -49,14 +51,14 @@ def in_parallel(calls: list[Callable[[], Any]]) -> list[Any]:
 
 def classify(server: LocalServer, image: bytes, protocol: Protocol = "grpc") -> Any:
     with server.client(protocol, retries=0) as client:
-        return client.classify("colours", [image], top_k=1)[0][0][0]
+        return asking.classify(client, "colours", [image], top_k=1)[0][0][0]
 
 
 @pytest.mark.parametrize("protocol", ["http", "grpc"])
 def test_pictures_in_names_out(server: LocalServer, protocol: Protocol, tmp_path: Path) -> None:
     (tmp_path / "blue.png").write_bytes(picture("blue", 64, 48, kind="PNG"))
     with server.client(protocol) as client:
-        answers = client.classify("colours", [tmp_path / "blue.png", picture("red"), picture("green")], batch=2)
+        answers = asking.classify(client, "colours", [tmp_path / "blue.png", picture("red"), picture("green")], batch=2)
         assert [answer[0][0] for answer in answers] == ["blue", "red", "green"]
         assert [len(answer) for answer in answers] == [3, 3, 3]
         scores = client.infer("colours", {"encoded": padded([picture("red")])})["scores"]
@@ -102,10 +104,10 @@ def test_mistakes_have_names(server: LocalServer, protocol: Protocol) -> None:
                 client.infer("colours_model", inputs)
         bomb = picture("red", 10_000, 10_000, kind="PNG")
         with pytest.raises(InvalidRequestError, match="10000 x 10000 pixels"):
-            client.classify("colours", [bomb])
+            asking.classify(client, "colours", [bomb])
         with pytest.raises(UnknownModelError, match="no model colors"):
-            client.classify("colors", [picture("red")])
-        assert client.classify("colours", [picture("red")], top_k=1)[0][0][0] == "red"
+            asking.classify(client, "colors", [picture("red")])
+        assert asking.classify(client, "colours", [picture("red")], top_k=1)[0][0][0] == "red"
 
 
 def test_administration_is_closed_to_all(server: LocalServer) -> None:

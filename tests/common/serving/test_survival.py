@@ -12,6 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from challenges.classification.serving import asking
 from common.serving import watchdog
 from common.serving.payload import Payload
 from common.serving.server import LocalServer
@@ -63,7 +64,7 @@ def stub_of(server: LocalServer, model: str) -> psutil.Process:
 
 def classify(server: LocalServer, colour: str) -> str:
     with server.client(retries=0) as client:
-        return client.classify("colours", [picture(colour)], top_k=1)[0][0][0]
+        return asking.classify(client, "colours", [picture(colour)], top_k=1)[0][0][0]
 
 
 @pytest.mark.serving

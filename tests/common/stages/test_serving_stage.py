@@ -1,32 +1,34 @@
 """What `kit serve` tells a user to type, by what a model takes."""
 
 import os
+import shlex
 from pathlib import Path
 
 import pytest
 
-from common.export.signature import BatchRange, Signature, TensorSpec
-from common.serving.config import model_config, write_config
+from challenges import commands
+from challenges.__main__ import build_parser
+from challenges.registry import find_model
+from common.question import require_answerable
 from common.serving.repository import ModelRepository
 from common.serving.server import Ports
 from common.stages.serving_stage import _run_container, example_command
 
 
 @pytest.mark.parametrize(
-    ("inputs", "expected"),
+    ("model", "expected"),
     [
-        (("encoded",), "kit client IMAGE --model shop --url host:1"),
-        (("history",), "kit client --model shop --history ITEM ... --url host:1"),
-        (("user", "seen"), "kit client --model shop --user USER --url host:1"),
+        ("resnet50", "kit client --model shop IMAGE --url host:1"),
+        ("ssd300", "kit client --model shop IMAGE --url host:1"),
+        ("bert4rec", "kit client --model shop --history ITEM ... --url host:1"),
+        ("ncf", "kit client --model shop --user USER --url host:1"),
     ],
 )
-def test_the_example_fits_the_model(tmp_path: Path, inputs: tuple[str, ...], expected: str) -> None:
-    tensors = tuple(TensorSpec(name, "int64", (1,)) for name in inputs)
-    write_config(
-        model_config("shop", "python", Signature(tensors, tensors, BatchRange(1, 1, 1)), "cpu"),
-        tmp_path / "shop" / "config.pbtxt",
-    )
-    assert example_command(ModelRepository(tmp_path), "shop", "host:1") == expected
+def test_the_example_fits_the_model(model: str, expected: str) -> None:
+    challenge = find_model(model).load()
+    assert example_command(challenge, "shop", "host:1") == expected
+    options = build_parser().parse_args(shlex.split(expected)[1:])
+    require_answerable(model, commands._question(options), challenge.served.dialogue.takes, "client")
 
 
 def test_a_container_is_started_as_a_program_that_ends_with_this_one(

@@ -14,11 +14,13 @@ import pytest
 from PIL import Image
 
 from challenges.__main__ import main
+from challenges.detection.serving.asking import DetectorDialogue, detect
 from challenges.detection.serving.ensemble import add_detector
 from common.errors import ServingError
 from common.export.signature import Signature, TensorSpec
-from common.serving.client import Client, padded
+from common.serving.client import Client, timed
 from common.serving.config import EngineOptions, pb
+from common.serving.encoded import padded
 from common.serving.images import ImageModel
 from common.serving.load import LoadGenerator, LoadPlan
 from common.serving.payload import Payload
@@ -26,7 +28,6 @@ from common.serving.problems import InvalidRequestError, ServerFaultError
 from common.serving.repository import Exported, ModelRepository
 from common.serving.server import LocalServer
 from common.serving.statistics import read_counts
-from common.stages.serving_stage import send_files_to_detector
 from tests.common.serving.colours import FakeRequest, picture
 from tests.common.serving.test_backends import started
 from tests.common.serving.test_client import connected
@@ -193,10 +194,10 @@ def answer_of(counts: list[int]) -> dict[str, np.ndarray]:
 
 def test_detect_leaves_the_padding_out() -> None:
     client = connected([], answer_of([2, 0]))
-    found = client.detect("model", [b"1", b"22"])
+    found = detect(client, "model", [b"1", b"22"])
     assert found == [[("señal", 7, 0.5, (0.0, 1.0, 2.0, 3.0))] * 2, []]
     assert client._connection.sent[0][0] == [("encoded", [2, 2], "UINT8")]
-    assert not client.is_detector("model")
+    assert not DetectorDialogue().fits({"encoded"}, {"scores"})
 
 
 @pytest.fixture(scope="module")
@@ -213,8 +214,7 @@ def finder(payload: Payload, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 def test_names_and_pixels_over_the_wire(finder: LocalServer, protocol: Any) -> None:
     files = [picture("red", 100, 50), turned("blue", 6), picture("black"), picture("lime", 64, 48, kind="PNG")]
     with finder.client(protocol) as client:
-        assert client.is_detector("finder")
-        found = client.detect("finder", files, batch=3)
+        found = detect(client, "finder", files, batch=3)
         raw = client.infer("finder", {"encoded": padded(files)})
     assert found[2] == []
     for colour, size, rows in (
@@ -239,7 +239,7 @@ def test_requests_share_batches_and_bad_images_fail_alone(finder: LocalServer) -
 
     def ask(image: bytes) -> Any:
         with finder.client("grpc", retries=0) as client:
-            return client.detect("finder", [image])[0]
+            return detect(client, "finder", [image])[0]
 
     with finder.client() as client:
         before = read_counts(client, PARTS)
@@ -275,7 +275,8 @@ def test_the_command_line_prints_what_was_found(
 def test_files_and_load(finder: LocalServer, tmp_path: Path) -> None:
     (tmp_path / "blue.jpg").write_bytes(picture("blue", 50, 40))
     with finder.client() as client:
-        answers, milliseconds = send_files_to_detector(client, "finder", [tmp_path / "blue.jpg"] * 5, batch=2)
+        files = [tmp_path / "blue.jpg"] * 5
+        answers, milliseconds = timed(lambda part: detect(client, "finder", part), files, 2)
     assert [rows[0].name for rows in answers] == [NAMES[2]] * 5
     assert len(milliseconds) == 3
     load = LoadGenerator(finder.url("http"), "http", "finder", [{"encoded": padded([picture("red")])}])
@@ -288,9 +289,9 @@ def test_files_and_load(finder: LocalServer, tmp_path: Path) -> None:
 def test_what_is_no_image_is_refused(finder: LocalServer) -> None:
     with finder.client(retries=0) as client:
         with pytest.raises(InvalidRequestError, match="10000 x 10000 pixels"):
-            client.detect("finder", [picture("red", 10_000, 10_000, kind="PNG")])
+            detect(client, "finder", [picture("red", 10_000, 10_000, kind="PNG")])
         with pytest.raises(InvalidRequestError, match="is empty"):
-            client.detect("finder", [b""])
+            detect(client, "finder", [b""])
 
 
 @pytest.mark.serving
@@ -303,7 +304,7 @@ def test_a_killed_step_is_noticed(payload: Payload, tmp_path: Path) -> None:
         os.kill(victim.pid, signal.SIGKILL)
         assert server.problem() is not None
         with Client(server.url("http"), retries=0) as client, pytest.raises(ServerFaultError):
-            client.detect("finder", [picture("red")])
+            detect(client, "finder", [picture("red")])
         assert server.heal("finder_detections") < 10
         with server.client() as client:
-            assert client.detect("finder", [picture("red")])[0][0].name == NAMES[0]
+            assert detect(client, "finder", [picture("red")])[0][0].name == NAMES[0]
