@@ -13,7 +13,7 @@ from challenges.classification.judgement import ClassificationJudgement
 from challenges.classification.manifest import Manifest
 from challenges.classification.page import ClassificationPage
 from challenges.classification.recipes import RECIPES, ClassificationRecipe
-from challenges.classification.served import ServedClassifier
+from challenges.classification.serving.face import ServedClassifier
 from challenges.classification.task import ClassificationTask
 from challenges.classification.weights import ClassificationWeights
 from common.challenge import Challenge, CheckedData, Trained

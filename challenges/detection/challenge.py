@@ -12,7 +12,7 @@ from challenges.detection.page import DetectionPage
 from challenges.detection.reach import View
 from challenges.detection.recipes import RECIPES, DetectionRecipe
 from challenges.detection.scenes import Scenes
-from challenges.detection.served import ServedDetector
+from challenges.detection.serving.face import ServedDetector
 from challenges.detection.task import DetectionTask
 from challenges.detection.weights import DetectionWeights
 from common.challenge import Challenge, CheckedData, Trained

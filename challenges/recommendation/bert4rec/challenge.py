@@ -14,7 +14,7 @@ from challenges.recommendation.histories.fits import longest_window, short_histo
 from challenges.recommendation.histories.histories import HistorySplit
 from challenges.recommendation.histories.judgement import HistoryJudgement
 from challenges.recommendation.histories.questions import ByHistory
-from challenges.recommendation.histories.served import ServedRecommender
+from challenges.recommendation.histories.serving.face import ServedRecommender
 from common.machine.distributed import ALONE, World
 from common.run.fitting import Fit
 

@@ -11,7 +11,7 @@ from challenges.recommendation.histories.fits import training_fits
 from challenges.recommendation.histories.histories import HistorySplit
 from challenges.recommendation.histories.judgement import HistoryJudgement
 from challenges.recommendation.histories.questions import ByUser
-from challenges.recommendation.histories.served import ServedRecommender
+from challenges.recommendation.histories.serving.face import ServedRecommender
 from challenges.recommendation.ncf.recipes import COUNTS, RECIPES, NcfRecipe
 from challenges.recommendation.ncf.task import NcfTask
 from common.machine.distributed import ALONE, World

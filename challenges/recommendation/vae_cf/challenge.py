@@ -11,7 +11,7 @@ from challenges.recommendation.histories.fits import training_fits
 from challenges.recommendation.histories.histories import HistorySplit
 from challenges.recommendation.histories.judgement import HistoryJudgement
 from challenges.recommendation.histories.questions import ByHistory
-from challenges.recommendation.histories.served import ServedRecommender
+from challenges.recommendation.histories.serving.face import ServedRecommender
 from challenges.recommendation.vae_cf.recipes import COUNTS, METRIC, RECIPES, VaeCfRecipe
 from challenges.recommendation.vae_cf.task import VaeCfTask
 from common.machine.distributed import ALONE, World
