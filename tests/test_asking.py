@@ -8,6 +8,7 @@ import pytest
 from rich.console import Console
 
 from challenges import asking
+from challenges.registry import dialogues
 from common.errors import KitError
 from common.question import Question
 from common.serving.problems import UnknownModelError
@@ -77,6 +78,12 @@ def test_recommenders_are_asked_by_name_and_printed_without_control_characters(
     assert "unknown item, left out: zz\\x07" in printed
     (batch,) = asking.batches(client, model, asked)
     assert {name: array.tolist() for name, array in batch.items()} == expected
+
+
+@pytest.mark.parametrize("model", TENSORS)
+def test_every_model_is_of_one_kind(model: str) -> None:
+    inputs, outputs = map(set, TENSORS[model])
+    assert sum(dialogue.fits(inputs, outputs) for dialogue in dialogues()) == (model != "odd")
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from challenges.recommendation.histories.serving.asking import recommend, recommended
+from challenges.recommendation.histories.serving.asking import recommended
 from challenges.recommendation.histories.serving.ensemble import HistoryLimits
 from common.serving.encoded import padded
 from common.serving.payload import Payload
@@ -145,25 +145,3 @@ def test_good_clients_do_not_feel_the_poison_beside_them(crowd: LocalServer) -> 
     assert wrong == []
     assert min(asked) >= 3
     assert set(poisoned) == set(POISONS)
-
-
-@pytest.mark.parametrize("protocol", ["http", "grpc"])
-def test_names_in_names_out(crowd: LocalServer, protocol: Any) -> None:
-    with crowd.client(protocol) as client:
-        told = client.infer("guests", {"history": strings(["É" + "té", "nothing", "DAS BOOT"], ["蓝色", "", ""])})
-        assert [row.tolist() for row in told["unknown"]] == [[b"nothing", b"DAS BOOT"], [b"", b""]]
-        first, second = recommended(told)
-        assert [(item.identifier, item.title, item.score) for item in first][:2] == [
-            ("b2", "Das Boot", 5.0), ("c3", "蓝色", 4.0)
-        ]  # fmt: skip
-        assert [item.identifier for item in second] == ["a1", "b2", "d4", "e5"]
-        members = recommend(
-            client, "members", {"user": strings(["bob"], ["dee"]), "seen": strings(["f6", ""], ["", ""])}
-        )
-        assert [[item.identifier for item in row] for row in members] == [["e5", "d4", "a1"], []]
-        with pytest.raises(InvalidRequestError, match="user 2 of 2, '-1', is none of the 4 that were trained on"):
-            recommend(client, "members", {"user": strings(["ann"], ["-1"]), "seen": strings([""], [""])})
-        with pytest.raises(InvalidRequestError, match="no item of history 1 of 1 is known: '7'; the catalogue has 6"):
-            recommend(client, "guests", {"history": strings(["7"])})
-        with pytest.raises(InvalidRequestError, match="history has 10,001 entries, at most 10,000"):
-            recommend(client, "guests", {"history": strings(["a1"] * 10_001)})
