@@ -24,6 +24,7 @@ from common.run.run_directory import RunDirectory
 SCHEMA: Literal["kit.outcome/1"] = "kit.outcome/1"
 OUTCOMES = Path(__file__).with_name("outcomes")
 HEADER = ("recipe", "metric", "reached", "95 % interval", "target", "baseline", "training", "hardware", "measured")
+BRIEF = tuple(HEADER.index(name) for name in ("recipe", "metric", "reached", "target", "training", "hardware"))
 SEED = "--training.seed"
 
 
@@ -122,11 +123,31 @@ def read_all(folder: Path = OUTCOMES) -> list[Outcome]:
 
 def table(outcomes: Iterable[Outcome]) -> str:
     """One row per recipe and machine: its newest run, or the mean of runs that differ in their seed alone."""
+    return "\n".join(markdown_table(HEADER, map(_row, _series(outcomes)))) + "\n"
+
+
+def brief_table(outcomes: Iterable[Outcome], recipes: Sequence[str], where: str) -> str:
+    """The newest row of each of the recipes, given as model/recipe, in their order, without what a stranger can spare.
+
+    Raises KitError for a recipe that no outcome is of.
+    """
+    newest = {f"{runs[-1].model}/{runs[-1].recipe}": _row(runs) for runs in _series(outcomes)}
+    for recipe in recipes:
+        if recipe not in newest:
+            raise KitError(
+                f"{where} asks for outcomes:{recipe}, and no run of it was kept.", f"Kept: {', '.join(sorted(newest))}."
+            )
+    header, *rows = ([row[column] for column in BRIEF] for row in (HEADER, *(newest[recipe] for recipe in recipes)))
+    return "\n".join(markdown_table(header, rows)) + "\n"
+
+
+def _series(outcomes: Iterable[Outcome]) -> list[list[Outcome]]:
+    """Runs that differ in nothing but their seed, the newest of each seed."""
     series: dict[tuple[object, ...], dict[str, Outcome]] = {}
     for outcome in outcomes:
         seed = dict(_pairs(outcome.overrides)).get(SEED, "")
         series.setdefault(outcome.series, {})[seed] = outcome  # a newer one of the same seed takes the place
-    return "\n".join(markdown_table(HEADER, [_row(list(runs.values())) for runs in series.values()])) + "\n"
+    return [list(runs.values()) for runs in series.values()]
 
 
 def _row(runs: Sequence[Outcome]) -> tuple[str, ...]:

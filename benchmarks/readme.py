@@ -1,9 +1,9 @@
 """Fill the tables of Markdown files from committed records and recipes, or say that they are stale.
 
 A table stands between `<!-- results:CHALLENGE/NAME -->` and `<!-- /results -->`, both on lines of their own; with
-several names, separated by commas, one table holds them all. The table of all recipes and their targets stands between
-`<!-- recipes -->` and `<!-- /recipes -->`, that of what runs reached between `<!-- outcomes -->` and
-`<!-- /outcomes -->`.
+several names, separated by commas, one table holds them all. In the same way `recipes` is the table of all recipes and
+their targets, `outcomes` that of what runs reached, `outcomes:RECIPE,...` a short one of some, and `picture` the line
+with which the run ended whose report docs/report.png shows.
 
     python -m benchmarks.readme            rewrite
     python -m benchmarks.readme --check    exit with 1 where a table does not agree with the records
@@ -21,6 +21,7 @@ import tyro
 from benchmarks import outcomes
 from benchmarks.command import run_command
 from benchmarks.compare import Group, figures, group, markdown_table
+from benchmarks.picture import PICTURE, told_by
 from benchmarks.record import RESULTS, Record, read_all
 from challenges.registry import MODELS
 from common.errors import KitError
@@ -30,7 +31,8 @@ from common.machine.environment import ROOT
 BLOCK = re.compile(r"^(<!-- results:(?P<names>\S+) -->\n)(?P<text>.*?)(^<!-- /results -->$)", re.MULTILINE | re.DOTALL)
 OPENING = re.compile(r"^<!-- results:\S+ -->$", re.MULTILINE)
 PROMISES = re.compile(r"^(<!-- recipes -->\n).*?(^<!-- /recipes -->$)", re.MULTILINE | re.DOTALL)
-REACHED = re.compile(r"^(<!-- outcomes -->\n).*?(^<!-- /outcomes -->$)", re.MULTILINE | re.DOTALL)
+REACHED = re.compile(r"^(<!-- outcomes(?::(?P<recipes>\S+))? -->\n).*?(^<!-- /outcomes -->$)", re.MULTILINE | re.DOTALL)
+ENDED = re.compile(r"^(<!-- picture -->\n).*?(^<!-- /picture -->$)", re.MULTILINE | re.DOTALL)
 HEADER = ("work", "hardware", "precision", "batch", "result", "95 % interval", "measured")
 STALE_EXIT_CODE = 1
 
@@ -96,7 +98,13 @@ def filled(text: str, records: Sequence[Record], where: str, reached: Sequence[o
     if len(OPENING.findall(text)) != len(BLOCK.findall(text)):
         raise KitError(f"{where} has a results mark without its end.", "A table ends with <!-- /results -->.")
     text = PROMISES.sub(lambda match: f"{match[1]}\n{promises()}\n{match[2]}", BLOCK.sub(replace, text))
-    return REACHED.sub(lambda match: f"{match[1]}\n{outcomes.table(reached)}\n{match[2]}", text)
+    text = ENDED.sub(lambda match: f"{match[1]}\n```\n{told_by(PICTURE)}\n```\n\n{match[2]}", text)
+
+    def reached_table(match: re.Match[str]) -> str:
+        some = match["recipes"]
+        return outcomes.brief_table(reached, some.split(","), where) if some else outcomes.table(reached)
+
+    return REACHED.sub(lambda match: f"{match[1]}\n{reached_table(match)}\n{match[3]}", text)
 
 
 def promises() -> str:

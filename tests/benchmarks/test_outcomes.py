@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from benchmarks.outcomes import Outcome, main, of_run, read_all, table, write
+from benchmarks.outcomes import Outcome, brief_table, main, of_run, read_all, table, write
 from benchmarks.record import RecordError
 from common.errors import KitError
 from common.files import write_json
@@ -100,3 +100,13 @@ def test_runs_without_a_result_and_other_files_are_refused(evaluated, tmp_path):
     (tmp_path / "other.json").write_text(json.dumps({"schema": "kit.bench/1"}))
     with pytest.raises(RecordError, match=r"no kit\.outcome/1 file"):
         read_all(tmp_path)
+
+
+def test_a_short_table_has_the_asked_recipes_in_their_order(evaluated):
+    one = of_run(evaluated)
+    other = dataclasses.replace(one, recipe="ml-1m-8", value=0.5)
+    header, _, *rows = brief_table([one, other], ["ncf/ml-1m-8", "ncf/own"], "README.md").splitlines()
+    assert header == "| recipe | metric | reached | target | training | hardware |"
+    assert [row.split(" | ")[2] for row in rows] == ["0.5000", "0.3125"]
+    with pytest.raises(KitError, match=r"outcomes:ncf/ml-20m(.|\n)*Kept: ncf/own"):
+        brief_table([one], ["ncf/ml-20m"], "README.md")

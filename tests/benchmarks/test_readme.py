@@ -5,9 +5,11 @@ import dataclasses
 import pytest
 
 from benchmarks import outcomes
+from benchmarks.picture import PICTURE, told_by
 from benchmarks.readme import filled, main, markdown_files, stale, table
 from benchmarks.record import RESULTS, Finding, Validity, read_all, write
 from common.errors import KitError
+from common.machine.environment import ROOT
 from tests.benchmarks.builders import record
 
 TEXT = "# Title\n\n<!-- results:classification/train -->\nold\n<!-- /results -->\n\nafter\n"
@@ -99,3 +101,12 @@ def test_checking_changes_nothing_and_fails_and_filling_mends_it(tmp_path):
     assert page.read_text() == TEXT
     assert main((page,), results=results) == 0
     assert main((page,), results=results, check=True) == 0
+
+
+def test_the_front_page_shows_no_invalid_record():
+    assert "invalid" not in (ROOT / "README.md").read_text()
+
+
+def test_the_pictured_runs_line_is_told():
+    text = filled("<!-- picture -->\nold\n<!-- /picture -->\n", [], "README.md")
+    assert text == f"<!-- picture -->\n\n```\n{told_by(PICTURE)}\n```\n\n<!-- /picture -->\n"
