@@ -8,7 +8,7 @@ import numpy as np
 
 Record = dict[str, Any]
 COORDINATES = {"kind", "step", "epoch", "seconds"}
-FOREMOST = 3  # metrics that are shown unfolded
+FOREMOST = 3  # metrics that are shown unfolded; one more is not worth folding
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,8 @@ def foremost(names: Iterable[str], first: str | None) -> list[str]:
         own = name.partition("@")[2]
         return name != first, own != beside, own.partition("/")[2] != beside.partition("/")[2]
 
-    return sorted(names, key=distance)[:FOREMOST]
+    ordered = sorted(names, key=distance)
+    return ordered if len(ordered) == FOREMOST + 1 else ordered[:FOREMOST]
 
 
 def column(records: list[Record], name: str) -> np.ndarray:

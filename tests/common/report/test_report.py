@@ -295,10 +295,10 @@ def test_the_page_may_load_and_run_nothing(tmp_path):
     )
     curve = np.arange(3.0)
     parts = [
-        *(table((name,), [(name,)], caption=name), folded_table((name,), [(name,)] * 40), facts([(name, name)])),
+        *(table((name,), [(name,)]), folded_table((name,), [(name,)] * 40), facts([(name, name)])),
         *(matrix([name], [[1]]), notice(name), details(name, name), paragraph(name)),
         gallery([(picture(jpeg_uri(Image.new("RGB", (8, 8))), name), name)]),
-        *(line_chart(name, [Line(name, curve, curve)], name, level=(name, 1.0), caption=name),),
+        *(line_chart(name, [Line(name, curve, curve)], level=(name, 1.0), caption=name),),
         curve_chart(name, [Line(name, curve / 2, curve / 2)], name, name, caption=name),
         confusion_figures([name, "b"], np.array([[1, 2], [0, 3]]), name, name, name),
         confusion_figures([name] * 20, np.ones((20, 20), int), name, name, name),
@@ -486,6 +486,7 @@ def test_the_metrics_beside_the_judged_one_are_those_that_are_most_like_it():
     assert foremost(names, "hr@50/ncf-99") == ["hr@50/ncf-99", "ndcg@50/ncf-99", "hr@10/ncf-99"]
     assert foremost(names, None) == names[:3]
     assert foremost(["top1", "top5"], "top5") == ["top5", "top1"]
+    assert foremost(["a", "b", "c", "d"], "d") == ["d", "a", "b", "c"]
 
 
 def test_many_metrics_are_folded_and_none_is_lost(tmp_path):
