@@ -59,9 +59,7 @@ def columns(*parts: str) -> Markup:
     return Markup('<div class="columns">{}</div>').format(join(Markup("<div>{}</div>").format(part) for part in parts))
 
 
-def table(
-    head: Sequence[str], rows: Iterable[Sequence[object]], numeric: Collection[int] = (), caption: str = ""
-) -> Markup:
+def table(head: Sequence[str], rows: Iterable[Sequence[object]], numeric: Collection[int] = ()) -> Markup:
     """A table; the columns in `numeric` (0-based) are aligned to the right."""
     kinds = [Markup(' class="number"') if column in numeric else Markup("") for column in range(len(head))]
     top = join(Markup('<th scope="col"{}>{}</th>').format(kind, name) for kind, name in zip(kinds, head, strict=True))
@@ -71,9 +69,8 @@ def table(
         )
         for row in rows
     )
-    title = Markup("<caption>{}</caption>").format(caption) if caption else Markup("")
-    return Markup('<div class="scroll"><table>{}<thead><tr>{}</tr></thead><tbody>{}</tbody></table></div>').format(
-        title, top, body
+    return Markup('<div class="scroll"><table><thead><tr>{}</tr></thead><tbody>{}</tbody></table></div>').format(
+        top, body
     )
 
 

@@ -68,13 +68,11 @@ class Line:
 def line_chart(
     title: str,
     lines: Sequence[Line],
-    x_label: str = "step",
     level: tuple[str, float] | None = None,
-    percent: bool = False,
     from_zero: bool = False,
     caption: str = "",
 ) -> Markup:
-    """Curves over a common x axis; `level` is a dashed horizontal line with its name."""
+    """Curves over the steps; `level` is a dashed horizontal line with its name."""
     with rc_context(STYLE | {"svg.hashsalt": title}):
         picture, axes = _canvas()
         for line in lines:
@@ -83,9 +81,7 @@ def line_chart(
             axes.axhline(level[1], color=STAND_INS["muted"], linewidth=1.2, linestyle=(0, (4, 3)))
         if from_zero:
             axes.set_ylim(bottom=0)
-        _label_steps(axes, x_label)
-        if percent:
-            axes.yaxis.set_major_formatter(PercentFormatter(1.0))
+        _label_steps(axes)
         content = _svg(picture, title)
     legend = [Key(line.label, line.colour) for line in lines]
     if level is not None:
@@ -117,7 +113,7 @@ def curve_chart(
     )
 
 
-def share_chart(title: str, x: np.ndarray, share: np.ndarray, below: str, above: str, caption: str = "") -> Markup:
+def share_chart(title: str, x: np.ndarray, share: np.ndarray, below: str, above: str) -> Markup:
     """Two shares that add up to one, stacked over the steps: `share` below, the rest above."""
     with rc_context(STYLE | {"svg.hashsalt": title}):
         picture, axes = _canvas()
@@ -127,13 +123,13 @@ def share_chart(title: str, x: np.ndarray, share: np.ndarray, below: str, above:
         axes.fill_between(x, share, 1, color=STAND_INS["accent"], alpha=0.45, linewidth=0)
         axes.set_ylim(0, 1)
         axes.yaxis.set_major_formatter(PercentFormatter(1.0))
-        _label_steps(axes, "step")
+        _label_steps(axes)
         content = _svg(picture, title)
-    return figure(content, title, [Key(below, "second"), Key(above, "accent")], caption)
+    return figure(content, title, [Key(below, "second"), Key(above, "accent")])
 
 
 def reliability_chart(
-    title: str, edges: np.ndarray, accuracy: np.ndarray, intervals: np.ndarray, counts: np.ndarray, caption: str = ""
+    title: str, edges: np.ndarray, accuracy: np.ndarray, intervals: np.ndarray, counts: np.ndarray
 ) -> Markup:
     """Accuracy over confidence in bins, and how many samples each bin holds.
 
@@ -160,7 +156,7 @@ def reliability_chart(
         Key("95 % interval", "ink"),
         Key("perfect calibration", "muted", dashed=True),
     ]
-    return figure(content, title, keys, caption)
+    return figure(content, title, keys)
 
 
 def heat_map(title: str, values: np.ndarray, x_label: str, y_label: str, caption: str = "") -> Markup:
@@ -217,8 +213,8 @@ def _draw(axes: Axes, line: Line) -> None:
     axes.plot(x, y, color=colour, marker=marker, markersize=3.5, clip_on=False)
 
 
-def _label_steps(axes: Axes, x_label: str) -> None:
-    axes.set_xlabel(x_label)
+def _label_steps(axes: Axes) -> None:
+    axes.set_xlabel("step")
     axes.set_xlim(0, max(1.0, axes.dataLim.x1) if np.isfinite(axes.dataLim.x1) else 1.0)
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
