@@ -255,9 +255,9 @@ def without_paths(command: Sequence[str]) -> str:
     return shlex.join(re.sub(r"(?<![\w.~-])/(?:[^/\s=,:]+/)*(?=[^/\s=,:]*)", "", part) for part in command)
 
 
-def environment_of(*, device: str, precision: str, world_size: int = 1) -> dict[str, Any]:
+def environment_of(*, device: str, precision: str) -> dict[str, Any]:
     """The environment a benchmark on `device` records."""
-    return collect_environment(device=device, precision=precision, world_size=world_size)
+    return collect_environment(device=device, precision=precision, world_size=1)
 
 
 def _rounded(value: Any) -> Any:

@@ -8,7 +8,6 @@ import json
 import os
 import re
 import tempfile
-import time
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -68,14 +67,12 @@ def _is_temporary(name: Any) -> bool:
     return isinstance(name, str) and _LEFTOVER.fullmatch(os.path.basename(name)) is not None
 
 
-def remove_leftovers(folder: Path, older_than_s: float = 0.0) -> None:
+def remove_leftovers(folder: Path) -> None:
     """Delete what kills in the middle of `atomic_writer` left anywhere below `folder`; links are not followed."""
     for parent, _, names in os.walk(folder):
         for name in filter(_LEFTOVER.fullmatch, names):
-            left = Path(parent, name)
             with contextlib.suppress(OSError):
-                if time.time() - left.lstat().st_mtime >= older_than_s:
-                    left.unlink()
+                Path(parent, name).unlink()
 
 
 def write_text(path: Path, text: str) -> None:

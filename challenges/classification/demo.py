@@ -63,10 +63,6 @@ def _describe(images_per_class: tuple[int, int], size: int, seed: int) -> _Descr
     return _Description(VERSION, seed, size, train, val, wrong_train, wrong_val, 1 - wrong_val / max(val, 1), CLASSES)
 
 
-BEST_REACHABLE_ACCURACY = _describe(IMAGES_PER_CLASS, SIZE, 0).best_reachable_accuracy
-"""Validation accuracy of recognising every object in the default pictures: no more can be learnt."""
-
-
 def generate(
     folder: Path,
     *,

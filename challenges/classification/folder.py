@@ -17,7 +17,6 @@ from rich.table import Table
 
 from challenges.classification import audit
 from challenges.classification.layout import Layout, draw_validation, find_layout, joined, list_photographs
-from challenges.classification.layout import folder_fingerprint as folder_fingerprint
 from challenges.classification.manifest import Manifest
 from common.errors import DataError
 from common.files import sha256

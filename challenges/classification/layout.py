@@ -43,11 +43,6 @@ class Layout:
     understood: dict[str, str]
 
 
-def folder_fingerprint(root: Path) -> str:
-    """Hex digest over every image file's path, size and modification time; nothing is opened."""
-    return list_photographs(root).fingerprint
-
-
 def list_photographs(root: Path) -> Listing:
     """Every image file under `root`; raises DataError where the folder cannot be listed."""
     return list_images(root, LAYOUTS)

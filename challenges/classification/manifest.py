@@ -24,7 +24,7 @@ class Manifest:
     sizes:           (row,) int64 bytes.
     mtimes_ns:       (row,) int64.
     digests:         (row,) str, sha256 of the file in hex.
-    fingerprint:     of the folder at the time of the check, see `layout.folder_fingerprint`.
+    fingerprint:     of the folder at the time of the check, see `image_folders.Listing`.
     """
 
     root: Path

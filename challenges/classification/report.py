@@ -149,7 +149,7 @@ def confusion_section(predictions: Predictions, classes: Sequence[str]) -> Secti
     return Section("Confusion matrix", confusion_figures(classes, counts, "Validation images", "images", nothing))
 
 
-def mistakes_section(predictions: Predictions, manifest: Images, limit: int = MISTAKES) -> Section:
+def mistakes_section(predictions: Predictions, manifest: Images) -> Section:
     """The wrong answers given with the highest confidence, as thumbnails."""
     wrong = np.flatnonzero(~predictions.correct)
     if not len(wrong):
@@ -157,10 +157,10 @@ def mistakes_section(predictions: Predictions, manifest: Images, limit: int = MI
         return Section("Worst mistakes", notice(words, "good"))
     validation = manifest.subset("val")
     order = wrong[np.argsort(-predictions.probability[wrong], kind="stable")]
-    cards = [_mistake_card(predictions, validation, row) for row in order[:limit]]
+    cards = [_mistake_card(predictions, validation, row) for row in order[:MISTAKES]]
     words = f"{len(wrong):,} of {len(predictions.label):,} validation images got a wrong answer."
-    if len(wrong) > limit:
-        words += f" These {limit} were given with the highest confidence."
+    if len(wrong) > MISTAKES:
+        words += f" These {MISTAKES} were given with the highest confidence."
     return Section("Worst mistakes", paragraph(words) + gallery(cards))
 
 

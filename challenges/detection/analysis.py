@@ -66,7 +66,7 @@ class ImageErrors:
         return order[self.found[order] > 0]
 
 
-def class_scores(scenes: Scenes, table: DetectionTable, *, draws: int = DRAWS, seed: int = 0) -> ClassScores:
+def class_scores(scenes: Scenes, table: DetectionTable) -> ClassScores:
     truth, rank = Truth.of(scenes), ranks(table)
     pairs = overlapping_pairs(truth, table, IOU_THRESHOLDS[0])
     voc = voc_average_precision(truth, table, pairs, VOC_THRESHOLD, len(scenes.classes))
@@ -76,9 +76,9 @@ def class_scores(scenes: Scenes, table: DetectionTable, *, draws: int = DRAWS, s
         found = match(truth, pairs, rank, IOU_THRESHOLDS.tolist(), MOST)
         ranked = ranked_classes(scenes, table, found, rank)
         rows = sum(len(one.images) + int(one.is_correct.sum()) for one in ranked)
-        draws = min(draws, max(FEWEST, WORK // max(1, rows)))  # as many as the metrics' intervals are from
+        draws = min(DRAWS, max(FEWEST, WORK // max(1, rows)))  # as many as the metrics' intervals are from
         even = np.full(len(scenes), 1 / len(scenes))
-        weights = np.random.default_rng(seed).multinomial(len(scenes), even, size=draws)
+        weights = np.random.default_rng(0).multinomial(len(scenes), even, size=draws)
         drawn = average_precisions(ranked, weights).mean(-1)  # (class, draw), nan in draws without a box of the class
         interval[present] = [np.nanpercentile(values, COVERAGE) for values in drawn]
     return ClassScores(interval, voc)

@@ -15,6 +15,7 @@ from challenges.detection.scenes import Scenes
 IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)
 MOST = 100  # detections per image and class that COCO's average precision looks at
 VOC_THRESHOLD = 0.5
+SAME_OBJECT = 0.5  # IoU from which a detection is taken for a box in `confusion`
 
 __all__ = ["RECALLS", "Matches", "Scores", "confusion", "evaluate", "voc_average_precision"]
 
@@ -116,16 +117,16 @@ def ranked_classes(
 
 
 def voc_average_precision(
-    truth: Truth, table: DetectionTable, pairs: Pairs, threshold: float, num_classes: int, *, points: int | None = None
+    truth: Truth, table: DetectionTable, pairs: Pairs, threshold: float, num_classes: int
 ) -> NDArray[np.float64]:
-    """Per-class average precision as PASCAL VOC counts it: (class,), nan where a class has no boxes.
+    """Per-class average precision as PASCAL VOC has counted it since 2010: (class,), nan where a class has no boxes.
+
+    It is the area under the whole monotone curve.
 
     A detection belongs to the box that it overlaps most, be it taken or not; further detections of a box are wrong, and
     those of an ignored (difficult) box do not count.
 
-    pairs:  all pairs that overlap by `threshold` or more
-    points: 11 for the mean precision at recalls 0, 0.1, ..., 1 (VOC 2007); by default the area under the whole
-            monotone curve (VOC 2010 and later)
+    pairs: all pairs that overlap by `threshold` or more
     """
     best = np.lexsort((pairs.boxes, -pairs.iou, pairs.detections))
     best = best[np.append(True, np.diff(pairs.detections[best]) != 0)[: len(best)]]
@@ -145,11 +146,11 @@ def voc_average_precision(
         counted = (table.labels[order] == label) & ~ignored
         if total:
             hits = np.cumsum(correct[counted])
-            result[label - 1] = _area(hits / total, hits / np.arange(1, len(hits) + 1), points)
+            result[label - 1] = _area(hits / total, hits / np.arange(1, len(hits) + 1))
     return result
 
 
-def confusion(scenes: Scenes, table: DetectionTable, threshold: float = 0.3, iou: float = 0.5) -> NDArray[np.int64]:
+def confusion(scenes: Scenes, table: DetectionTable, threshold: float = 0.3) -> NDArray[np.int64]:
     """How often a box of each class (row) was found as each class (column): (class + 1, class + 1).
 
     Row and column 0 are the background: detections of nothing, and boxes that were missed. Detections must score at
@@ -157,13 +158,13 @@ def confusion(scenes: Scenes, table: DetectionTable, threshold: float = 0.3, iou
     boxes and their detections are left out.
     """
     truth, sure = Truth.of(scenes), table.select(table.scores >= threshold)
-    own = match(truth, overlapping_pairs(truth, sure, iou), ranks(sure), [iou])[0]
+    own = match(truth, overlapping_pairs(truth, sure, SAME_OBJECT), ranks(sure), [SAME_OBJECT])[0]
     left_boxes = np.flatnonzero(~np.isin(np.arange(len(truth.labels)), own) & ~truth.ignored)
     left_rows = np.flatnonzero(own == BACKGROUND)
     others = truth.select(left_boxes)._replace(labels=np.ones(len(left_boxes), np.int64))
     rest = sure.select(left_rows)
     rest = DetectionTable(rest.images, np.ones(len(rest), np.int64), rest.scores, rest.boxes)
-    mistaken = match(others, overlapping_pairs(others, rest, iou), ranks(rest), [iou])[0]
+    mistaken = match(others, overlapping_pairs(others, rest, SAME_OBJECT), ranks(rest), [SAME_OBJECT])[0]
     own[left_rows] = np.append(left_boxes, BACKGROUND)[mistaken]
 
     counted = ~np.append(truth.ignored, False)[own]
@@ -221,12 +222,10 @@ def _matches(truth: Truth, table: DetectionTable, found: NDArray[np.int64], rank
     return Matches(found, has_box & ~of_ignored, of_ignored | (rank >= MOST), detection_of_box)
 
 
-def _area(recall: NDArray[np.float64], precision: NDArray[np.float64], points: int | None) -> float:
-    """Area under a curve made monotone, or its mean height at equally spaced recalls."""
+def _area(recall: NDArray[np.float64], precision: NDArray[np.float64]) -> float:
+    """Area under a curve made monotone."""
     height = np.append(np.maximum.accumulate(precision[::-1])[::-1], 0.0)
-    if points is None:
-        return float(np.sum(np.diff(recall, prepend=0.0) * height[:-1]))
-    return float(height[np.searchsorted(recall, np.linspace(0, 1, points))].mean())
+    return float(np.sum(np.diff(recall, prepend=0.0) * height[:-1]))
 
 
 def _mean(values: NDArray[np.float64], axis: int | None = None) -> np.ndarray:

@@ -54,16 +54,6 @@ def lint(path: Path) -> list[str]:
     return problems
 
 
-def operators(path: Path) -> dict[str, int]:
-    """How often each operator occurs in the graph at `path`, by name."""
-    import onnx
-
-    counts: dict[str, int] = {}
-    for node in onnx.load(path, load_external_data=False).graph.node:
-        counts[node.op_type] = counts.get(node.op_type, 0) + 1
-    return dict(sorted(counts.items()))
-
-
 def _unsupported(graph: Any) -> list[str]:
     problems = []
     for domain in graph.opset_import:

@@ -173,8 +173,8 @@ def result_line(result: Result) -> str:
     )
 
 
-def wilson(successes: int, total: int, confidence: float = 0.95) -> tuple[float, float]:
-    """Wilson's score interval of a proportion (Wilson 1927, JASA 22), sound for small counts and near 0 and 1.
+def wilson(successes: int, total: int) -> tuple[float, float]:
+    """Wilson's 95 % score interval of a proportion (Wilson 1927, JASA 22), sound for small counts and near 0 and 1.
 
     returns: (low, high); (0, 1) where nothing was counted.
     """
@@ -182,7 +182,7 @@ def wilson(successes: int, total: int, confidence: float = 0.95) -> tuple[float,
         raise ValueError(f"successes ({successes}) must lie between 0 and total ({total}).")
     if total == 0:
         return 0.0, 1.0
-    z = NormalDist().inv_cdf((1 + confidence) / 2)
+    z = NormalDist().inv_cdf(0.975)
     share, weight = successes / total, z * z / total
     centre = (share + weight / 2) / (1 + weight)
     half = z / (1 + weight) * math.sqrt(share * (1 - share) / total + weight / (4 * total))

@@ -12,8 +12,8 @@ from PIL import Image
 from rich.console import Console
 
 from challenges.classification import folder
-from challenges.classification.folder import CheckReport, Manifest, folder_fingerprint
-from challenges.classification.layout import draw_validation
+from challenges.classification.folder import CheckReport, Manifest
+from challenges.classification.layout import draw_validation, list_photographs
 from challenges.classification.manifest import COLUMNS
 from common.errors import DataError
 from common.files import read_json
@@ -157,15 +157,15 @@ def test_an_unchanged_folder_is_not_opened_again(tmp_path, monkeypatch):
 
 def test_fingerprint_follows_names_sizes_and_times(tmp_path):
     fill(tmp_path, {"a": 2, "b": 2})
-    seen = {folder_fingerprint(tmp_path)}
+    seen = {list_photographs(tmp_path).fingerprint}
     (tmp_path / "a" / "README.txt").write_text("not an image")
-    assert folder_fingerprint(tmp_path) in seen
+    assert list_photographs(tmp_path).fingerprint in seen
     os.utime(tmp_path / "a" / "000.jpg", ns=(5, 5))
-    seen.add(folder_fingerprint(tmp_path))
+    seen.add(list_photographs(tmp_path).fingerprint)
     (tmp_path / "a" / "000.jpg").rename(tmp_path / "a" / "x.jpg")
-    seen.add(folder_fingerprint(tmp_path))
+    seen.add(list_photographs(tmp_path).fingerprint)
     (tmp_path / "b" / "001.jpg").unlink()
-    seen.add(folder_fingerprint(tmp_path))
+    seen.add(list_photographs(tmp_path).fingerprint)
     assert len(seen) == 4
 
 

@@ -5,6 +5,12 @@ import numpy as np
 from challenges.recommendation.histories.histories import Histories, HistorySplit
 
 
+def histories_of(lists: list[list[int]]) -> Histories:
+    lengths = [len(items) for items in lists]
+    items = np.asarray([item for items in lists for item in items], np.int64)
+    return Histories(np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64), items)
+
+
 def build_split(
     train: list[list[int]],
     targets: list[list[int]],
@@ -22,10 +28,10 @@ def build_split(
         item_ids=np.arange(num_items).astype(str),
         titles=np.full(num_items, ""),
         user_ids=np.arange(len(train)).astype(str),
-        train=Histories.from_lists(train),
+        train=histories_of(train),
         users=np.arange(len(train)) if is_known else np.full(len(targets), -1),
-        seen=Histories.from_lists(train if seen is None else seen),
-        targets=Histories.from_lists(targets),
+        seen=histories_of(train if seen is None else seen),
+        targets=histories_of(targets),
         negatives=negatives,
         facts={},
         fingerprint="by hand",

@@ -43,23 +43,17 @@ class Histories:
         rows = np.repeat(self.offsets[users] - offsets[:-1], lengths) + np.arange(offsets[-1])
         return Histories(offsets, self.items[rows])
 
-    def padded(self, width: int | None = None, *, fill: int = -1, last: bool = True) -> np.ndarray:
-        """(user, width) int64, left-aligned and filled up; of longer histories the last (or first) `width` items."""
+    def padded(self, width: int | None = None, *, fill: int = -1) -> np.ndarray:
+        """(user, width) int64, left-aligned and filled up; of longer histories the last `width` items."""
         lengths = self.lengths
         width = int(lengths.max(initial=0)) if width is None else width
         columns = np.arange(width)
         kept = np.minimum(lengths, width)
-        start = self.offsets[:-1] + (lengths - kept if last else 0)
+        start = self.offsets[:-1] + lengths - kept
         filled = columns < kept[:, None]
         table = np.full((len(self), width), fill, np.int64)
         table[filled] = self.items[(start[:, None] + columns)[filled]]
         return table
-
-    @staticmethod
-    def from_lists(lists: "list[list[int]]") -> "Histories":
-        lengths = [len(items) for items in lists]
-        items = np.asarray([item for items in lists for item in items], np.int64)
-        return Histories(np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64), items)
 
 
 @dataclass(frozen=True, eq=False)

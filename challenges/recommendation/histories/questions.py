@@ -68,10 +68,9 @@ def named_inputs(split: HistorySplit, inputs: "Arrays") -> "Arrays":
     }
 
 
-def padded_histories(histories: Histories, rows: np.ndarray, width: int | None = None) -> np.ndarray:
-    """(row, width) int64 for exported models, the newest items of each history, -1 after them.
+def padded_histories(histories: Histories, rows: np.ndarray) -> np.ndarray:
+    """(row, width) int64 for exported models, -1 after each history.
 
-    width: by default that of the longest of all histories, so that batches can be joined.
+    The width is that of the longest of all histories, so that batches can be joined.
     """
-    longest = int(histories.lengths.max(initial=1)) if width is None else width
-    return histories.select(rows).padded(longest)
+    return histories.select(rows).padded(int(histories.lengths.max(initial=1)))

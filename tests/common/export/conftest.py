@@ -1,9 +1,11 @@
 """One small convolutional network, exported once in every precision."""
 
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from torch import Tensor, nn
@@ -16,6 +18,12 @@ SIGNATURE = Signature(
     outputs=(TensorSpec("logits", "float32", (4,)),),
     batch=BatchRange(1, 4, 32),
 )
+
+
+def operators(path: Path) -> dict[str, int]:
+    """How often each operator occurs in the graph at `path`, by name."""
+    nodes = onnx.load(path, load_external_data=False).graph.node
+    return dict(sorted(Counter(node.op_type for node in nodes).items()))
 
 
 class SmallNet(nn.Module):

@@ -9,11 +9,11 @@ from torch import nn
 
 from common.errors import DataError, KitError, ServingError
 from common.export.artefact import read_sidecar, sidecar_path, write_sidecar
-from common.export.lint import lint, operators
+from common.export.lint import lint
 from common.export.onnx import OPSET, export_onnx, quantize_int8
 from common.export.signature import BatchRange, Signature, TensorSpec
 from common.files import sha256
-from tests.common.export.conftest import SIGNATURE, batch_of
+from tests.common.export.conftest import SIGNATURE, batch_of, operators
 
 PRECISIONS = ("fp32", "fp16", "bf16", "int8")
 

@@ -5,11 +5,11 @@ import pytest
 import torch
 from torch import nn
 
-from common.export.lint import operators
 from common.export.onnx import export_onnx
 from common.export.runner import OnnxRunner, OpenVinoRunner
 from common.export.signature import Signature, TensorSpec
 from common.vision.suppression import largest, suppress
+from tests.common.export.conftest import operators
 
 
 class Best(nn.Module):

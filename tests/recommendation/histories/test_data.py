@@ -13,10 +13,9 @@ from challenges.recommendation.histories.data import (
     UserData,
     training_windows,
 )
-from challenges.recommendation.histories.histories import Histories
 from challenges.recommendation.histories.ragged import Ragged
 from common.machine.distributed import World
-from tests.recommendation.worlds import held_out_split, random_split
+from tests.recommendation.worlds import held_out_split, histories_of, random_split
 
 CPU = torch.device("cpu")
 SPLIT = random_split()
@@ -124,7 +123,7 @@ def test_windows_cover_long_histories():
 
 
 def test_entries_equal_the_histories_end_to_end():
-    histories = Histories.from_lists([[4, 5], [], [6], [7, 8, 9]])
+    histories = histories_of([[4, 5], [], [6], [7, 8, 9]])
     row, item = Ragged(histories, CPU).entries(torch.tensor([3, 1, 0, 3]))
     assert row.tolist() == [0, 0, 0, 2, 2, 3, 3, 3]
     assert item.tolist() == [7, 8, 9, 4, 5, 7, 8, 9]

@@ -5,9 +5,8 @@ import pytest
 import torch
 
 from challenges.recommendation.histories import negatives
-from challenges.recommendation.histories.histories import Histories
 from challenges.recommendation.histories.negatives import UnseenItems, first_distinct, sample_negatives
-from tests.recommendation.worlds import build_split, held_out_split, random_split
+from tests.recommendation.worlds import build_split, held_out_split, histories_of, random_split
 
 CPU = torch.device("cpu")
 
@@ -67,7 +66,7 @@ def test_repetitions_are_moved_out(row):
 @pytest.mark.parametrize("listed", [negatives.LISTED, 0])
 def test_training_negatives_are_uniform_among_unseen_items(listed, monkeypatch):
     monkeypatch.setattr(negatives, "LISTED", listed)
-    histories = Histories.from_lists([[7, 0, 3, 3], [], [1, 2, 3, 4, 5, 6, 7, 8], list(range(10))])
+    histories = histories_of([[7, 0, 3, 3], [], [1, 2, 3, 4, 5, 6, 7, 8], list(range(10))])
     unseen = UnseenItems(histories, 10, CPU)
     user = torch.arange(4).repeat(2000)
     drawn = unseen.draw(user, 4, seed=0, step=3, row=torch.arange(len(user)))
