@@ -1,5 +1,7 @@
 """A task and data small enough to train in milliseconds, for tests of everything that is not a model."""
 
+import os
+import signal
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -12,6 +14,7 @@ from common.machine.precision import Precision
 from common.run.recipe import OptimizerConfig, Recipe, TrainingConfig
 from common.run.run_directory import RunDirectory
 from common.training.metrics import Accuracy, Mean, reduce_metrics
+from common.training.observers import Observer
 from common.training.optimizers import build_optimizer, parameter_groups
 from common.training.sampling import shuffled_shares
 from common.training.schedules import build_schedule
@@ -83,6 +86,18 @@ class ToyData(DataModule):
 
     def _batch(self, rows: Tensor) -> Batch:
         return {"features": self._features[rows], "label": self._label[rows], "index": rows}
+
+
+class StopAfter(Observer):
+    """Sends a signal to this process after a step."""
+
+    def __init__(self, step: int, number: int = signal.SIGTERM) -> None:
+        self.step, self.number = step, number
+
+    def on_step(self, step: int) -> None:
+        if step == self.step:
+            assert signal.getsignal(self.number) != signal.SIG_DFL, "the trainer listens for the signal"
+            os.kill(os.getpid(), self.number)
 
 
 def toy_recipe(**training: object) -> Recipe:

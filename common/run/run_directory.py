@@ -131,7 +131,7 @@ class RunDirectory:
         if self.weights_file.is_file():
             return
         told = "was trained, but its weights are gone" if self.training_file.is_file() else "has no trained weights yet"
-        kept = any(self.checkpoints.glob("step-*.pt"))
+        kept = any(self.checkpoints.glob("step-*"))
         raise CheckpointError(
             f"{self.path} {told}: there is no {self.weights_file.name}.",
             "The training's command goes on from the last checkpoint and writes them." if kept else

@@ -1,7 +1,5 @@
 """Several processes on gloo: every sample once, one process's losses, and resumes on another number of them."""
 
-import os
-import signal
 from pathlib import Path
 from typing import Any
 
@@ -12,24 +10,13 @@ from torch import Tensor, nn
 from common.errors import InterruptedRunError
 from common.machine.distributed import ALONE, World
 from common.run.run_directory import RunDirectory
-from common.training.observers import JsonLines, Observer
+from common.training.observers import JsonLines
 from common.training.task import Batch
 from tests.ranks import on_ranks
-from tests.toy import ToyData, ToyTask, toy_recipe, toy_trainer
+from tests.toy import StopAfter, ToyData, ToyTask, toy_recipe, toy_trainer
 
 pytestmark = pytest.mark.slow
 STEPS = 12
-
-
-class StopAfter(Observer):
-    """A signal to the main rank after a step."""
-
-    def __init__(self, step: int) -> None:
-        self.step = step
-
-    def on_step(self, step: int) -> None:
-        if step == self.step:
-            os.kill(os.getpid(), signal.SIGTERM)
 
 
 class DrawingTask(ToyTask):

@@ -1,16 +1,12 @@
 """Weights chosen on a part held out of the training data: the best are kept, a resumed run chooses the same."""
 
-import os
-import signal
-
 import pytest
 import torch
 
 from common.errors import CheckpointError, InterruptedRunError, RecipeError
 from common.run.recipe import TrainingConfig
-from common.training.observers import Observer
 from common.training.task import HeldOut
-from tests.toy import ToyData, ToyTask, toy_recipe, toy_trainer
+from tests.toy import StopAfter, ToyData, ToyTask, toy_recipe, toy_trainer
 
 VALUES = (0.1, 0.3, 0.9, 0.2, 0.8, 0.1, 0.1, 0.1, 0.1)
 
@@ -62,23 +58,12 @@ def test_without_an_end_the_whole_recipe_is_trained_and_the_best_kept(tmp_path):
     torch.testing.assert_close(outcome.task.model[0].weight, task.shown[18], rtol=0, atol=0)
 
 
-class Stop(Observer):
-    """Interrupts as a signal would, after a step."""
-
-    def __init__(self, step):
-        self.step = step
-
-    def on_step(self, step):
-        if step == self.step:
-            os.kill(os.getpid(), signal.SIGTERM)
-
-
 @pytest.mark.parametrize("step", [17, 20, 27])
 def test_a_resumed_run_chooses_as_the_undisturbed_one(tmp_path, step):
     task, trainer = trained(tmp_path / "whole", patience=2)
     expected = trainer.fit()
     with pytest.raises(InterruptedRunError):
-        trained(tmp_path / "cut", patience=2, observers=(Stop(step),))[1].fit()
+        trained(tmp_path / "cut", patience=2, observers=(StopAfter(step),))[1].fit()
     outcome = trained(tmp_path / "cut", patience=2)[1].fit()
     assert outcome.steps == expected.steps
     torch.testing.assert_close(outcome.task.model[0].weight, task.shown[18], rtol=0, atol=0)

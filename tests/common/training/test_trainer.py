@@ -15,19 +15,7 @@ from common.run.run_directory import RunDirectory
 from common.training.cadence import Cadence
 from common.training.observers import JsonLines, Observer
 from tests.full_disk import limited_files
-from tests.toy import ToyData, ToyTask, toy_recipe, toy_trainer
-
-
-class StopAfter(Observer):
-    """Sends a signal to this process after a step."""
-
-    def __init__(self, step, number=signal.SIGTERM):
-        self.step, self.number = step, number
-
-    def on_step(self, step):
-        if step == self.step:
-            assert signal.getsignal(self.number) != signal.SIG_DFL, "the trainer listens for the signal"
-            os.kill(os.getpid(), self.number)
+from tests.toy import StopAfter, ToyData, ToyTask, toy_recipe, toy_trainer
 
 
 def weights(trainer_outcome):
