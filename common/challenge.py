@@ -154,6 +154,10 @@ class Challenge(ABC, Generic[RecipeType, Data, TaskType]):
     def demo_data(self, console: Console) -> Path:
         """Generate the demo data, or find it generated, and return its folder."""
 
+    def sample_data(self, console: Console) -> Path:
+        """The same of a little of what the demo is made of, where making all of it takes longer than seconds."""
+        return self.demo_data(console)
+
     @abstractmethod
     def check(self, root: Path, recipe: RecipeType, output: Path, console: Console) -> CheckedData:
         """Scan a data folder and write what training needs into `output`; cheap when nothing changed.

@@ -38,6 +38,11 @@ class ClassificationChallenge(Challenge[ClassificationRecipe, PhotographData, Cl
 
         return demo.generate(cache_folder() / "demo" / "photographs", console=console)
 
+    def sample_data(self, console: Console) -> Path:
+        from challenges.classification import demo
+
+        return demo.generate(cache_folder() / "demo" / "few-photographs", images_per_class=(4, 2), console=console)
+
     def check(self, root: Path, recipe: ClassificationRecipe, output: Path, console: Console) -> CheckedData:
         report = folder.check(
             root,

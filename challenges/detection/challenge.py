@@ -37,6 +37,11 @@ class DetectionChallenge(Challenge[DetectionRecipe, SceneData, DetectionTask]):
 
         return demo.generate(cache_folder() / "demo" / "scenes", console=console)
 
+    def sample_data(self, console: Console) -> Path:
+        from challenges.detection import demo
+
+        return demo.generate(cache_folder() / "demo" / "few-scenes", images=(16, 8), console=console)
+
     def check(self, root: Path, recipe: DetectionRecipe, output: Path, console: Console) -> CheckedData:
         report = folder.check(
             root,

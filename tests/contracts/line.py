@@ -1,0 +1,48 @@
+"""One model on a little of what its demo is made of, a few steps far: what the contracts are held against."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from challenges.registry import MODELS
+from common.challenge import Challenge
+from common.run.recipe import Recipe
+from common.run.run_directory import RunDirectory
+from common.stages.workflow import Request, train
+from common.terminal.console import SafeConsole
+
+STEPS, BATCH = 4, 4
+CONSOLE = SafeConsole(quiet=True)
+CPU = torch.device("cpu")
+
+
+@dataclass(frozen=True)
+class Line:
+    """A model, its demo recipe cut short, its sample data, and a folder for its runs."""
+
+    challenge: Challenge[Any, Any, Any]
+    recipe: Recipe
+    root: Path
+    folder: Path
+
+    @classmethod
+    def of(cls, model: str, folder: Path) -> "Line":
+        challenge = MODELS[model].load()
+        demo = challenge.recipes["demo"]
+        training = replace(demo.training, batch_size=BATCH, precision="fp32", patience=None)
+        uncut = cls(challenge, replace(demo, training=training), challenge.sample_data(CONSOLE), folder)
+        epochs = STEPS * BATCH / uncut.data().num_train
+        return replace(uncut, recipe=replace(demo, training=replace(training, epochs=epochs, evaluate_every=epochs)))
+
+    def data(self, **options: Any) -> Any:
+        """The checked sample data; options: those of `open_data`."""
+        checked = self.folder / "check"
+        checked.mkdir(parents=True, exist_ok=True)
+        self.challenge.check(self.root, self.recipe, checked, CONSOLE)
+        return self.challenge.open_data(self.recipe, checked, CPU, **options)
+
+    def train(self, name: str) -> RunDirectory:
+        request = Request(self.challenge, "demo", self.recipe, self.root, self.folder / name, "cpu")
+        return train(request, CONSOLE)
