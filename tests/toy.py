@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from common.export.signature import Signature, TensorSpec
-from common.machine.distributed import World
+from common.machine.distributed import ALONE, World
 from common.machine.precision import Precision
 from common.run.recipe import OptimizerConfig, Recipe, TrainingConfig
 from common.run.run_directory import RunDirectory
@@ -65,7 +65,7 @@ class ToyData(DataModule):
 
     sample_unit = "point"
 
-    def __init__(self, world: World = World(), num_train: int = 50, num_validation: int = 23) -> None:  # noqa: B008
+    def __init__(self, world: World = ALONE, num_train: int = 50, num_validation: int = 23) -> None:
         generator = torch.Generator().manual_seed(7)
         centres = torch.randn(3, 8, generator=generator)
         self._label = torch.randint(0, 3, (num_train + num_validation,), generator=generator)

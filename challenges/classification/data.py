@@ -13,7 +13,7 @@ from nvidia.dali.pipeline import Pipeline
 
 from challenges.classification.manifest import Manifest
 from challenges.classification.recipes import DataConfig
-from common.machine.distributed import World
+from common.machine.distributed import ALONE, World
 from common.training.sampling import shuffled_shares, uniform_numbers
 from common.training.task import Batch, DataModule
 from common.vision.dali.images import decode_and_preprocess, decode_window
@@ -41,7 +41,7 @@ class PhotographData(DataModule):
         config: DataConfig,
         *,
         device: torch.device,
-        world: World = World(),  # noqa: B008 (frozen)
+        world: World = ALONE,
         seed: int = 0,
         evaluation_batch: int = 64,
     ) -> None:

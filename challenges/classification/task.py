@@ -4,13 +4,13 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 import torch
-import torch.distributed
 from torch import Tensor, nn
 
 from challenges.classification.accuracy import accuracies, balanced_interval
 from challenges.classification.losses import adjusted, cross_entropy, mixup
 from challenges.classification.recipes import ClassificationRecipe
 from common.export.signature import Signature, TensorSpec
+from common.machine.distributed import from_all_ranks
 from common.run.result import wilson
 from common.training.metrics import Accuracy, Mean, reduce_metrics
 from common.training.optimizers import build_optimizer, parameter_groups, stage_scales
@@ -147,9 +147,8 @@ class ImageClassifier(nn.Module):
 def _gathered(rows: dict[str, list[Tensor]]) -> dict[str, np.ndarray]:
     """The columns of all ranks together, sorted by `index`."""
     columns = {name: torch.cat(parts).cpu().numpy() if parts else np.empty(0) for name, parts in rows.items()}
-    if torch.distributed.is_initialized():
-        parts: list[dict[str, np.ndarray]] = [{}] * torch.distributed.get_world_size()
-        torch.distributed.all_gather_object(parts, columns)
+    parts = from_all_ranks(columns)
+    if len(parts) > 1:
         columns = {name: np.concatenate([part[name] for part in parts if len(part[name])]) for name in columns}
     order = np.argsort(columns["index"], kind="stable")
     return {name: column[order] for name, column in columns.items()}

@@ -16,7 +16,7 @@ from challenges.detection.recipes import DataConfig
 from challenges.detection.scenes import Scenes
 from challenges.detection.tiles import windows_of
 from challenges.detection.windows import ATTEMPTS, NUMBERS, place_boxes, random_windows
-from common.machine.distributed import World
+from common.machine.distributed import ALONE, World
 from common.training.sampling import Share, shuffled_shares, uniform_numbers
 from common.training.task import Batch, DataModule
 from common.vision.dali.images import decode_and_preprocess, decode_window
@@ -57,7 +57,7 @@ class SceneData(DataModule):
         config: DataConfig,
         *,
         device: torch.device,
-        world: World = World(),  # noqa: B008 (frozen)
+        world: World = ALONE,
         seed: int = 0,
         evaluation_batch: int = 16,
     ) -> None:

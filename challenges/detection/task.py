@@ -3,8 +3,6 @@
 import math
 from collections.abc import Iterable
 
-import torch
-import torch.distributed
 from torch import Tensor, nn
 
 from challenges.detection.boxes import BY_IMAGE_SIZE, match
@@ -17,6 +15,7 @@ from challenges.detection.recipes import DetectionRecipe
 from challenges.detection.scenes import Scenes
 from challenges.detection.searching import search
 from common.export.signature import BatchRange, Signature, TensorSpec
+from common.machine.distributed import from_all_ranks
 from common.training.optimizers import build_optimizer, parameter_groups
 from common.training.schedules import build_schedule
 from common.training.task import Batch, Evaluation, ScheduledOptimizer, Task
@@ -124,8 +123,5 @@ class Detector(nn.Module):
 
 def _gathered(table: DetectionTable) -> DetectionTable:
     """The tables of all ranks together, on every rank."""
-    if not torch.distributed.is_initialized():
-        return table
-    parts: list[DetectionTable] = [table] * torch.distributed.get_world_size()
-    torch.distributed.all_gather_object(parts, table)
-    return DetectionTable.join(parts)
+    parts = from_all_ranks(table)
+    return DetectionTable.join(parts) if len(parts) > 1 else table

@@ -8,7 +8,7 @@ from pathlib import Path
 from torch import Tensor
 
 from common.errors import DataError
-from common.machine.distributed import World
+from common.machine.distributed import ALONE, World
 
 Batch = dict[str, Tensor]
 VALUES, OFFSETS = "__values", "__offsets"
@@ -46,7 +46,7 @@ class TableLoader(ABC):
 
     num_rows: int
 
-    def __init__(self, files: tuple[Path, ...], config: TableConfig, world: World = World()) -> None:  # noqa: B008
+    def __init__(self, files: tuple[Path, ...], config: TableConfig, world: World = ALONE) -> None:
         if not files:
             raise DataError("No table files were given.", "At least one Parquet file is needed.")
         if config.batch_size % world.size:

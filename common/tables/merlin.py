@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from common.errors import DataError
-from common.machine.distributed import World
+from common.machine.distributed import ALONE, World
 from common.tables.loader import Batch, TableConfig, TableLoader
 
 
@@ -24,7 +24,7 @@ class MerlinLoader(TableLoader):
         self,
         files: tuple[Path, ...],
         config: TableConfig,
-        world: World = World(),  # noqa: B008 (frozen)
+        world: World = ALONE,
     ) -> None:
         super().__init__(files, config, world)
         if world.size > 1:

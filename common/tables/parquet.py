@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import torch
 
 from common.errors import DataError
-from common.machine.distributed import World
+from common.machine.distributed import ALONE, World
 from common.tables.loader import OFFSETS, VALUES, Batch, TableConfig, TableLoader
 from common.tables.prefetch import prefetched
 
@@ -40,7 +40,7 @@ class ParquetLoader(TableLoader):
         self,
         files: tuple[Path, ...],
         config: TableConfig,
-        world: World = World(),  # noqa: B008 (frozen)
+        world: World = ALONE,
     ) -> None:
         super().__init__(files, config, world)
         self._groups: list[_Piece] = []

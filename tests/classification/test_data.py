@@ -12,7 +12,7 @@ from challenges.classification.data import PhotographData
 from challenges.classification.folder import check
 from challenges.classification.recipes import DataConfig
 from common.errors import DataError
-from common.machine.distributed import World
+from common.machine.distributed import ALONE, World
 from common.vision.dali.images import serving_pipeline
 from common.vision.preprocessing import ImagePreprocessing
 
@@ -96,7 +96,7 @@ def test_a_gpu_graph_can_be_built_and_serialised_here():
     assert len(pipeline.serialize()) > 500
 
 
-def batches(manifest, first=0, count=4, world=World(), **config):  # noqa: B008
+def batches(manifest, first=0, count=4, world=ALONE, **config):
     data = PhotographData(manifest, SMALL, DataConfig(**config), device=CPU, world=world, seed=5)
     return list(islice(data.train_batches(first, 8, 1), count))
 

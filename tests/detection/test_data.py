@@ -9,7 +9,7 @@ from PIL import Image
 
 from challenges.detection.data import SceneData
 from challenges.detection.recipes import DataConfig
-from common.machine.distributed import World
+from common.machine.distributed import ALONE, World
 from common.vision.preprocessing import ImagePreprocessing
 from tests.detection.builders import paint, scenes_of
 
@@ -26,7 +26,7 @@ def write(root, sizes, boxes, **options):
     return scenes
 
 
-def batches(scenes, first=0, count=4, batch=8, world=World(), **config):  # noqa: B008
+def batches(scenes, first=0, count=4, batch=8, world=ALONE, **config):
     data = SceneData(scenes, SQUASH, DataConfig(**config), device=CPU, world=world, seed=5)
     return list(islice(data.train_batches(first, batch, 1), count))
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from challenges.recommendation.histories.draws import random_bits
 from challenges.recommendation.histories.histories import HistorySplit
 from challenges.recommendation.histories.ragged import Ragged
-from common.machine.distributed import World
+from common.machine.distributed import ALONE, World
 from common.training.sampling import Share, shuffled_shares
 from common.training.task import Batch, DataModule
 
@@ -36,7 +36,7 @@ class HistoryData(DataModule):
         split: HistorySplit,
         *,
         device: torch.device,
-        world: World = World(),  # noqa: B008 (frozen)
+        world: World = ALONE,
         seed: int = 0,
         evaluation_batch: int | None = None,
     ) -> None:
@@ -106,7 +106,7 @@ class InteractionData(HistoryData):
         split: HistorySplit,
         *,
         device: torch.device,
-        world: World = World(),  # noqa: B008 (frozen)
+        world: World = ALONE,
         seed: int = 0,
         evaluation_batch: int | None = None,
     ) -> None:
@@ -174,7 +174,7 @@ class UserData(HistoryData):
         split: HistorySplit,
         *,
         device: torch.device,
-        world: World = World(),  # noqa: B008 (frozen)
+        world: World = ALONE,
         seed: int = 0,
         evaluation_batch: int | None = None,
     ) -> None:
@@ -219,7 +219,7 @@ class SequenceData(HistoryData):
         validation_length: int | None = None,
         stride: int | None = None,
         device: torch.device,
-        world: World = World(),  # noqa: B008 (frozen)
+        world: World = ALONE,
         seed: int = 0,
         evaluation_batch: int | None = None,
     ) -> None:

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from common.errors import DataError
-from common.machine.distributed import World
+from common.machine.distributed import ALONE, World
 from common.tables.loader import TableConfig
 from common.tables.parquet import ParquetLoader
 from common.tables.prefetch import prefetched
@@ -22,7 +22,7 @@ def files(tmp_path_factory):
     return write_files(tmp_path_factory.mktemp("tables"))
 
 
-def loader(files, world=World(), **settings):  # noqa: B008 (frozen)
+def loader(files, world=ALONE, **settings):
     return ParquetLoader(files, TableConfig(**{"batch_size": 64, "buffer_rows": 200, **settings}), world)
 
 

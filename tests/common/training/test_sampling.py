@@ -5,11 +5,11 @@ from itertools import islice
 import numpy as np
 import pytest
 
-from common.machine.distributed import World
+from common.machine.distributed import ALONE, World
 from common.training.sampling import shuffled_shares, uniform_numbers
 
 
-def samples(num: int, batch: int, steps: int, *, first: int = 0, world: World = World(), parts: int = 1) -> list[int]:  # noqa: B008
+def samples(num: int, batch: int, steps: int, *, first: int = 0, world: World = ALONE, parts: int = 1) -> list[int]:
     shares = shuffled_shares(num, batch, first, seed=3, world=world, accumulation=parts)
     return np.concatenate([share.samples for share in islice(shares, steps * parts)]).tolist()
 

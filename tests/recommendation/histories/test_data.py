@@ -14,7 +14,7 @@ from challenges.recommendation.histories.data import (
     training_windows,
 )
 from challenges.recommendation.histories.ragged import Ragged
-from common.machine.distributed import World
+from common.machine.distributed import ALONE, World
 from tests.recommendation.worlds import held_out_split, histories_of, random_split
 
 CPU = torch.device("cpu")
@@ -22,7 +22,7 @@ SPLIT = random_split()
 KINDS = ["interaction", "user", "sequence"]
 
 
-def build(kind: str, split=SPLIT, world: World = World(), **more) -> HistoryData:  # noqa: B008
+def build(kind: str, split=SPLIT, world: World = ALONE, **more) -> HistoryData:
     if kind == "sequence":
         return SequenceData(split, length=6, stride=3, device=CPU, world=world, seed=5, **more)
     return {"interaction": InteractionData, "user": UserData}[kind](split, device=CPU, world=world, seed=5, **more)
