@@ -16,7 +16,7 @@ from common.run.run_directory import RunDirectory
 from common.training.metrics import Accuracy, Mean, reduce_metrics
 from common.training.observers import Observer
 from common.training.optimizers import build_optimizer, parameter_groups
-from common.training.sampling import shuffled_shares
+from common.training.randomness import shuffled_shares
 from common.training.schedules import build_schedule
 from common.training.task import Batch, DataModule, Evaluation, ScheduledOptimizer, Task
 from common.training.trainer import Trainer

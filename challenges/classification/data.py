@@ -14,7 +14,7 @@ from nvidia.dali.pipeline import Pipeline
 from challenges.classification.manifest import Manifest
 from challenges.classification.recipes import DataConfig
 from common.machine.distributed import ALONE, World
-from common.training.sampling import shuffled_shares, uniform_numbers
+from common.training.randomness import shuffled_shares, uniform_numbers
 from common.training.task import Batch, DataModule
 from common.vision.dali.images import decode_and_preprocess, decode_window
 from common.vision.dali.loader import PREFETCH, Columns, DaliLoader, encode_path

@@ -17,7 +17,7 @@ from challenges.detection.scenes import Scenes
 from challenges.detection.tiles import windows_of
 from challenges.detection.windows import ATTEMPTS, NUMBERS, place_boxes, random_windows
 from common.machine.distributed import ALONE, World
-from common.training.sampling import Share, shuffled_shares, uniform_numbers
+from common.training.randomness import Share, shuffled_shares, uniform_numbers
 from common.training.task import Batch, DataModule
 from common.vision.dali.images import decode_and_preprocess, decode_window
 from common.vision.dali.loader import PREFETCH, Columns, DaliLoader, encode_path

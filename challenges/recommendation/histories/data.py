@@ -17,7 +17,7 @@ from challenges.recommendation.histories.draws import random_bits
 from challenges.recommendation.histories.histories import HistorySplit
 from challenges.recommendation.histories.ragged import Ragged
 from common.machine.distributed import ALONE, World
-from common.training.sampling import Share, shuffled_shares
+from common.training.randomness import Share, shuffled_shares
 from common.training.task import Batch, DataModule
 
 SCORES_PER_BATCH = {"cpu": 2**20, "cuda": 2**27}

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from common.machine.distributed import ALONE, World
-from common.training.sampling import shuffled_shares, uniform_numbers
+from common.training.randomness import shuffled_shares, uniform_numbers
 
 
 def samples(num: int, batch: int, steps: int, *, first: int = 0, world: World = ALONE, parts: int = 1) -> list[int]:
