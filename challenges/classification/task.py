@@ -14,6 +14,7 @@ from common.machine.distributed import from_all_ranks
 from common.run.result import wilson
 from common.training.metrics import Accuracy, Mean, reduce_metrics
 from common.training.optimizers import build_optimizer, parameter_groups, stage_scales
+from common.training.randomness import step_generator
 from common.training.schedules import build_schedule
 from common.training.task import Batch, Evaluation, ScheduledOptimizer, Task
 from common.vision.resnet import ResNet
@@ -75,7 +76,7 @@ class ClassificationTask(Task):
     def prepare_batch(self, batch: Batch, step: int) -> Batch:
         if not self.recipe.mixup_alpha:
             return batch
-        generator = torch.Generator().manual_seed(self.recipe.training.seed * 1_000_003 + step)
+        generator = step_generator(self.recipe.training.seed, step)
         images, target = mixup(batch["images"], batch["label"], self.num_classes, self.recipe.mixup_alpha, generator)
         return {**batch, "images": images, "label": target}
 

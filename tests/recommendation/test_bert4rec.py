@@ -13,13 +13,13 @@ from challenges.recommendation.bert4rec.model import Dropout, SequenceTransforme
 from challenges.recommendation.bert4rec.recipes import RECIPES, Bert4RecRecipe, ModelConfig, SequenceConfig
 from challenges.recommendation.bert4rec.task import SequenceTask
 from challenges.recommendation.histories.data import SequenceData
-from challenges.recommendation.histories.draws import random_numbers
 from common.errors import InterruptedRunError, RecipeError
 from common.export.onnx import export_onnx
 from common.export.runner import OnnxRunner, OpenVinoRunner
 from common.run.recipe import OptimizerConfig, TrainingConfig, from_json, to_json
 from common.run.run_directory import RunDirectory
 from common.training.optimizers import parameter_groups
+from common.training.randomness import random_numbers
 from common.training.trainer import Trainer
 from tests.common.training.test_trainer import StopAfter
 from tests.recommendation.planted import CPU, cycle_split

@@ -7,12 +7,12 @@ from challenges.recommendation.bert4rec.losses import catalogue_cross_entropy, s
 from challenges.recommendation.bert4rec.masking import hide_items
 from challenges.recommendation.bert4rec.model import SequenceTransformer
 from challenges.recommendation.bert4rec.recipes import Bert4RecRecipe
-from challenges.recommendation.histories.draws import random_below, random_numbers
 from challenges.recommendation.histories.histories import HistorySplit
 from challenges.recommendation.histories.ranking_task import RankingTask
 from challenges.recommendation.histories.top_items import best_unseen, history_signature
 from common.export.signature import Signature
 from common.training.optimizers import build_optimizer, parameter_groups
+from common.training.randomness import random_below, random_numbers
 from common.training.schedules import build_schedule
 from common.training.task import Batch, ScheduledOptimizer
 

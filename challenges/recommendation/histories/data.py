@@ -1,7 +1,8 @@
 """Histories as batches: interactions for NCF, users for the autoencoders, sequences for the transformers.
 
 The whole split lies on the training device; a batch is gathered there. Every training batch holds `row` (batch,)
-int64, the position of each sample within the global batch, from which a task draws its random numbers (draws.py).
+int64, the position of each sample within the global batch, from which a task draws its random numbers
+(common/training/randomness.py).
 """
 
 import copy
@@ -13,11 +14,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from challenges.recommendation.histories.draws import random_bits
 from challenges.recommendation.histories.histories import HistorySplit
 from challenges.recommendation.histories.ragged import Ragged
 from common.machine.distributed import ALONE, World
-from common.training.randomness import Share, shuffled_shares
+from common.training.randomness import Share, random_bits, shuffled_shares
 from common.training.task import Batch, DataModule
 
 SCORES_PER_BATCH = {"cpu": 2**20, "cuda": 2**27}

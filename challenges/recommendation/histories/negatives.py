@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from challenges.recommendation.histories.draws import random_below, random_bits
 from challenges.recommendation.histories.histories import Histories, HistorySplit
+from common.training.randomness import random_below, random_bits
 
 By = Literal["uniform", "popularity"]
 ROUNDS = 3  # of drawing twice as many as needed; users who still lack some are served from a draw over all items

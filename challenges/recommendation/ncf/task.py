@@ -8,7 +8,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from challenges.recommendation.histories.draws import random_below
 from challenges.recommendation.histories.histories import HistorySplit
 from challenges.recommendation.histories.negatives import UnseenItems
 from challenges.recommendation.histories.ranking_task import RankingTask
@@ -19,6 +18,7 @@ from challenges.recommendation.ncf.recipes import NcfRecipe
 from common.errors import DataError
 from common.export.signature import BatchRange, Signature, TensorSpec
 from common.training.optimizers import build_optimizer, parameter_groups
+from common.training.randomness import random_below
 from common.training.schedules import Schedule, build_schedule
 from common.training.task import Batch, Evaluation, ScheduledOptimizer
 
