@@ -204,14 +204,14 @@ def client(options: argparse.Namespace) -> None:
 def load(options: argparse.Namespace) -> None:
     from challenges.asking import batches
     from common.serving.client import Client
+    from common.serving.load import LoadGenerator, LoadPlan
     from common.stages.serving_stage import drive_load
 
     with Client(options.url, options.protocol, options.timeout) as connection:
         asked = batches(connection, options.model, _question(options))
-    drive_load(
-        options.url, options.protocol, options.model, asked, _console(), concurrencies=tuple(options.concurrency),
-        rates=tuple(options.rate), seconds=options.seconds, output=Path(options.output),
-    )  # fmt: skip
+    generator = LoadGenerator(options.url, options.protocol, options.model, asked)
+    plan = LoadPlan(concurrencies=tuple(options.concurrency), rates=tuple(options.rate), seconds=options.seconds)
+    drive_load(generator, plan, Path(options.output), _console())
 
 
 def completion(options: argparse.Namespace) -> None:

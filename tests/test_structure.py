@@ -2,6 +2,7 @@
 
 import ast
 import importlib.metadata
+import sys
 from pathlib import Path
 
 import pytest
@@ -80,6 +81,17 @@ def test_recipes_and_the_command_line_import_nothing_heavy(path):
         tree = ast.parse(path.read_text())
         top = {alias.name.split(".")[0] for node in tree.body if isinstance(node, ast.Import) for alias in node.names}
         assert not top & heavy
+
+
+def test_a_server_has_all_that_its_steps_import():
+    """A step travels into the repository with the modules beside it, and the server sees `common` besides."""
+    steps = [path for path in (ROOT / "challenges").rglob("model.py") if "TritonPythonModel" in path.read_text()]
+    for step in steps:
+        modules = {path.stem for path in step.parent.glob("*.py")}
+        known = modules | sys.stdlib_module_names | {"numpy", "triton_python_backend_utils", "common"}
+        for path in step.parent.glob("*.py"):
+            assert {name.split(".")[0] for name in imports(path)} <= known, path
+    assert len(steps) >= 3
 
 
 def test_no_other_distribution_claims_our_package_names():

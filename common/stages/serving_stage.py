@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ from common.machine.environment import ROOT, collect_environment
 from common.run.run_directory import RunDirectory
 from common.serving import tethered
 from common.serving.claim import claimed, seal
-from common.serving.client import Client, Protocol
+from common.serving.client import Client
 from common.serving.container import container_command, unpinned_warning
 from common.serving.front import Front
 from common.serving.load import LOAD_RECORD, LoadGenerator, LoadPlan
@@ -171,26 +171,16 @@ def _say(console: Console, line: str) -> None:
     console.print(line, soft_wrap=True, markup=False, highlight=False)
 
 
-def drive_load(
-    url: str,
-    protocol: Protocol,
-    model: str,
-    batches: Sequence[Mapping[str, np.ndarray]],
-    console: Console,
-    *,
-    concurrencies: tuple[int, ...],
-    rates: tuple[float, ...],
-    seconds: float,
-    output: Path,
-) -> None:
+def drive_load(generator: LoadGenerator, plan: LoadPlan, output: Path, console: Console) -> None:
     """Send batches to a server at every concurrency and rate, print what came back, write the record.
 
     Raises ServingError, before anything is sent, where `output` is a file that is no such record.
     """
     _refuse_foreign(output)
-    plan = LoadPlan(concurrencies=concurrencies, rates=rates, seconds=seconds)
-    with Client(url, protocol) as client:
-        client.infer(model, batches[0])  # a server that is not there, or a question it refuses, is told before the load
+    with Client(generator.url, generator.protocol) as client:
+        client.infer(
+            generator.model, generator.batches[0]
+        )  # a server that is not there, or a question it refuses, is told before the load
     table = Table("load", "requests/s", "p50 ms", "p90 ms", "p99 ms", "errors")
 
     def show(step: dict[str, Any]) -> None:
@@ -199,7 +189,7 @@ def drive_load(
         figures = [f"{latency[name]:.1f}" if latency else "-" for name in ("p50", "p90", "p99")]
         table.add_row(name, f"{step['throughput']:.1f}", *figures, str(sum(step["errors"].values())))
 
-    record = LoadGenerator(url, protocol, model, batches).run(plan, show)
+    record = generator.run(plan, show)
     write_json(output, record | {"environment": collect_environment()})
     console.print(table)
     _say(console, f"Record: {output}")

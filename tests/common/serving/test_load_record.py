@@ -6,7 +6,7 @@ import pytest
 from rich.console import Console
 
 from common.errors import ServingError
-from common.serving.load import LOAD_RECORD
+from common.serving.load import LOAD_RECORD, LoadGenerator, LoadPlan
 from common.stages.serving_stage import drive_load
 
 
@@ -34,14 +34,5 @@ def test_an_earlier_record_stands_in_no_way(tmp_path, record):
 
 
 def drive(output):
-    drive_load(
-        "127.0.0.1:9",
-        "http",
-        "ncf",
-        [{}],
-        Console(quiet=True),
-        concurrencies=(1,),
-        rates=(),
-        seconds=0.1,
-        output=output,
-    )
+    plan = LoadPlan(concurrencies=(1,), seconds=0.1)
+    drive_load(LoadGenerator("127.0.0.1:9", "http", "ncf", [{}]), plan, output, Console(quiet=True))

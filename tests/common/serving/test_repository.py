@@ -13,7 +13,7 @@ from common.errors import ServingError
 from common.export.signature import BatchRange, Signature, TensorSpec
 from common.serving.config import DATA_TYPES, Batching, EngineOptions
 from common.serving.images import ImageLimits, ImageModel
-from common.serving.repository import Exported, ModelRepository
+from common.serving.repository import Exported, ModelRepository, PythonStep
 from tests.common.serving.colours import COLOURS, SIGNATURE, colour_model
 
 
@@ -88,6 +88,38 @@ def test_ensemble_connects_its_parts(tmp_path: Path, artefact: Path) -> None:
     }
     example = tmp_path / "repository" / "colours_check" / "warmup" / "example.png"
     assert check.model_warmup[0].inputs["encoded"].dims == [example.stat().st_size]
+
+
+def test_a_step_travels_with_its_modules_and_files(tmp_path: Path) -> None:
+    folder = tmp_path / "step"
+    folder.mkdir()
+    for name in ("__init__.py", "model.py", "words.py", "notes.txt"):
+        (folder / name).write_text(name)
+    signature = Signature(
+        (TensorSpec("texts", "bytes", ("any",)), TensorSpec("row", "float32", (3,))),
+        (TensorSpec("score", "float32", (1,)),),
+        BatchRange(1, 4, 8),
+    )
+    step = PythonStep(
+        folder=folder,
+        signature=signature,
+        batching=Batching(delay_us=700, queue=5),
+        parameters={"least": 0.5},
+        files={"table.json": b"{}"},
+        ragged=["texts"],
+        warmup=(1, 8),
+    )
+    repository = ModelRepository(tmp_path / "gpu", "gpu")
+    repository.add_step("naming", step)
+    written = {path.name: path.read_text() for path in (tmp_path / "gpu" / "naming" / "1").iterdir()}
+    assert written == {"model.py": "model.py", "words.py": "words.py", "table.json": "{}"}
+    config = repository.config("naming")
+    assert (config.backend, config.instance_group[0].kind) == ("python", pb.ModelInstanceGroup.KIND_CPU)
+    assert [tensor.allow_ragged_batch for tensor in config.input] == [True, False]
+    assert config.parameters["least"].string_value == "0.5"
+    assert config.dynamic_batching.max_queue_delay_microseconds == 0
+    assert config.dynamic_batching.default_queue_policy.max_queue_size == 5
+    assert [warmup.batch_size for warmup in config.model_warmup] == [1, 8]
 
 
 def test_gpu_variant_differs_in_device_and_engine_alone(tmp_path: Path, artefact: Path) -> None:
