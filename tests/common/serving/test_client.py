@@ -8,9 +8,7 @@ import numpy as np
 import pytest
 from tritonclient.utils import InferenceServerException
 
-from challenges.classification.serving.asking import classify
 from common.serving import client as client_module
-from common.serving import encoded
 from common.serving.client import KEY_VARIABLE, Client, address
 from common.serving.encoded import padded
 from common.serving.front import Front
@@ -84,35 +82,6 @@ def test_infer_gives_every_output() -> None:
     assert options["headers"] == {"who": "me"}
     with pytest.raises(InvalidRequestError, match="images is complex64"):
         client.infer("model", {"images": np.zeros((2, 4), np.complex64)})
-
-
-def test_classify_sends_padded_batches_and_reads_names(tmp_path: Path) -> None:
-    files = []
-    for number, length in enumerate((5, 9, 7)):
-        files.append(tmp_path / f"{number}.jpg")
-        files[-1].write_bytes(bytes([number + 1]) * length)
-    entry = np.array([b"0.750000:2:a name: with colons", b"0.25:0"], object)
-    client = connected([], {"scores": entry.reshape(1, 2)})
-    answers = classify(client, "model", [files[0], str(files[1]), files[2].read_bytes()], top_k=2, batch=2)
-    assert answers[0] == [("a name: with colons", 0.75), ("0", 0.25)]
-    assert [tensors for tensors, _ in client._connection.sent] == [
-        [("encoded", [2, 9], "UINT8")],
-        [("encoded", [1, 7], "UINT8")],
-    ]
-    assert client._connection.sent[0][1]["outputs"][0]._get_tensor()["parameters"]["classification"] == 2
-
-
-def test_padding() -> None:
-    np.testing.assert_array_equal(padded([b"\x01", b"\x02\x03"]), np.array([[1, 0], [2, 3]], np.uint8))
-    with pytest.raises(InvalidRequestError, match="empty"):
-        padded([b"a", b""])
-    with pytest.raises(InvalidRequestError, match="no image"):
-        padded([])
-
-
-def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(InvalidRequestError, match=r"missing\.jpg cannot be read"):
-        classify(connected([]), "model", [tmp_path / "missing.jpg"])
 
 
 def test_readiness_is_an_inference() -> None:
@@ -228,16 +197,6 @@ def test_addresses_as_people_write_them(given: str, expected: str) -> None:
 def test_addresses_that_cannot_be_are_told(given: str, words: str) -> None:
     with pytest.raises(InvalidRequestError, match=words):
         Client(given)
-
-
-def test_requests_are_bounded_in_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(encoded, "REQUEST_BYTES", 20)
-    client = connected([], {"scores": np.array([[b"1:0"]], object)})
-    for length in (5, 6, 9, 30, 1):
-        classify(client, "model", [bytes([1]) * length] * 2)
-    assert [tensors[0][1] for tensors, _ in client._connection.sent] == [
-        [2, 5], [2, 6], [2, 9], [1, 30], [1, 30], [2, 1]
-    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("protocol", ["http", "grpc"])
