@@ -32,21 +32,23 @@ class Target:
 class OptimizerConfig:
     """The optimizer and its learning-rate schedule; one step is one global batch."""
 
-    name: Literal["sgd", "adamw", "lamb"] = "sgd"
+    name: Literal["sgd", "adamw", "lamb", "adagrad", "rmsprop", "ftrl"] = "sgd"
     peak_lr: float = 0.1
     momentum: float = 0.9
-    """SGD's momentum; unused by adamw and lamb."""
+    """Of SGD and RMSProp; unused by the others."""
     nesterov: bool = False
     betas: tuple[float, float] = (0.9, 0.999)
+    """Of adamw and lamb; the second one is RMSProp's decay."""
     weight_decay: float = 1e-4
     decay_norm_and_bias: bool = False
     """Also decay normalisation weights and biases (off, as the published recipes do)."""
     implementation: Literal["auto", "foreach", "fused", "apex"] = "auto"
     """auto: the quickest that torch has; apex: NVIDIA's, where its package can be imported."""
-    schedule: Literal["cosine", "one-cycle", "multistep", "constant"] = "cosine"
+    schedule: Literal["cosine", "one-cycle", "multistep", "constant", "polynomial"] = "cosine"
     warmup_epochs: float = 0.0
     milestones: tuple[float, ...] = ()
-    """Epochs at which multistep divides the learning rate by ten."""
+    """Epochs at which multistep divides the learning rate by ten; polynomial falls with the square of what is left of
+    the way from the first of its two to the second."""
     clip_norm: float | None = None
 
     def __post_init__(self) -> None:
@@ -54,6 +56,13 @@ class OptimizerConfig:
             raise RecipeError(f"optimizer.peak-lr is {self.peak_lr}.", "It must be above 0.")
         if self.schedule == "multistep" and not self.milestones:
             raise RecipeError("optimizer.schedule multistep was chosen without optimizer.milestones.")
+        if self.schedule == "polynomial" and not (
+            len(self.milestones) == 2 and 0 <= self.milestones[0] < self.milestones[1]
+        ):
+            raise RecipeError(
+                f"optimizer.schedule polynomial was chosen with optimizer.milestones {self.milestones}.",
+                "It needs two rising epochs: where the learning rate starts to fall and where it would be zero.",
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

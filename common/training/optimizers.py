@@ -1,4 +1,4 @@
-"""Optimizers and what they act on: parameter groups, LAMB, the choice of implementation."""
+"""Optimizers and what they act on: parameter groups, LAMB, FTRL, the choice of implementation."""
 
 import importlib
 import math
@@ -72,25 +72,43 @@ def build_optimizer(
 ) -> torch.optim.Optimizer:
     """The recipe's optimizer over `parameter_groups`; its learning rate is set at every step by the schedule.
 
-    auto: torch's fused implementation on GPUs and CPUs, the quickest on both; for LAMB, which torch lacks, foreach.
+    auto: torch's fused implementation on GPUs and CPUs, the quickest on both; foreach for LAMB, which torch lacks, for
+          RMSProp, and for Adagrad on GPUs.
     Raises RecipeError for a combination that does not exist, DeviceError where apex cannot work.
     """
     if config.nesterov and config.momentum <= 0:
         raise RecipeError(
             f"optimizer.nesterov was chosen with optimizer.momentum {config.momentum}.", "It needs a momentum above 0."
         )
+    _require_implementation(config, torch.device(device))
     if config.implementation == "apex":
         return _apex_optimizer(config, list(groups), torch.device(device))
     if config.name == "lamb":
-        if config.implementation == "fused":
-            raise RecipeError(
-                "optimizer.implementation fused was chosen for lamb.", "LAMB is there as auto, foreach and apex."
-            )
         return Lamb(groups, lr=config.peak_lr, betas=config.betas)
-    kernel = {"foreach": True} if config.implementation == "foreach" else {"fused": True}
+    if config.name == "ftrl":
+        return Ftrl(groups, lr=config.peak_lr)
+    if config.name == "rmsprop":
+        return torch.optim.RMSprop(
+            groups, lr=config.peak_lr, alpha=config.betas[1], momentum=config.momentum, foreach=True
+        )
+    foreach_only = config.name == "adagrad" and torch.device(device).type != "cpu"
+    kernel = {"foreach": True} if config.implementation == "foreach" or foreach_only else {"fused": True}
+    if config.name == "adagrad":
+        return torch.optim.Adagrad(groups, lr=config.peak_lr, **kernel)
     if config.name == "adamw":
         return torch.optim.AdamW(groups, lr=config.peak_lr, betas=config.betas, eps=ADAM_EPSILON, **kernel)
     return torch.optim.SGD(groups, lr=config.peak_lr, momentum=config.momentum, nesterov=config.nesterov, **kernel)
+
+
+def _require_implementation(config: OptimizerConfig, device: torch.device) -> None:
+    """Raise RecipeError where the implementation that was asked for does not exist."""
+    kinds = {"lamb": ("auto", "foreach", "apex"), "ftrl": ("auto",), "rmsprop": ("auto", "foreach")}
+    kinds["adagrad"] = ("auto", "foreach", "fused") if device.type == "cpu" else ("auto", "foreach")
+    if config.name in kinds and config.implementation not in kinds[config.name]:
+        raise RecipeError(
+            f"optimizer.implementation {config.implementation} was chosen for {config.name}.",
+            f"On {device.type} it is there as {', '.join(kinds[config.name])}.",
+        )
 
 
 class Lamb(torch.optim.Optimizer):
@@ -154,6 +172,63 @@ class Lamb(torch.optim.Optimizer):
         directions = torch._foreach_div(first, deviations)
         torch._foreach_div_(directions, [1 - beta1 ** state["step"] for state in states])
         return list(directions)
+
+
+class Ftrl(torch.optim.Optimizer):
+    """FTRL-proximal; a group's weight decay is its L2 penalty.
+
+    l1:    the penalty by which most weights become exactly zero.
+    start: of the sums of squares.
+    Source: McMahan et al. 2013, "Ad click prediction: a view from the trenches", algorithm 1, with beta 0 and a start
+    as in TensorFlow; weights start where they are, as there.
+    """
+
+    def __init__(
+        self,
+        params: Iterable[Any],
+        lr: float = 0.02,
+        l1: float = 0.0,
+        start: float = 0.1,
+        weight_decay: float = 0.0,
+    ) -> None:
+        super().__init__(params, {"lr": lr, "l1": l1, "start": start, "weight_decay": weight_decay})
+
+    @overload
+    def step(self, closure: None = None) -> None: ...
+
+    @overload
+    def step(self, closure: Callable[[], float]) -> float: ...
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:
+        """Update every parameter that has a gradient; the device is never synchronised."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                if parameter.grad is None:
+                    continue
+                state = self.state[parameter]
+                if not state:
+                    state.update(squares=torch.full_like(parameter, group["start"]), linear=torch.zeros_like(parameter))
+                values, state["squares"], state["linear"] = ftrl_update(
+                    parameter, parameter.grad, state["squares"], state["linear"],
+                    lr=group["lr"], l1=group["l1"], l2=group["weight_decay"],
+                )  # fmt: skip
+                parameter.copy_(values)
+        return loss
+
+
+def ftrl_update(
+    values: Tensor, gradient: Tensor, squares: Tensor, linear: Tensor, *, lr: float, l1: float, l2: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """One step of FTRL-proximal: the new values, sums of squares and linear terms, all of the values' shape."""
+    after = squares + gradient.square()
+    linear = linear + gradient - (after.sqrt() - squares.sqrt()) / lr * values
+    fresh = (linear.clamp(-l1, l1) - linear) / (after.sqrt() / lr + 2 * l2)
+    return fresh, after, linear
 
 
 def _scale_to_norms(updates: list[Tensor], params: list[Tensor]) -> None:

@@ -37,7 +37,14 @@ def build_schedule(config: OptimizerConfig, total_steps: int, steps_per_epoch: f
         progress = (step - rise) / max(1, total_steps - rise)
         return 0.5 * peak * (1 + math.cos(math.pi * min(1.0, progress)))
 
-    return {"cosine": cosine, "one-cycle": one_cycle, "multistep": multistep, "constant": warm}[config.schedule]
+    def polynomial(step: int) -> float:
+        first, last = milestones
+        left = (last - step) / max(1, last - first)
+        return warm(step) * min(1.0, max(0.0, left)) ** 2
+
+    return {
+        "cosine": cosine, "one-cycle": one_cycle, "multistep": multistep, "polynomial": polynomial, "constant": warm,
+    }[config.schedule]  # fmt: skip
 
 
 def exponential_range(low: float, high: float, steps: int) -> Schedule:
