@@ -1,6 +1,7 @@
 """The moving average of a module's weights, which follows closely at first and never remembers the start."""
 
 import copy
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
@@ -18,16 +19,23 @@ class MovingAverage(nn.Module):
     TensorFlow's ExponentialMovingAverage. Normalisation statistics are averaged too: they belong to the averaged
     weights; whole numbers are copied.
 
+    shared: parameters that are not averaged: the copy has the network's own, as they are now.
+
     An update is one call for the list of all tensors and never waits for the device. Build it when the network is on
     its device.
     """
 
-    def __init__(self, network: nn.Module, decay: float) -> None:
+    def __init__(self, network: nn.Module, decay: float, shared: Iterable[nn.Parameter] = ()) -> None:
         super().__init__()
         if not 0 < decay < 1:
             raise RecipeError(f"training.ema-decay is {decay}.", "It must be above 0 and below 1.")
         self.decay, self.updates = decay, 0
-        self.module = copy.deepcopy(network).requires_grad_(False)
+        kept = {id(parameter): parameter for parameter in shared}
+        self._shared = kept.keys()
+        self.module = copy.deepcopy(network, dict(kept))
+        for parameter in self.module.parameters():
+            if id(parameter) not in self._shared:
+                parameter.requires_grad_(False)
 
     def share(self) -> float:
         """How much of the average the next update keeps."""
@@ -36,8 +44,8 @@ class MovingAverage(nn.Module):
     @torch.no_grad()
     def update(self, network: nn.Module) -> None:
         """Take in the network's present weights."""
-        averages, counters = _tensors(self.module)
-        present, present_counters = _tensors(network)
+        averages, counters = self._tensors(self.module)
+        present, present_counters = self._tensors(network)
         torch._foreach_lerp_(averages, present, 1 - self.share())
         if counters:
             torch._foreach_copy_(counters, present_counters)
@@ -49,8 +57,7 @@ class MovingAverage(nn.Module):
     def set_extra_state(self, state: int) -> None:
         self.updates = state
 
-
-def _tensors(network: nn.Module) -> tuple[list[Tensor], list[Tensor]]:
-    """The parameters and buffers that can be averaged, and those that count."""
-    both = [*network.parameters(), *network.buffers()]
-    return [t for t in both if t.is_floating_point()], [t for t in both if not t.is_floating_point()]
+    def _tensors(self, network: nn.Module) -> tuple[list[Tensor], list[Tensor]]:
+        """The parameters and buffers that can be averaged, and those that count."""
+        both = [tensor for tensor in (*network.parameters(), *network.buffers()) if id(tensor) not in self._shared]
+        return [t for t in both if t.is_floating_point()], [t for t in both if not t.is_floating_point()]

@@ -118,6 +118,10 @@ class Task(nn.Module, ABC):
         """Choose what trains from `step` on (freezing); True when the set of trainable parameters changed."""
         return False
 
+    def unaveraged(self) -> Iterable[nn.Parameter]:
+        """Parameters that a moving average shares with the task instead of averaging them."""
+        return ()
+
     def prepare_batch(self, batch: Batch, step: int) -> Batch:
         """Random choices on the device (mixup, sampled negatives), which depend on `step` and the seed alone.
 

@@ -80,7 +80,9 @@ class Trainer:
             torch.nn.SyncBatchNorm.convert_sync_batchnorm(self._task)
         optimizers = self._task.optimizers(self.cadence.total, self.cadence.per_epoch)
         self._task.set_trainable(0)
-        self._ema = MovingAverage(self._task, training.ema_decay) if training.ema_decay is not None else None
+        self._ema = None
+        if training.ema_decay is not None:
+            self._ema = MovingAverage(self._task, training.ema_decay, self._task.unaveraged())
         if training.compile:
             self._task.compile()
         self._step = build_step(
