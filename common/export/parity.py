@@ -90,6 +90,10 @@ class Comparison:
         same = baseline.decisions == judged.decisions
         return np.asarray(same.reshape(len(same), -1).all(1))
 
+    def further_failures(self, baseline: Judged, judged: Judged, precision: str) -> list[str]:
+        """What else fails an engine by its answers to the validation set, each as the end of a sentence."""
+        return []
+
 
 ONE_ANSWER = Comparison()
 
@@ -246,6 +250,7 @@ def _held_against(
             failures += [
                 *_agreement_failure(same, allowed),
                 *_metric_failure(baseline, judged, allowed, decisions=len(same)),
+                *comparison.further_failures(baseline, judged, precision),
             ]
         rows.append(
             ParityRow(
