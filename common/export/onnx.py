@@ -275,10 +275,10 @@ def _trace(module: nn.Module, signature: Signature, example: dict[str, Tensor] |
 
 
 def _argument_names(module: nn.Module, signature: Signature) -> list[str]:
-    """The signature's inputs in the order of forward's arguments."""
+    """The signature's inputs in the order of forward's arguments; one with a default may be missing from it."""
     parameters = inspect.signature(module.forward).parameters.values()
-    needed = [p.name for p in parameters if p.default is p.empty]
     wanted = [spec.name for spec in signature.inputs]
+    needed = [p.name for p in parameters if p.default is p.empty or p.name in wanted]
     if sorted(needed) != sorted(wanted):
         raise KitError(
             f"the signature's inputs are {wanted}, but {type(module).__name__}.forward takes {needed}",

@@ -155,11 +155,12 @@ class OpenVinoRunner(Runner):
         if threads is not None:
             settings["INFERENCE_NUM_THREADS"] = threads
         try:
-            self._compiled: Any = core.compile_model(str(path), "CPU", settings)
+            model = core.read_model(str(path))  # compiled, an output may have the names of what was folded into it too
+            self._outputs = [output.get_any_name() for output in model.outputs]
+            self._compiled: Any = core.compile_model(model, "CPU", settings)
         except RuntimeError as error:
             raise _unreadable(path, "OpenVINO", error) from error
         self._request: Any = self._compiled.create_infer_request()
-        self._outputs = [output.get_any_name() for output in self._compiled.outputs]
         self.precision = precision
 
     def __call__(self, inputs: Arrays) -> Arrays:
