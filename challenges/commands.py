@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from challenges.registry import MODELS, Entry, find_model, find_recipe
-from common.errors import DataError
+from common.errors import DataError, KitError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -79,6 +79,16 @@ def check(options: argparse.Namespace) -> None:
         recipe = apply_overrides(recipe, _columns(options, entry), "kit check")
     with checked(Request(entry.load(), entry.recipe_for_data, recipe, root), console) as (_, folder):
         _say(console, f"Manifest and quarantine list: {folder}")
+
+
+def prepare(options: argparse.Namespace) -> None:
+    try:
+        from challenges.recommendation.clicks.prepare.command import run
+    except ModuleNotFoundError as error:
+        if error.name != "polars":
+            raise
+        raise KitError("Polars is not installed.", "Preparing click logs needs it.", "pip install polars") from None
+    run(options, _console())
 
 
 def train(options: argparse.Namespace) -> None:

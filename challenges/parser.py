@@ -49,6 +49,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--model", choices=list(MODELS), help="whose layout to expect; left out: what the data looks like"
     )
 
+    _add_prepare(verb)
     _add_training_verbs(verb)
 
     evaluate = verb(
@@ -84,6 +85,31 @@ def build_parser() -> argparse.ArgumentParser:
     completion = verb("completion", "print a shell's tab-completion script", 'eval "$(kit completion bash)"')
     completion.add_argument("shell", choices=["bash", "zsh", "tcsh"])
     return parser
+
+
+def _add_prepare(verb: Callable[..., argparse.ArgumentParser]) -> None:
+    prepare = verb(
+        "prepare",
+        "turn a click log of any size into what the click models read",
+        "kit prepare criteo ~/criteo --out ~/criteo-prepared --threshold 10\n"
+        "kit prepare csv clicks.csv --out prepared --label bought\n"
+        "kit prepare synthetic --rows 1000000 --out made-up\n"
+        "kit prepare criteo /data/days --out /data/prepared --engine dask://scheduler:8786",
+    )
+    kinds = ["criteo", "adult", "movielens", "movielens-autoint", "csv", "parquet", "synthetic"]
+    prepare.add_argument("kind", choices=kinds, metavar="KIND", help=", ".join(kinds))
+    prepare.add_argument("data", nargs="?", help="the file or folder; none for synthetic")
+    prepare.add_argument("--out", required=True, metavar="PREPARED", help="a new or an empty folder")
+    prepare.add_argument("--threshold", type=whole_number, help="rarer values share one id; left out: as KIND has it")
+    prepare.add_argument("--hash-above", type=whole_number, help="columns of more values are hashed into so many ids")
+    prepare.add_argument("--max-rows", type=whole_number, help="ids of a column at most: the commonest values")
+    prepare.add_argument("--engine", default="local", help="local, dask, or dask://HOST:PORT of a scheduler")
+    prepare.add_argument("--label", metavar="NAME[=VALUE]", help="the label of csv and parquet, and what stands for 1")
+    prepare.add_argument(
+        "--like", metavar="SPEC", help="a features.json, or a folder with one, that says what columns are"
+    )
+    prepare.add_argument("--rows", type=whole_number, default=1_000_000, help="of synthetic")
+    prepare.add_argument("--seed", type=int, default=0, help="of synthetic")
 
 
 def _add_training_verbs(verb: Callable[..., argparse.ArgumentParser]) -> None:
