@@ -1,0 +1,137 @@
+"""Optimizers that touch only the rows of a table that a batch read.
+
+They are torch's in every other way: the schedule sets their learning rate, the trainer's scaler keeps them from steps
+that are not finite, their state is saved and loaded with the run. What they cannot do the recipe refuses: a norm over
+all gradients, by which others clip, would have to add up equal rows first.
+"""
+
+from abc import abstractmethod
+from collections.abc import Callable, Iterable
+from typing import Any, overload
+
+import torch
+from torch import Tensor
+
+from challenges.recommendation.clicks.tables import gather, narrow, sums_of_rows
+from common.optimizers import ftrl_update
+
+HALF_BITS, SMALLEST_HALF_STEP = 11, 2.0**-24
+
+
+class RowOptimizer(torch.optim.Optimizer):
+    """Updates the rows that a sparse gradient names, each once, by the sum of its entries.
+
+    Rows are float32 or float16; these are updated in float32 and rounded at random, up or down so that the mean is
+    right: to the nearest, small updates would be lost.
+    """
+
+    @overload
+    def step(self, closure: None = None) -> None: ...
+
+    @overload
+    def step(self, closure: Callable[[], float]) -> float: ...
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            for weight in group["params"]:
+                if weight.grad is not None:
+                    rows, gradient = summed_by_row(weight.grad)
+                    self._update(weight, rows, gradient, group)
+        return loss
+
+    @abstractmethod
+    def _update(self, weight: Tensor, rows: Tensor, gradient: Tensor, group: dict[str, Any]) -> None:
+        """Change `rows` (row,) of a weight by their `gradient` (row, width) float32, which may be overwritten."""
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore; the state stays in float32 where torch would cast it to the weight's type."""
+        super().load_state_dict(state_dict)
+        saved = state_dict["state"]
+        weights = [weight for group in self.param_groups for weight in group["params"]]
+        for position, state in saved.items():
+            for name, value in state.items():
+                self.state[weights[position]][name] = value.to(weights[position].device, torch.float32, copy=True)
+
+
+class RowSgd(RowOptimizer):
+    """Plain gradient descent: w -= lr g."""
+
+    def __init__(self, params: Iterable[Any], lr: float = 0.1) -> None:
+        super().__init__(params, {"lr": lr})
+
+    def _update(self, weight: Tensor, rows: Tensor, gradient: Tensor, group: dict[str, Any]) -> None:
+        store(weight, rows, gather(weight, rows).sub_(gradient, alpha=group["lr"]))
+
+
+class RowwiseAdagrad(RowOptimizer):
+    """Adagrad with one sum a row: s += mean(g²); w -= lr g / (sqrt(s) + eps).
+
+    Source: FBGEMM's exact row-wise Adagrad, of which facebookresearch/dlrm and TorchRec make use.
+    """
+
+    def __init__(self, params: Iterable[Any], lr: float = 0.01, eps: float = 1e-8, start: float = 0.0) -> None:
+        super().__init__(params, {"lr": lr, "eps": eps, "start": start})
+
+    def _update(self, weight: Tensor, rows: Tensor, gradient: Tensor, group: dict[str, Any]) -> None:
+        state = self.state[weight]
+        if not state:
+            state["sum"] = torch.full((len(weight),), group["start"], device=weight.device)
+        total = state["sum"].index_select(0, rows) + gradient.square().mean(1)
+        state["sum"].index_copy_(0, rows, total)
+        gradient.div_(total.sqrt_().add_(group["eps"])[:, None])
+        store(weight, rows, gather(weight, rows).sub_(gradient, alpha=group["lr"]))
+
+
+class RowFtrl(RowOptimizer):
+    """FTRL-proximal for every number of a row, of which L1 leaves few that are not zero.
+
+    start: of the sum of squares. l1, l2: the penalties.
+    Source: common/optimizers.py Ftrl.
+    """
+
+    def __init__(
+        self, params: Iterable[Any], lr: float = 0.02, l1: float = 0.0, l2: float = 0.0, start: float = 0.1
+    ) -> None:
+        super().__init__(params, {"lr": lr, "l1": l1, "l2": l2, "start": start})
+
+    def _update(self, weight: Tensor, rows: Tensor, gradient: Tensor, group: dict[str, Any]) -> None:
+        state = self.state[weight]
+        if not state:
+            state["squares"] = torch.full(weight.shape, group["start"], device=weight.device)
+            state["linear"] = torch.zeros(weight.shape, device=weight.device)
+        squares, linear = (state[name].index_select(0, rows) for name in ("squares", "linear"))
+        values, squares, linear = ftrl_update(
+            gather(weight, rows), gradient, squares, linear, lr=group["lr"], l1=group["l1"], l2=group["l2"]
+        )
+        state["squares"].index_copy_(0, rows, squares)
+        state["linear"].index_copy_(0, rows, linear)
+        store(weight, rows, values)
+
+
+def summed_by_row(gradient: Tensor) -> tuple[Tensor, Tensor]:
+    """A sparse gradient's rows, each once and in order, (row,), and the sums of their entries, (row, width) float32."""
+    index, values = gradient._indices()[0], gradient._values()
+    ordered, order = torch.sort(narrow(index, len(gradient)), stable=True)
+    is_first = torch.ones(len(ordered), dtype=torch.bool, device=ordered.device)
+    torch.ne(ordered[1:], ordered[:-1], out=is_first[1:])
+    starts = is_first.nonzero().squeeze(1)
+    return ordered[starts].long(), sums_of_rows(values, order, starts)
+
+
+def store(weight: Tensor, rows: Tensor, values: Tensor) -> None:
+    """Write float32 values (row, width) to rows (row,) of a weight, each named once."""
+    if weight.dtype == torch.float16:
+        values = rounded_at_random(values)
+    weight.index_copy_(0, rows, values)
+
+
+def rounded_at_random(values: Tensor) -> Tensor:
+    """float32 to float16, to one of its two neighbours with the chances that make the mean right."""
+    exponent = torch.frexp(values).exponent
+    step = torch.ldexp(torch.ones_like(values), exponent - HALF_BITS).clamp_(min=SMALLEST_HALF_STEP)
+    return (torch.floor(values / step + torch.rand_like(values)) * step).half()
