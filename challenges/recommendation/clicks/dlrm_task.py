@@ -1,0 +1,21 @@
+"""DLRM on a click log."""
+
+from torch import nn
+
+from challenges.recommendation.clicks.dlrm import Dlrm
+from challenges.recommendation.clicks.recipes import DlrmRecipe
+from challenges.recommendation.clicks.task import ClickTask
+
+
+class DlrmTask(ClickTask[DlrmRecipe]):
+    def build_network(self) -> nn.Module:
+        config = self.recipe.model
+        return Dlrm(
+            numbers=self.numbers.width,
+            columns=self.tables.columns,
+            width=self.tables.width,
+            bottom=config.bottom,
+            top=config.top,
+            crosses=(config.cross_layers, config.cross_rank) if config.interaction == "dcnv2" else None,
+            dropout=config.dropout,
+        )

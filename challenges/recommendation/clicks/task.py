@@ -1,0 +1,235 @@
+"""A click model as a task: cross entropy of clicks, tables updated apart from the network, and what is served."""
+
+from abc import abstractmethod
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import Any, Generic, TypeVar
+
+import numpy as np
+import torch
+import torch.distributed
+from torch import Tensor, nn
+from torch.nn import functional
+
+from challenges.recommendation.clicks.memory import free_memory, memory_need, require_memory
+from challenges.recommendation.clicks.metrics import by_part, grouped, intervals, summary
+from challenges.recommendation.clicks.numbers import NUMBERS, PlainNumbers
+from challenges.recommendation.clicks.recipes import ClickRecipe
+from challenges.recommendation.clicks.sparse_optimizers import RowSgd, RowwiseAdagrad
+from challenges.recommendation.clicks.spec import FIRST, RARE, FeatureSpec
+from challenges.recommendation.clicks.tables import Bag, FusedTable, Tables
+from challenges.recommendation.draws import random_numbers
+from common.errors import RecipeError
+from common.export.signature import BatchRange, Dimension, Signature, TensorSpec
+from common.optimizers import build_optimizer, parameter_groups
+from common.schedules import build_schedule
+from common.task import Batch, Evaluation, ScheduledOptimizer, Task
+
+DTYPES = {"fp32": torch.float32, "fp16": torch.float16}
+HEAD = 0.1
+"""The commonest tenth of a column's values."""
+EXAMPLE_ROWS, EXAMPLE_VALUES = 4, 3
+
+RecipeType = TypeVar("RecipeType", bound=ClickRecipe)
+
+
+class ClickTask(Task, Generic[RecipeType]):
+    """A click model on the columns of a feature spec.
+
+    A step whose loss is not finite changes neither the network nor the tables, in which rows that a batch did not read
+    stay bit for bit. Where the recipe keeps a moving average, it is the network's: tables with an optimizer of their
+    own are not averaged, since most of their rows would only be copied at every step.
+    """
+
+    def __init__(self, recipe: RecipeType, spec: FeatureSpec, *, device: torch.device | None = None) -> None:
+        super().__init__()
+        self.recipe, self.spec = recipe, spec
+        self._require_room(device or torch.device("cpu"))
+        self.numbers: PlainNumbers = NUMBERS[recipe.numbers.encoding](spec.dense)
+        self.tables: Tables = self.table(_rows(spec), recipe.tables.width, spread=recipe.tables.spread)
+        self.network = self.build_network()
+
+    @abstractmethod
+    def build_network(self) -> nn.Module: ...
+
+    def logits(self, dense: Tensor, ids: Tensor, bags: Sequence[Bag] | Tensor) -> Tensor:
+        """(batch,) float32 of dense (batch, column), ids (batch, column) and multi-hot ones as `Tables` takes them."""
+        logits: Tensor = self.network(self.numbers(dense), self.tables(ids, bags))
+        return logits.float()
+
+    @property
+    def wide_rows(self) -> int:
+        """Weights of a wide part."""
+        return 0
+
+    def _require_room(self, device: torch.device) -> None:
+        rows = _rows(self.spec)
+        need = memory_need(self.recipe, sum(rows), len(rows), wide_rows=self.wide_rows)
+        require_memory(self.recipe, need, free_memory(device))
+
+    def table(self, rows: Sequence[int], width: int, *, spread: float | None) -> FusedTable:
+        """For columns of single ids, of which the spec's multi-hot ones follow last."""
+        config = self.recipe.tables
+        return FusedTable(
+            rows, width, bags=len(self.spec.multi_hot), is_sparse=config.optimizer != "dense", spread=spread,
+            dtype=DTYPES[config.dtype],
+        )  # fmt: skip
+
+    def unaveraged(self) -> list[nn.Parameter]:
+        """Of the tables with an optimizer of their own."""
+        if self.recipe.tables.optimizer == "dense":
+            return []
+        return [parameter for name, parameter in self.named_parameters() if not name.startswith("network.")]
+
+    def prepare_batch(self, batch: Batch, step: int) -> Batch:
+        """Some ids become those of unseen values, whose rows would else never be trained."""
+        share, ids = self.recipe.tables.unknown_share, batch["categorical"]
+        if not share:
+            return batch
+        draws = random_numbers(self.recipe.training.seed, step, batch["row"], ids.shape[1])
+        return {**batch, "categorical": torch.where((draws < share) & (ids >= FIRST), RARE, ids)}
+
+    def score(self, batch: Batch) -> Tensor:
+        """(batch,) float32 logits."""
+        bags = [
+            Bag(batch[f"{column.name}__values"], batch[f"{column.name}__offsets"]) for column in self.spec.multi_hot
+        ]
+        return self.logits(batch["dense"], batch["categorical"], bags)
+
+    def loss(self, batch: Batch) -> dict[str, Tensor]:
+        return {"loss": functional.binary_cross_entropy_with_logits(self.score(batch), batch["label"])}
+
+    def optimizers(self, total_steps: int, steps_per_epoch: float) -> list[ScheduledOptimizer]:
+        """The network's, and the tables' with the same schedule at their own rate."""
+        config, tables = self.recipe.optimizer, self.recipe.tables
+        schedule = build_schedule(config, total_steps, steps_per_epoch)
+        groups = self.network_groups()
+        weights = self.table_weights()
+        if tables.optimizer == "dense":
+            groups.append({"params": weights, "weight_decay": tables.weight_decay, "lr_scale": 1.0, "name": "tables"})
+        own = ScheduledOptimizer(build_optimizer(config, groups, weights[0].device), schedule)
+        if tables.optimizer == "dense" or not weights:
+            return [own]
+        kind = RowSgd if tables.optimizer == "sgd" else RowwiseAdagrad
+        rate = build_schedule(replace(config, peak_lr=tables.peak_lr), total_steps, steps_per_epoch)
+        return [own, ScheduledOptimizer(kind(weights, lr=tables.peak_lr), rate)]
+
+    def network_groups(self) -> list[dict[str, Any]]:
+        """What the network's optimizer updates, tables left out."""
+        config = self.recipe.optimizer
+        return parameter_groups(
+            self.network, weight_decay=config.weight_decay, decay_norm_and_bias=config.decay_norm_and_bias
+        )
+
+    def table_weights(self) -> list[nn.Parameter]:
+        """Of the tables that the tables' optimizer updates."""
+        return list(self.tables.parameters())
+
+    def evaluate(self, batches: Iterable[Batch]) -> Evaluation:
+        """Metrics of clicks/metrics.py over all ranks' rows; logits are float32 in any precision.
+
+        predictions: label, logit, and group where the spec names one.
+        """
+        kept: dict[str, list[np.ndarray]] = {"label": [], "logit": [], "place": []}
+        if self.spec.group is not None:
+            kept["group"] = []
+        for batch in batches:
+            kept["logit"].append(self.score(batch).cpu().numpy())
+            kept["place"].append(self._places(batch))
+            for name in kept.keys() - {"logit", "place"}:
+                kept[name].append(batch[name].cpu().numpy())
+        found = _of_all_ranks({name: np.concatenate(parts) for name, parts in kept.items()})
+        return self._judged(found)
+
+    def _judged(self, found: dict[str, np.ndarray]) -> Evaluation:
+        label, logit, config = found["label"], found["logit"], self.recipe.judging
+        place = found.pop("place")
+        metrics = summary(label, logit)
+        if "group" in found:
+            metrics |= grouped(label, logit, found["group"], config.cutoff)
+        metrics |= by_part(label, logit, {"head": place == 0, "tail": place == 1, "unseen": place == 2})
+        return Evaluation(
+            metrics,
+            intervals(label, logit, resamples=config.resamples, seed=config.seed),
+            f"bootstrap over validation rows, {config.resamples} resamples",
+            found,
+        )
+
+    def _places(self, batch: Batch) -> np.ndarray:
+        """(row,) int8 by the column with the most values: 0 for its commonest tenth, 1 for the others, 2 for those that
+        training did not see, -1 without such a column."""
+        columns = self.spec.categorical
+        if not columns:
+            return np.full(len(batch["label"]), -1, np.int8)
+        largest = max(range(len(columns)), key=lambda place: columns[place].cardinality)
+        ids = batch["categorical"][:, largest].cpu().numpy()
+        limit = FIRST + HEAD * (columns[largest].cardinality - FIRST)
+        return np.select([ids < FIRST, ids < limit], [2, 0], 1).astype(np.int8)
+
+    def inference_module(self) -> nn.Module:
+        return Scores(self)
+
+    def signature(self) -> Signature:
+        shapes: dict[str, tuple[str, tuple[Dimension, ...]]] = {
+            "dense": ("float32", (len(self.spec.dense),)),
+            "categorical": ("int32", (len(self.spec.categorical),)),
+            "multi_hot": ("int32", (len(self.spec.multi_hot), "values")),
+        }
+        return Signature(
+            inputs=tuple(TensorSpec(name, dtype, shape) for name, (dtype, shape) in shapes.items() if shape[0]),
+            outputs=(TensorSpec("probability", "float32", (1,)), TensorSpec("logit", "float32", (1,))),
+            batch=BatchRange(1, 64, 4096),
+        )
+
+    def example(self) -> dict[str, Tensor]:
+        """Inputs of the signature that lie within the spec, each column's first and last id among them."""
+        share = torch.linspace(0, 1, EXAMPLE_ROWS)[:, None]
+        inputs = {"dense": torch.tensor([[column.mean for column in self.spec.dense]]).expand(EXAMPLE_ROWS, -1)}
+        for name, columns in (("categorical", self.spec.categorical), ("multi_hot", self.spec.multi_hot)):
+            last = torch.tensor([[column.cardinality - 1 for column in columns]])
+            inputs[name] = (share * last).int()
+        inputs["multi_hot"] = inputs["multi_hot"][:, :, None].repeat(1, 1, EXAMPLE_VALUES)
+        inputs["multi_hot"][:, :, 1:] = -1
+        return {spec.name: inputs[spec.name].contiguous() for spec in self.signature().inputs}
+
+
+class Scores(nn.Module):
+    """What is exported: transformed columns to the probability of a click and its logit, (batch, 1) float32 each.
+
+    dense:       (batch, dense) float32
+    categorical: (batch, categorical) int32
+    multi_hot:   (batch, multi-hot, values) int32, padded with -1
+    A kind of which the spec has no column is left out.
+    """
+
+    def __init__(self, task: ClickTask[Any]) -> None:
+        super().__init__()
+        self.task = task
+
+    def forward(
+        self, dense: Tensor | None = None, categorical: Tensor | None = None, multi_hot: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        given = next(tensor for tensor in (dense, categorical, multi_hot) if tensor is not None)
+        none = (given.shape[0], 0)  # len() would fix the batch's size in an exported graph
+        dense = given.new_zeros(none, dtype=torch.float32) if dense is None else dense
+        categorical = given.new_zeros(none, dtype=torch.int32) if categorical is None else categorical
+        logit = self.task.logits(dense, categorical, () if multi_hot is None else multi_hot)[:, None]
+        return logit.sigmoid(), logit
+
+
+def _rows(spec: FeatureSpec) -> list[int]:
+    """Of every column's table. Raises RecipeError where the spec has no columns with ids."""
+    if not spec.looked_up:
+        raise RecipeError(
+            "The feature spec has numbers only.", "Click models have tables, for one categorical column or more."
+        )
+    return [column.cardinality for column in spec.looked_up]
+
+
+def _of_all_ranks(own: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Every rank's arrays, one rank after the other."""
+    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        return own
+    parts: list[Any] = [None] * torch.distributed.get_world_size()
+    torch.distributed.all_gather_object(parts, own)
+    return {name: np.concatenate([part[name] for part in parts]) for name in own}
