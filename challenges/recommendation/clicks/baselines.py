@@ -13,7 +13,7 @@ from challenges.recommendation.clicks.numbers import ScaledNumbers
 from challenges.recommendation.clicks.sparse_optimizers import RowwiseAdagrad
 from challenges.recommendation.clicks.spec import FeatureSpec
 from challenges.recommendation.clicks.tables import Bag, FusedTable
-from common.task import Batch
+from common.training.task import Batch
 
 MOST_ROWS = 3_000_000
 """Of training, so that a baseline of Criteo's size stays a matter of seconds to minutes."""

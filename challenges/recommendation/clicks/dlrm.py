@@ -17,7 +17,7 @@ from challenges.recommendation.clicks.layers import (
     padded_width,
     started,
 )
-from common.linear import Linear
+from common.training.linear import Linear
 
 
 class Dlrm(nn.Module):

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-from common.linear import Linear
+from common.training.linear import Linear
 
 PADDED_TO = 8
 """Matrix products are quickest where widths are a multiple of it: DLRM's 479 becomes 480."""

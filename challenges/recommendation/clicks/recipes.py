@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from common.errors import RecipeError
-from common.recipe import Recipe
+from common.run.recipe import Recipe
 
 LARGEST_WIDTH = 1024
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from challenges.recommendation.clicks.tables import gather, narrow, sums_of_rows
-from common.optimizers import ftrl_update
+from common.training.optimizers import ftrl_update
 
 HALF_BITS, SMALLEST_HALF_STEP = 11, 2.0**-24
 
@@ -91,7 +91,7 @@ class RowFtrl(RowOptimizer):
     """FTRL-proximal for every number of a row, of which L1 leaves few that are not zero.
 
     start: of the sum of squares. l1, l2: the penalties.
-    Source: common/optimizers.py Ftrl.
+    Source: common/training/optimizers.py Ftrl.
     """
 
     def __init__(

@@ -18,12 +18,12 @@ from challenges.recommendation.clicks.recipes import ClickRecipe
 from challenges.recommendation.clicks.sparse_optimizers import RowSgd, RowwiseAdagrad
 from challenges.recommendation.clicks.spec import FIRST, RARE, FeatureSpec
 from challenges.recommendation.clicks.tables import Bag, FusedTable, Tables
-from challenges.recommendation.draws import random_numbers
+from challenges.recommendation.histories.draws import random_numbers
 from common.errors import RecipeError
 from common.export.signature import BatchRange, Dimension, Signature, TensorSpec
-from common.optimizers import build_optimizer, parameter_groups
-from common.schedules import build_schedule
-from common.task import Batch, Evaluation, ScheduledOptimizer, Task
+from common.training.optimizers import build_optimizer, parameter_groups
+from common.training.schedules import build_schedule
+from common.training.task import Batch, Evaluation, ScheduledOptimizer, Task
 
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16}
 HEAD = 0.1

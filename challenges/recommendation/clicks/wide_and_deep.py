@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from challenges.recommendation.clicks.layers import Perceptron, started
 from challenges.recommendation.clicks.spec import FeatureSpec
-from common.linear import Linear
+from common.training.linear import Linear
 
 PRIME, MERSENNE = 1_000_003, 2**31 - 1
 

@@ -13,9 +13,9 @@ from challenges.recommendation.clicks.spec import FeatureSpec
 from challenges.recommendation.clicks.tables import Bag
 from challenges.recommendation.clicks.task import ClickTask
 from challenges.recommendation.clicks.wide_and_deep import Crosses, WideAndDeep
-from common.optimizers import Ftrl
-from common.schedules import build_schedule
-from common.task import ScheduledOptimizer
+from common.training.optimizers import Ftrl
+from common.training.schedules import build_schedule
+from common.training.task import ScheduledOptimizer
 
 
 class WideAndDeepTask(ClickTask[WideAndDeepRecipe]):

@@ -4,11 +4,11 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 import torch
+from common.training.sampling import shuffled_shares
 
 from challenges.recommendation.clicks.spec import Categorical, Cross, Dense, FeatureSpec, MultiHot
-from common.distributed import World
-from common.sampling import shuffled_shares
-from common.task import Batch, DataModule
+from common.machine.distributed import World
+from common.training.task import Batch, DataModule
 
 SIZES, KINDS = (40, 12, 6), 9
 

@@ -23,15 +23,15 @@ from challenges.recommendation.clicks.recipes import (
 )
 from challenges.recommendation.clicks.spec import FIRST, RARE
 from challenges.recommendation.clicks.wide_and_deep_task import WideAndDeepTask
-from common.averages import MovingAverage
 from common.errors import InterruptedRunError, RecipeError
 from common.export.onnx import export_onnx
 from common.export.parity import compare
 from common.export.runner import OnnxRunner, OpenVinoRunner
-from common.recipe import OptimizerConfig, TrainingConfig, from_json, to_json
-from common.run_directory import RunDirectory
-from common.step import TrainStep
-from common.trainer import Trainer
+from common.run.recipe import OptimizerConfig, TrainingConfig, from_json, to_json
+from common.run.run_directory import RunDirectory
+from common.training.averages import MovingAverage
+from common.training.step import TrainStep
+from common.training.trainer import Trainer
 from tests.common.test_trainer import StopAfter
 from tests.recommendation.clicks.logs import ClickRows, padded_bags, rows, spec
 from tests.toy import CPU, FP32

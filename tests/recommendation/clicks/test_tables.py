@@ -14,7 +14,7 @@ from challenges.recommendation.clicks.sparse_optimizers import (
     summed_by_row,
 )
 from challenges.recommendation.clicks.tables import Bag, FusedTable
-from common.optimizers import Ftrl
+from common.training.optimizers import Ftrl
 from tests.recommendation.clicks.logs import KINDS, SIZES, padded_bags, rows, spec
 
 LOG = rows(spec(), 64)
