@@ -29,6 +29,7 @@ from common.vision.image_folders import (
     store_check,
     store_refusal,
     stored_check,
+    told_facts,
     units_of,
     with_reasons,
 )
@@ -75,10 +76,8 @@ class CheckReport:
         for column in table.columns[1:]:
             column.justify = "right"
         console.print(table)
-        facts = {name: self.record[name] for name in ("formats", "modes", "notes") if self.record[name]}
-        for name, values in facts.items():
-            told = ", ".join(f"{key} {count:,}" for key, count in values.items())
-            console.print(f"{name}: {told}", markup=False, highlight=False, soft_wrap=True)
+        for line in told_facts(self.record):
+            console.print(line, markup=False, highlight=False, soft_wrap=True)
         self._print_problems(console)
         for warning in self.warnings:
             console.print(f"[yellow]warning:[/yellow] {escape(printable(warning))}", highlight=False, soft_wrap=True)

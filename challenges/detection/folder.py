@@ -27,7 +27,15 @@ from common.errors import DataError
 from common.files import sha256
 from common.terminal.understanding import print_understanding
 from common.text import printable
-from common.vision.image_folders import hash_order, probe_listed, store_check, store_refusal, stored_check, units_of
+from common.vision.image_folders import (
+    hash_order,
+    probe_listed,
+    store_check,
+    store_refusal,
+    stored_check,
+    told_facts,
+    units_of,
+)
 from common.vision.images import ImageProblem
 
 FORMAT = 3  # of check.json; another number means that the folder is checked again
@@ -63,10 +71,8 @@ class CheckReport:
         told = f"boxes per image: {spread['smallest']} to {spread['largest']}, median {spread['median']}"
         without = sum(record["without_boxes"].values())
         console.print(f"{told}; {without:,} images without boxes", markup=False, highlight=False, soft_wrap=True)
-        for name in ("formats", "modes", "notes"):
-            if record[name]:
-                told = ", ".join(f"{key} {count:,}" for key, count in record[name].items())
-                console.print(f"{name}: {told}", markup=False, highlight=False, soft_wrap=True)
+        for line in told_facts(record):
+            console.print(line, markup=False, highlight=False, soft_wrap=True)
         self._print_problems(console)
         for warning in self.warnings:
             console.print(f"[yellow]warning:[/yellow] {escape(printable(warning))}", highlight=False, soft_wrap=True)

@@ -5,7 +5,7 @@ import hashlib
 import os
 import shlex
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +19,7 @@ from common.files import read_csv, read_json, write_csv, write_json
 from common.terminal.progress import counting
 from common.text import printable
 from common.vision.image_kinds import REMEDIES
-from common.vision.images import EXTENSIONS, ImageFacts, ImageProblem, probe_all
+from common.vision.images import EXTENSIONS, NOTES, ImageFacts, ImageProblem, probe_all
 
 IMBALANCE = 5  # largest class over smallest from which on a warning is given
 FEW = 20  # training examples of a class below which a warning is given
@@ -277,6 +277,15 @@ def facts_record(root: Path, facts: Sequence[ImageFacts], problems: Sequence[Ima
         "notes": dict(Counter(note for fact in facts for note in fact.notes).most_common()),
         "noted_files": dict(noted),
     }
+
+
+def told_facts(record: Mapping[str, Any]) -> Iterator[str]:
+    """A `facts_record` in lines: how many files of each format and mode, and how many are odd, and what that means."""
+    for name in ("formats", "modes"):
+        if record[name]:
+            yield f"{name}: " + ", ".join(f"{kind} {count:,}" for kind, count in record[name].items())
+    for note, count in record["notes"].items():
+        yield f"{note} {count:,}: {NOTES[note]}"
 
 
 def spread(values: np.ndarray) -> dict[str, int]:

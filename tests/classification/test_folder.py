@@ -17,6 +17,7 @@ from challenges.classification.layout import draw_validation, list_photographs
 from challenges.classification.manifest import COLUMNS
 from common.errors import DataError
 from common.files import read_json
+from common.vision.image_folders import told_facts
 from common.vision.leaks import LIKELY_GROUP, groups
 from tests.common.vision.picture_files import broken_files, encode, sound_files
 
@@ -130,6 +131,9 @@ def test_bad_files_are_quarantined_with_reasons_and_the_rest_is_kept(tmp_path):
     stored = read_json(output / "check.json")
     assert stored == report.record
     assert stored["notes"]["exif-rotated"] == 28
+    told = list(told_facts(stored))
+    assert "exif-rotated 28: turned or mirrored as its EXIF orientation says" in told
+    assert len(told) == 2 + len(stored["notes"])
     assert sorted(stored["noted_files"]["misnamed"]) == ["b/jpeg.png", "b/png.jpg", "b/webp.jpg"]
     assert any("left out" in warning for warning in report.warnings)
 
