@@ -10,13 +10,13 @@ import numpy as np
 import psutil
 
 from common.errors import KitError
+from common.run.result import bootstrap
 
 Step = Callable[[], int]
 """One step of the work; returns how many samples it handled."""
 
 STEADY_BLOCKS, STEADY_SPREAD = 3, 1.05  # the last blocks of a warm-up, and how far apart their throughput may be
 WARMUP_CAP = 0.5  # of the measured time: a warm-up that never steadies ends there
-RESAMPLES = 2000
 
 
 class MeasurementError(KitError):
@@ -140,23 +140,7 @@ class Interleaved:
         rates = {name: throughputs(self.sides[name].windows) for name in (numerator, *denominators)}
         slowest = np.min([rates[name] for name in denominators], axis=0)
         ratios = rates[numerator] / slowest
-        return Ratio(median=float(np.median(ratios)), interval=bootstrap_interval(ratios), pairs=len(ratios))
-
-
-def measure(
-    step: Step, *, warmup_seconds: float, windows: int, window_seconds: float, clock: Clock | None = None
-) -> Windows:
-    """Warm `step` up, then time `windows` windows of at least `window_seconds`.
-
-    Warm-up lasts `warmup_seconds` and goes on until throughput is steady, at most half as long as the windows together.
-    Raises MeasurementError when the warm-up asked for is not shorter than the measurement.
-    """
-    _refuse_long_warmup(warmup_seconds, windows * window_seconds)
-    clock = clock or HostClock()
-    warmup = warm_up(step, warmup_seconds, cap_seconds=WARMUP_CAP * windows * window_seconds, clock=clock)
-    machine = MachineLoad()
-    timed = [_window(step, window_seconds, clock) for _ in range(windows)]
-    return _summary(warmup, timed, machine.busy_share())
+        return Ratio(median=float(np.median(ratios)), interval=bootstrap(ratios, np.median), pairs=len(ratios))
 
 
 def interleave(
@@ -207,13 +191,6 @@ def throughputs(windows: Sequence[Window]) -> np.ndarray:
     return np.array([window.samples / window.seconds for window in windows])
 
 
-def bootstrap_interval(values: np.ndarray) -> tuple[float, float]:
-    """95 % percentile-bootstrap interval of the median, with a fixed seed."""
-    chosen = np.random.default_rng(0).integers(len(values), size=(RESAMPLES, len(values)))
-    low, high = np.percentile(np.median(values[chosen], axis=1), (2.5, 97.5))
-    return float(low), float(high)
-
-
 class MachineLoad:
     """How much of the machine other processes use from construction on."""
 
@@ -256,7 +233,7 @@ def summarise(warmup: Warmup, windows: Sequence[Window], step_seconds: Sequence[
             median=float(np.median(rates)),
             minimum=float(rates.min()),
             maximum=float(rates.max()),
-            interval=bootstrap_interval(rates),
+            interval=bootstrap(rates, np.median),
         ),
         step_ms=Percentiles(p50=float(percentiles[0]), p90=float(percentiles[1]), p99=float(percentiles[2])),
         busy_share=busy_share,

@@ -24,14 +24,12 @@ __all__ = ["RECALLS", "Matches", "Scores", "confusion", "evaluate", "voc_average
 class Matches:
     """Who found whom at an IoU of 0.5.
 
-    box_of_detection: (row,) int64 the box among the scenes' that each detection found, an ignored one too; -1: none.
     is_correct:       (row,) bool true positives.
     is_ignored:       (row,) bool detections that count as neither: of an ignored box, or beyond the best 100 of their
                       image and class. All others are false positives.
     detection_of_box: (box,) int64 the detection that found each box; -1: none. Of an ignored box the best one.
     """
 
-    box_of_detection: NDArray[np.int64]
     is_correct: NDArray[np.bool_]
     is_ignored: NDArray[np.bool_]
     detection_of_box: NDArray[np.int64]
@@ -219,7 +217,7 @@ def _matches(truth: Truth, table: DetectionTable, found: NDArray[np.int64], rank
     by_score = by_score[has_box[by_score]]
     detection_of_box = np.full(len(truth.labels), -1)
     detection_of_box[found[by_score]] = by_score  # the best comes last and stays
-    return Matches(found, has_box & ~of_ignored, of_ignored | (rank >= MOST), detection_of_box)
+    return Matches(has_box & ~of_ignored, of_ignored | (rank >= MOST), detection_of_box)
 
 
 def _area(recall: NDArray[np.float64], precision: NDArray[np.float64]) -> float:

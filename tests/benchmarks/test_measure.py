@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from benchmarks import measure as measuring
-from benchmarks.measure import MachineLoad, MeasurementError, Window, bootstrap_interval, interleave, measure
+from benchmarks.measure import MachineLoad, MeasurementError, Window, Windows, interleave
+from common.run.result import bootstrap
 
 
 class World:
@@ -42,6 +43,11 @@ class World:
 @pytest.fixture
 def world(monkeypatch: pytest.MonkeyPatch) -> World:
     return World(monkeypatch)
+
+
+def measure(step, *, windows: int, window_seconds: float, **settings) -> Windows:
+    """One work alone."""
+    return interleave({"work": step}, rounds=windows, block_seconds=window_seconds, **settings).sides["work"]
 
 
 def test_throughput_of_a_constant_step(world):
@@ -164,7 +170,7 @@ def test_the_interval_of_the_median_holds_the_truth_about_as_often_as_it_says():
     random = np.random.default_rng(1)
     hits = 0
     for _ in range(200):
-        low, high = bootstrap_interval(random.normal(10, 1, size=25))
+        low, high = bootstrap(random.normal(10, 1, size=25), np.median)
         hits += low <= 10 <= high
     assert 0.9 <= hits / 200 <= 0.99
 

@@ -188,7 +188,6 @@ def test_matches_mark_true_false_and_ignored():
     matches = evaluate(scenes, table_of(rows)).matches
     assert matches.is_correct.tolist() == [True, False, False, False, False]
     assert matches.is_ignored.tolist() == [False, False, True, True, False]
-    assert matches.box_of_detection.tolist() == [0, -1, 1, 1, -1]
     assert matches.detection_of_box.tolist() == [0, 2, -1]
 
 
