@@ -24,7 +24,9 @@ from common.run.run_directory import RunDirectory
 SCHEMA: Literal["kit.outcome/1"] = "kit.outcome/1"
 OUTCOMES = Path(__file__).with_name("outcomes")
 HEADER = ("recipe", "metric", "reached", "95 % interval", "target", "baseline", "training", "hardware", "measured")
-BRIEF = tuple(HEADER.index(name) for name in ("recipe", "metric", "reached", "target", "training", "hardware"))
+BRIEF = tuple(
+    HEADER.index(name) for name in ("recipe", "metric", "reached", "target", "baseline", "training", "hardware")
+)
 SEED = "--training.seed"
 
 

@@ -106,7 +106,7 @@ def test_a_short_table_has_the_asked_recipes_in_their_order(evaluated):
     one = of_run(evaluated)
     other = dataclasses.replace(one, recipe="ml-1m-8", value=0.5)
     header, _, *rows = brief_table([one, other], ["ncf/ml-1m-8", "ncf/own"], "README.md").splitlines()
-    assert header == "| recipe | metric | reached | target | training | hardware |"
+    assert header == "| recipe | metric | reached | target | baseline | training | hardware |"
     assert [row.split(" | ")[2] for row in rows] == ["0.5000", "0.3125"]
     with pytest.raises(KitError, match=r"outcomes:ncf/ml-20m(.|\n)*Kept: ncf/own"):
         brief_table([one], ["ncf/ml-20m"], "README.md")
