@@ -2,6 +2,7 @@
 
 import ast
 import importlib.metadata
+import re
 import sys
 from pathlib import Path
 
@@ -27,7 +28,7 @@ ROOMS = (
 """The rooms of `common`, from the ground up: each may look into those below it."""
 WINGS = {
     "challenges": ("classification", "detection", "recommendation"),
-    "challenges.recommendation": ("ncf", "vae_cf", "bert4rec"),
+    "challenges.recommendation": ("ncf", "vae_cf", "bert4rec", "dlrm", "wide_and_deep"),
 }
 SOURCES = sorted(path for package in OURS for path in (ROOT / package).rglob("*.py"))
 
@@ -105,3 +106,23 @@ def test_every_module_says_what_it_is():
         path for path in SOURCES if path.read_text().strip() and ast.get_docstring(ast.parse(path.read_text())) is None
     ]
     assert silent == []
+
+
+def test_the_architecture_tells_the_rooms_in_their_order():
+    text = (ROOT / "docs" / "architecture.md").read_text()
+    rows = re.findall(r"^\| ((?:`\w+`(?:, )?)+) \|", text.partition("## Rooms")[2].partition("\n## ")[0], re.MULTILINE)
+    assert [tuple(row.strip("`").split("`, `")) for row in rows] == list(reversed(ROOMS))
+
+
+def test_the_front_page_shows_the_tree_as_it_is():
+    block = (ROOT / "README.md").read_text().partition("## The tree")[2].split("```")[1]
+    shown: dict[str, set[str]] = {"": set()}
+    for indent, names in re.findall(r"^( *)((?:[\w-]+/ +|[\w-]+/$)+)", block, re.MULTILINE):
+        parent = "" if not indent else list(shown)[-1]
+        shown[parent] |= {name.strip("/") for name in names.split()}
+        shown |= {} if indent else {names.split()[0].strip("/"): set()}
+    assert all((ROOT / name).is_dir() for name in shown[""])
+    assert {*shown[""]} >= {*OURS, "containers", "docs", "locked", "tests"}
+    for package in ("challenges", "common"):
+        folders = {path.parent.name for path in (ROOT / package).glob("*/__init__.py")}
+        assert shown[package] == folders
