@@ -169,7 +169,7 @@ def test_the_images_packages_are_within_what_the_kit_asks_for():
 
 
 def test_the_kit_names_the_same_driver_floor():
-    assert f"R{VERSIONS['DRIVER_FLOOR']}" in (ROOT / "common" / "device.py").read_text()
+    assert f"R{VERSIONS['DRIVER_FLOOR']}" in (ROOT / "common" / "machine" / "device.py").read_text()
 
 
 def test_the_tensorrt_api_of_the_image_is_one_that_is_checked():
