@@ -10,7 +10,7 @@ import numpy as np
 import psutil
 
 from common.errors import KitError
-from common.run.result import bootstrap
+from common.run.bootstrap import bootstrap
 
 Step = Callable[[], int]
 """One step of the work; returns how many samples it handled."""

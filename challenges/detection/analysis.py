@@ -15,7 +15,7 @@ from challenges.detection.evaluation import (
     voc_average_precision,
 )
 from challenges.detection.matching import Truth, match, overlapping_pairs, ranks
-from challenges.detection.resampling import COVERAGE, FEWEST, WORK, average_precisions
+from challenges.detection.resampling import COVERAGE, average_precisions, drawn_images
 from challenges.detection.scenes import Scenes
 
 DRAWS = 1000
@@ -75,10 +75,7 @@ def class_scores(scenes: Scenes, table: DetectionTable) -> ClassScores:
     if len(scenes) > 1 and len(present):
         found = match(truth, pairs, rank, IOU_THRESHOLDS.tolist(), MOST)
         ranked = ranked_classes(scenes, table, found, rank)
-        rows = sum(len(one.images) + int(one.is_correct.sum()) for one in ranked)
-        draws = min(DRAWS, max(FEWEST, WORK // max(1, rows)))  # as many as the metrics' intervals are from
-        even = np.full(len(scenes), 1 / len(scenes))
-        weights = np.random.default_rng(0).multinomial(len(scenes), even, size=draws)
+        weights = drawn_images(ranked, len(scenes), DRAWS, 0)  # as many as the metrics' intervals are from
         drawn = average_precisions(ranked, weights).mean(-1)  # (class, draw), nan in draws without a box of the class
         interval[present] = [np.nanpercentile(values, COVERAGE) for values in drawn]
     return ClassScores(interval, voc)

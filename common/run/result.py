@@ -3,13 +3,11 @@
 import dataclasses
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import NormalDist
 from typing import Any
-
-import numpy as np
 
 from common.errors import KitError, RecipeError
 from common.files import read_json, write_text
@@ -17,7 +15,6 @@ from common.run.recipe import Target, Verdict
 
 SCHEMA = "kit.result/2"
 SCHEMA_FILE = Path(__file__).with_name("result.schema.json")
-CHUNK = 1 << 22  # resampled values held at once by `bootstrap`: 32 MiB of float64
 
 
 @dataclass(frozen=True)
@@ -189,32 +186,6 @@ def wilson(successes: int, total: int) -> tuple[float, float]:
     low = 0.0 if successes == 0 else max(0.0, centre - half)
     high = 1.0 if successes == total else min(1.0, centre + half)
     return low, high
-
-
-def bootstrap(
-    values: np.ndarray,
-    statistic: Callable[..., np.ndarray] = np.mean,
-    seed: int = 0,
-    resamples: int = 2000,
-    confidence: float = 0.95,
-) -> tuple[float, float]:
-    """Percentile bootstrap interval of a statistic (Efron and Tibshirani 1993, chapter 13).
-
-    values:    (sample, ...), resampled along the first axis.
-    statistic: (resample, sample, ...) and `axis=1` -> (resample,), as np.mean and np.median do.
-    """
-    count = len(values)
-    if count == 0:
-        raise ValueError("There are no values to resample.")
-    generator = np.random.default_rng(seed)
-    chunk = max(1, CHUNK // values.size)
-    estimates = []
-    for first in range(0, resamples, chunk):
-        rows = generator.integers(0, count, size=(min(chunk, resamples - first), count))
-        estimates.append(np.asarray(statistic(values[rows], axis=1)))
-    tail = (1 - confidence) / 2
-    low, high = np.quantile(np.concatenate(estimates), [tail, 1 - tail])
-    return float(low), float(high)
 
 
 def _without_nonfinite(value: Any) -> Any:

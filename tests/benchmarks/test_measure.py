@@ -9,7 +9,7 @@ import pytest
 
 from benchmarks import measure as measuring
 from benchmarks.measure import MachineLoad, MeasurementError, Window, Windows, interleave
-from common.run.result import bootstrap
+from common.run.bootstrap import bootstrap
 
 
 class World:

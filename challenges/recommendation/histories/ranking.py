@@ -12,7 +12,7 @@ evaluator of He et al. does the same, because it appends the held-out item last 
 """
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from functools import lru_cache
 
 import numpy as np
@@ -25,10 +25,8 @@ from challenges.recommendation.histories.negatives import first_distinct, sample
 from challenges.recommendation.histories.ragged import Ragged
 from challenges.recommendation.histories.recipes import EvaluationConfig
 from common.errors import DataError
+from common.run.bootstrap import bootstrap_means
 from common.training.task import Evaluation
-
-RESAMPLES, RESAMPLED_CELLS = 1000, 2**22
-KEPT_CELLS = 2**24  # of resamples that are kept from one evaluation to the next: 64 MiB
 
 
 class Rankings:
@@ -90,7 +88,7 @@ class Rankings:
         if counts.max() > 1 or not counts.any():
             raise ValueError(f"judged users must be counted once; a user was counted {counts.max()} times")
         index = np.flatnonzero(counts)
-        low, high = bootstrap(values[index])
+        low, high = bootstrap_means(values[index])
         means = values[index].mean(0)
         predictions: dict[str, np.ndarray] = {"index": index}
         for column, name in enumerate(["rank", *(f"rank/{name}" for name in self._lists)]):
@@ -191,31 +189,3 @@ def _lists(split: HistorySplit, config: EvaluationConfig) -> dict[str, np.ndarra
     if split.negatives is not None:
         lists[f"ncf-{split.negatives.shape[1]}"] = first_distinct(torch.as_tensor(split.negatives)).numpy()
     return {name: items.astype(np.int32) for name, items in lists.items()}
-
-
-def bootstrap(values: np.ndarray, *, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """95 % percentile interval of the mean over users, from 1,000 resamples: low and high, both (metric,).
-
-    values: (user, metric); all metrics are resampled together
-    """
-    users = len(values)
-    kept = _kept_resamples if RESAMPLES * users <= KEPT_CELLS else _resamples
-    means = np.concatenate([counts @ values.astype(np.float32) / users for counts in kept(users, seed)])
-    low, high = np.quantile(means.astype(np.float64), [0.025, 0.975], axis=0)
-    return low, high
-
-
-def _resamples(users: int, seed: int) -> Iterator[np.ndarray]:
-    """How often each of 1,000 resamples draws each user: tables (resample, user) float32, a few rows each."""
-    random = np.random.default_rng(seed)
-    at_once = max(1, RESAMPLED_CELLS // users)
-    for begin in range(0, RESAMPLES, at_once):
-        rows = min(at_once, RESAMPLES - begin)
-        drawn = random.integers(users, size=(rows, users)) + np.arange(rows)[:, None] * users
-        yield np.bincount(drawn.ravel(), minlength=rows * users).reshape(rows, users).astype(np.float32)
-
-
-@lru_cache(maxsize=2)  # those judged, and those that weights are chosen by
-def _kept_resamples(users: int, seed: int) -> tuple[np.ndarray, ...]:
-    """The same for all evaluations of a run: to draw them took a fifth of an autoencoder's."""
-    return tuple(_resamples(users, seed))

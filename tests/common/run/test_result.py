@@ -3,7 +3,6 @@ import json
 import math
 
 import jsonschema
-import numpy as np
 import pytest
 from scipy import stats
 
@@ -15,7 +14,6 @@ from common.run.result import (
     Interval,
     Kit,
     Result,
-    bootstrap,
     decide,
     ranked,
     read_result,
@@ -155,30 +153,3 @@ def test_wilson_without_counts_knows_nothing_and_refuses_nonsense():
     assert wilson(0, 0) == (0.0, 1.0)
     with pytest.raises(ValueError, match="between 0 and total"):
         wilson(3, 2)
-
-
-def test_bootstrap_of_a_mean_agrees_with_the_normal_interval():
-    values = np.random.default_rng(1).normal(5.0, 2.0, 400)
-    low, high = bootstrap(values, np.mean, seed=0, resamples=4000)
-    half = 1.959964 * values.std() / math.sqrt(len(values))
-    assert low == pytest.approx(values.mean() - half, abs=0.02)
-    assert high == pytest.approx(values.mean() + half, abs=0.02)
-
-
-def test_bootstrap_agrees_with_scipy_for_a_median():
-    values = np.random.default_rng(2).exponential(size=201)
-    expected = stats.bootstrap((values,), np.median, n_resamples=4000, method="percentile", rng=3).confidence_interval
-    assert bootstrap(values, np.median, resamples=4000) == pytest.approx((expected.low, expected.high), abs=0.02)
-
-
-def test_bootstrap_resamples_rows_in_any_chunks(monkeypatch):
-    pairs = np.random.default_rng(4).normal(size=(50, 2))
-
-    def mean_difference(resampled, axis):
-        return resampled.mean(axis=axis)[:, 0] - resampled.mean(axis=axis)[:, 1]
-
-    whole = bootstrap(pairs, mean_difference, seed=5, resamples=300)
-    monkeypatch.setattr("common.run.result.CHUNK", 700)
-    assert bootstrap(pairs, mean_difference, seed=5, resamples=300) == whole
-    with pytest.raises(ValueError, match="no values"):
-        bootstrap(np.empty(0))

@@ -6,10 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from challenges.recommendation.histories import ranking
 from challenges.recommendation.histories.histories import HistorySplit
 from challenges.recommendation.histories.negatives import sample_negatives
-from challenges.recommendation.histories.ranking import Rankings, bootstrap
+from challenges.recommendation.histories.ranking import Rankings
 from challenges.recommendation.histories.recipes import EvaluationConfig
 from common.errors import DataError
 from tests.recommendation.worlds import build_split, held_out_split, random_split
@@ -187,18 +186,3 @@ def test_a_part_of_the_users_may_be_judged_but_nobody_twice():
 def test_users_without_a_held_out_item_are_refused():
     with pytest.raises(DataError):
         Rankings(build_split([[0], [1]], [[1], []], num_items=3), CONFIG, CPU)
-
-
-def test_bootstrap_covers_the_mean_as_the_normal_law_says():
-    values = (np.random.default_rng(0).random((4000, 2)) < [0.3, 0.7]).astype(float)
-    low, high = bootstrap(values)
-    mean, deviation = values.mean(0), values.std(0) / 4000**0.5
-    np.testing.assert_allclose(low, mean - 1.96 * deviation, atol=0.2 * deviation.max())
-    np.testing.assert_allclose(high, mean + 1.96 * deviation, atol=0.2 * deviation.max())
-
-
-def test_resamples_are_the_same_whether_they_are_kept_or_not(monkeypatch):
-    values = np.random.default_rng(0).random((500, 3))
-    kept = bootstrap(values), bootstrap(values)
-    monkeypatch.setattr(ranking, "KEPT_CELLS", 0)
-    np.testing.assert_array_equal(kept, [bootstrap(values)] * 2)
