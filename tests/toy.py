@@ -15,7 +15,7 @@ from common.run.recipe import OptimizerConfig, Recipe, TrainingConfig
 from common.run.run_directory import RunDirectory
 from common.training.metrics import Accuracy, Mean, reduce_metrics
 from common.training.observers import Observer
-from common.training.optimizers import build_optimizer, parameter_groups
+from common.training.optimizers import scheduled_optimizer
 from common.training.randomness import shuffled_shares
 from common.training.schedules import build_schedule
 from common.training.task import Batch, DataModule, Evaluation, ScheduledOptimizer, Task
@@ -40,9 +40,7 @@ class ToyTask(Task):
 
     def optimizers(self, total_steps: int, steps_per_epoch: float) -> list[ScheduledOptimizer]:
         config = self.recipe.optimizer
-        groups = parameter_groups(self.model, weight_decay=config.weight_decay, decay_norm_and_bias=False)
-        schedule = build_schedule(config, total_steps, steps_per_epoch)
-        return [ScheduledOptimizer(build_optimizer(config, groups, CPU), schedule)]
+        return [scheduled_optimizer(self.model, config, build_schedule(config, total_steps, steps_per_epoch))]
 
     def evaluate(self, batches: Iterable[Batch]) -> Evaluation:
         accuracy, loss = Accuracy((1,)), Mean()

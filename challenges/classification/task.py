@@ -13,7 +13,7 @@ from common.export.signature import Signature, TensorSpec
 from common.machine.distributed import from_all_ranks
 from common.run.result import wilson
 from common.training.metrics import Accuracy, Mean, reduce_metrics
-from common.training.optimizers import build_optimizer, parameter_groups, stage_scales
+from common.training.optimizers import scheduled_optimizer, stage_scales
 from common.training.randomness import step_generator
 from common.training.schedules import build_schedule
 from common.training.task import Batch, Evaluation, ScheduledOptimizer, Task
@@ -47,15 +47,9 @@ class ClassificationTask(Task):
     def optimizers(self, total_steps: int, steps_per_epoch: float) -> list[ScheduledOptimizer]:
         config, finetune = self.recipe.optimizer, self.recipe.finetune
         self._frozen_steps = round(finetune.freeze_epochs * steps_per_epoch)
-        groups = parameter_groups(
-            self.model,
-            weight_decay=config.weight_decay,
-            decay_norm_and_bias=config.decay_norm_and_bias,
-            lr_scales=stage_scales(self.model, self.model.stages(), finetune.stage_lr_decay),
-        )
-        device = next(self.model.parameters()).device
         schedule = build_schedule(config, total_steps, steps_per_epoch)
-        return [ScheduledOptimizer(build_optimizer(config, groups, device), schedule)]
+        scales = stage_scales(self.model, self.model.stages(), finetune.stage_lr_decay)
+        return [scheduled_optimizer(self.model, config, schedule, lr_scales=scales)]
 
     def set_trainable(self, step: int) -> bool:
         """Keep everything but the head as it is for the first `finetune.freeze_epochs`, statistics included."""

@@ -16,7 +16,7 @@ from challenges.detection.scenes import Scenes
 from challenges.detection.searching import search
 from common.export.signature import BatchRange, Signature, TensorSpec
 from common.machine.distributed import from_all_ranks
-from common.training.optimizers import build_optimizer, parameter_groups
+from common.training.optimizers import scheduled_optimizer
 from common.training.schedules import build_schedule
 from common.training.task import Batch, Evaluation, ScheduledOptimizer, Task
 
@@ -46,12 +46,7 @@ class DetectionTask(Task):
 
     def optimizers(self, total_steps: int, steps_per_epoch: float) -> list[ScheduledOptimizer]:
         config = self.recipe.optimizer
-        groups = parameter_groups(
-            self.model, weight_decay=config.weight_decay, decay_norm_and_bias=config.decay_norm_and_bias
-        )
-        device = next(self.model.parameters()).device
-        schedule = build_schedule(config, total_steps, steps_per_epoch)
-        return [ScheduledOptimizer(build_optimizer(config, groups, device), schedule)]
+        return [scheduled_optimizer(self.model, config, build_schedule(config, total_steps, steps_per_epoch))]
 
     def prepare_batch(self, batch: Batch, step: int) -> Batch:
         """Replace the images' boxes, of any number, by what every default box is to answer."""

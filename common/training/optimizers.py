@@ -10,6 +10,8 @@ from torch import Tensor, nn
 
 from common.errors import DeviceError, RecipeError
 from common.run.recipe import OptimizerConfig
+from common.training.schedules import Schedule
+from common.training.task import ScheduledOptimizer
 
 ADAM_EPSILON = 1e-8  # PyTorch's and the paper's
 LAMB_EPSILON = 1e-6  # the authors' code and NVIDIA's apex
@@ -50,6 +52,19 @@ def parameter_groups(
         )
         group["params"].append(parameter)
     return list(groups.values())
+
+
+def scheduled_optimizer(
+    module: nn.Module, config: OptimizerConfig, schedule: Schedule, *, lr_scales: Mapping[str, float] | None = None
+) -> ScheduledOptimizer:
+    """The recipe's optimizer over all of a module's parameters, where these are."""
+    groups = parameter_groups(
+        module,
+        weight_decay=config.weight_decay,
+        decay_norm_and_bias=config.decay_norm_and_bias,
+        lr_scales=lr_scales,
+    )
+    return ScheduledOptimizer(build_optimizer(config, groups, next(module.parameters()).device), schedule)
 
 
 def stage_scales(module: nn.Module, stages: Sequence[tuple[str, nn.Module]], factor: float) -> dict[str, float]:

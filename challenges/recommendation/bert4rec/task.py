@@ -11,7 +11,7 @@ from challenges.recommendation.histories.histories import HistorySplit
 from challenges.recommendation.histories.ranking_task import RankingTask
 from challenges.recommendation.histories.top_items import best_unseen, history_signature
 from common.export.signature import Signature
-from common.training.optimizers import build_optimizer, parameter_groups
+from common.training.optimizers import scheduled_optimizer
 from common.training.randomness import random_below, random_numbers
 from common.training.schedules import build_schedule
 from common.training.task import Batch, ScheduledOptimizer
@@ -73,11 +73,7 @@ class SequenceTask(RankingTask[Bert4RecRecipe]):
 
     def optimizers(self, total_steps: int, steps_per_epoch: float) -> list[ScheduledOptimizer]:
         config = self.recipe.optimizer
-        groups = parameter_groups(
-            self.model, weight_decay=config.weight_decay, decay_norm_and_bias=config.decay_norm_and_bias
-        )
-        schedule = build_schedule(config, total_steps, steps_per_epoch)
-        return [ScheduledOptimizer(build_optimizer(config, groups, self.model.bias.device), schedule)]
+        return [scheduled_optimizer(self.model, config, build_schedule(config, total_steps, steps_per_epoch))]
 
     def scores(self, batch: Batch) -> Tensor:
         return self.model.next_item_logits(batch["items"])

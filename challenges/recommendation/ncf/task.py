@@ -17,7 +17,7 @@ from challenges.recommendation.ncf.model import NeuMF, Tower
 from challenges.recommendation.ncf.recipes import NcfRecipe
 from common.errors import DataError
 from common.export.signature import BatchRange, Signature, TensorSpec
-from common.training.optimizers import build_optimizer, parameter_groups
+from common.training.optimizers import scheduled_optimizer
 from common.training.randomness import random_below
 from common.training.schedules import Schedule, build_schedule
 from common.training.task import Batch, Evaluation, ScheduledOptimizer
@@ -80,9 +80,6 @@ class NcfTask(RankingTask[NcfRecipe]):
 
     def optimizers(self, total_steps: int, steps_per_epoch: float) -> list[ScheduledOptimizer]:
         config, pretraining = self.recipe.optimizer, self.recipe.pretraining
-        groups = parameter_groups(
-            self.model, weight_decay=config.weight_decay, decay_norm_and_bias=config.decay_norm_and_bias
-        )
         scales = [1.0]
         if pretraining.is_used:
             first = round(pretraining.gmf_epochs * steps_per_epoch)
@@ -90,9 +87,7 @@ class NcfTask(RankingTask[NcfRecipe]):
             scales = [1.0, 1.0, pretraining.joint_lr_scale]
         edges = (0, *self._bounds, total_steps)
         parts = [build_schedule(config, end - begin, steps_per_epoch) for begin, end in pairwise(edges)]
-        schedule = _in_stages(parts, edges, scales)
-        device = self.model.gmf.item.weight.device
-        return [ScheduledOptimizer(build_optimizer(config, groups, device), schedule)]
+        return [scheduled_optimizer(self.model, config, _in_stages(parts, edges, scales))]
 
     def prepare_batch(self, batch: Batch, step: int) -> Batch:
         """Add negatives: items (batch, 1 + negatives) with the positive first."""

@@ -9,7 +9,7 @@ from challenges.recommendation.histories.top_items import best_unseen, history_s
 from challenges.recommendation.vae_cf.model import Autoencoder
 from challenges.recommendation.vae_cf.recipes import METRIC, VaeCfRecipe
 from common.export.signature import Signature
-from common.training.optimizers import build_optimizer, parameter_groups
+from common.training.optimizers import scheduled_optimizer
 from common.training.schedules import build_schedule
 from common.training.task import Batch, ScheduledOptimizer
 
@@ -51,11 +51,7 @@ class VaeCfTask(RankingTask[VaeCfRecipe]):
 
     def optimizers(self, total_steps: int, steps_per_epoch: float) -> list[ScheduledOptimizer]:
         config = self.recipe.optimizer
-        groups = parameter_groups(
-            self.model, weight_decay=config.weight_decay, decay_norm_and_bias=config.decay_norm_and_bias
-        )
-        schedule = build_schedule(config, total_steps, steps_per_epoch)
-        return [ScheduledOptimizer(build_optimizer(config, groups, self.model.input.bias.device), schedule)]
+        return [scheduled_optimizer(self.model, config, build_schedule(config, total_steps, steps_per_epoch))]
 
     def scores(self, batch: Batch) -> Tensor:
         return self.model(batch["entry_row"], batch["entry_item"], len(batch["index"]))[0]
