@@ -18,7 +18,7 @@ from torch import Tensor
 
 from benchmarks.command import run_command
 from benchmarks.compare import publish
-from benchmarks.heads import saved_heads, synthetic_heads
+from benchmarks.detector_answers import saved_heads, synthetic_heads
 from benchmarks.measure import CudaClock, HostClock, Step, interleave
 from benchmarks.nms_peers import PEERS, Found, torchvision_boxes
 from benchmarks.record import ProtocolUsed, Record, Workload, environment_of, new_record

@@ -15,7 +15,7 @@ from common.errors import DataError
 from common.files import read_json, write_json
 from common.storage.generated_folder import generate_folder, make_files
 from common.terminal.progress import counting
-from common.vision.drawing.several import Found, render_several
+from common.vision.drawing.many_objects import Found, render_several
 
 VERSION = 1  # another number means other pictures for the same seed
 MARKER = "demo.json"

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from common.export.quiet import scratch_folder
+from common.export.muted_tools import scratch_folder
 
 OPSETS = range(9, 25)
 """The opsets TensorRT 10.15 reads (onnx-tensorrt, docs/operators.md at TensorRT 10.15)."""

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from common.errors import DataError, DeviceError, KitError
 from common.export.layers import before_softmax, layers, multiplications, outermost, tail
-from common.export.quiet import quiet, scratch_folder
+from common.export.muted_tools import quiet, scratch_folder
 from common.export.signature import Signature, TensorSpec
 from common.files import atomic_writer
 

@@ -6,7 +6,7 @@ import pytest
 import safetensors.torch
 import torch
 
-from benchmarks.heads import saved_heads, synthetic_heads
+from benchmarks.detector_answers import saved_heads, synthetic_heads
 from benchmarks.nms import Settings, agreement, compare
 from benchmarks.nms_peers import PEERS, python_loop, torchvision_boxes
 from challenges.detection.boxes import SSD300

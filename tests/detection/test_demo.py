@@ -53,15 +53,15 @@ def test_the_check_has_nothing_to_complain_of(scenes, tmp_path):
 
 def test_boxes_are_where_the_objects_are(monkeypatch, tmp_path):
     """The same scene without its objects differs inside the boxes, and outside of them by shadows and noise alone."""
-    from common.vision.drawing import several
+    from common.vision.drawing import many_objects
 
     random_state = [3, 1]
-    picture, found = several.render_several(["mushroom", "chair"], np.random.default_rng(random_state), 200, 150)
+    picture, found = many_objects.render_several(["mushroom", "chair"], np.random.default_rng(random_state), 200, 150)
     assert {thing.name for thing in found} == {"mushroom", "chair"}
-    monkeypatch.setattr(several, "shade", lambda *arguments: np.full((arguments[2].size, 3), 9.0, np.float32))
-    monkeypatch.setattr(several, "develop", lambda picture, random: picture)
-    monkeypatch.setattr(several, "defocus", lambda picture, *rest: Image.new("RGB", picture.size))
-    white, again = several.render_several(["mushroom", "chair"], np.random.default_rng(random_state), 200, 150)
+    monkeypatch.setattr(many_objects, "shade", lambda *arguments: np.full((arguments[2].size, 3), 9.0, np.float32))
+    monkeypatch.setattr(many_objects, "develop", lambda picture, random: picture)
+    monkeypatch.setattr(many_objects, "defocus", lambda picture, *rest: Image.new("RGB", picture.size))
+    white, again = many_objects.render_several(["mushroom", "chair"], np.random.default_rng(random_state), 200, 150)
     assert [thing.box for thing in again] == [thing.box for thing in found]
     seen = np.asarray(white)[..., 0] > 100
     covered = np.zeros_like(seen)

@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from challenges.recommendation.histories.device_histories import Ragged
 from challenges.recommendation.histories.histories import Histories, HistorySplit
-from challenges.recommendation.histories.ragged import Ragged
 from challenges.recommendation.histories.ranking import Rankings
 from challenges.recommendation.histories.recipes import EvaluationConfig
 from common.errors import DataError

@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from challenges.recommendation.histories.device_histories import Ragged
 from challenges.recommendation.histories.histories import HistorySplit
-from challenges.recommendation.histories.ragged import Ragged
 from common.machine.distributed import ALONE, World
 from common.training.randomness import Share, random_bits, shuffled_shares
 from common.training.task import Batch, DataModule

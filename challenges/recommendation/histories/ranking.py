@@ -20,9 +20,9 @@ import torch
 import torch.distributed
 from torch import Tensor
 
+from challenges.recommendation.histories.device_histories import Ragged
 from challenges.recommendation.histories.histories import HistorySplit
 from challenges.recommendation.histories.negatives import first_distinct, sample_negatives
-from challenges.recommendation.histories.ragged import Ragged
 from challenges.recommendation.histories.recipes import EvaluationConfig
 from common.errors import DataError
 from common.run.bootstrap import bootstrap_means

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from challenges.recommendation.histories.lookup import rows_of
+from challenges.recommendation.histories.embedding_rows import rows_of
 from common.training.linear import Linear
 
 Tower = Literal["neumf", "gmf", "mlp"]

@@ -13,7 +13,7 @@ from challenges.recommendation.histories.data import (
     UserData,
     training_windows,
 )
-from challenges.recommendation.histories.ragged import Ragged
+from challenges.recommendation.histories.device_histories import Ragged
 from common.machine.distributed import ALONE, World
 from tests.recommendation.worlds import held_out_split, histories_of, random_split
 
