@@ -6,8 +6,8 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
+from challenges.classification import check, held_out
 from challenges.classification import fits as rules
-from challenges.classification import folder, held_out
 from challenges.classification.data import PhotographData
 from challenges.classification.judgement import ClassificationJudgement
 from challenges.classification.manifest import Manifest
@@ -44,7 +44,7 @@ class ClassificationChallenge(Challenge[ClassificationRecipe, PhotographData, Cl
         return demo.generate(cache_folder() / "demo" / "few-photographs", images_per_class=(4, 2), console=console)
 
     def check(self, root: Path, recipe: ClassificationRecipe, output: Path, console: Console) -> CheckedData:
-        report = folder.check(
+        report = check.check(
             root,
             output,
             validation_fraction=recipe.data.validation_fraction,

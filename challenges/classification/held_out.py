@@ -12,8 +12,8 @@ import PIL
 from rich.console import Console
 
 from challenges.classification.audit import pictures_of
+from challenges.classification.check import FORMAT, compiled
 from challenges.classification.class_names import matched, nearest
-from challenges.classification.folder import FORMAT, compiled
 from challenges.classification.layout import list_photographs
 from challenges.classification.manifest import Manifest
 from challenges.classification.split_folders import LAYOUTS, Base, find_bases, named, picture_tree

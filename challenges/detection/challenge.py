@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
-from challenges.detection import folder, held_out
+from challenges.detection import check, held_out
 from challenges.detection.data import SceneData
 from challenges.detection.judgement import DetectionJudgement
 from challenges.detection.page import DetectionPage
@@ -43,7 +43,7 @@ class DetectionChallenge(Challenge[DetectionRecipe, SceneData, DetectionTask]):
         return demo.generate(cache_folder() / "demo" / "few-scenes", images=(16, 8), console=console)
 
     def check(self, root: Path, recipe: DetectionRecipe, output: Path, console: Console) -> CheckedData:
-        report = folder.check(
+        report = check.check(
             root,
             output,
             validation_fraction=recipe.data.validation_fraction,

@@ -15,7 +15,7 @@ from challenges.detection.annotations.cleaning import CleanScenes, clean
 from challenges.detection.annotations.sizes import reconcile
 from challenges.detection.annotations.table import Annotations, Finding, UnusableError, listed
 from challenges.detection.annotations.units import reinterpret
-from challenges.detection.folder import FORMAT, TABLES, scenes_of
+from challenges.detection.check import FORMAT, TABLES, scenes_of
 from challenges.detection.leaks import pictures_of
 from challenges.detection.scenes import Scenes
 from common.challenge import CheckedData

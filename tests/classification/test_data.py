@@ -8,8 +8,8 @@ import pytest
 import torch
 from PIL import Image, ImageOps
 
+from challenges.classification.check import check
 from challenges.classification.data import PhotographData
-from challenges.classification.folder import check
 from challenges.classification.recipes import DataConfig
 from common.errors import DataError
 from common.machine.distributed import ALONE, World

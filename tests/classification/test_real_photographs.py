@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from challenges.classification.folder import check
+from challenges.classification.check import check
 from common.vision.dali.images import serving_pipeline
 from common.vision.preprocessing import ImagePreprocessing
 from tests.classification.test_data import pillow, restored_array

@@ -8,8 +8,8 @@ from urllib.parse import quote
 import numpy as np
 import pytest
 
-from challenges.detection import folder
-from challenges.detection.folder import CheckReport
+from challenges.detection import check as module
+from challenges.detection.check import CheckReport
 from common.errors import DataError
 from tests.detection.annotated_folders import Box, coco_table, draw, write_json, write_yolo
 
@@ -23,7 +23,7 @@ RIGHT = [list(NUT[1:]), list(BOLT[1:])]
 
 
 def check(root: Path, output: Path) -> CheckReport:
-    return folder.check(root, output, workers=0, progress=lambda done, total: None)
+    return module.check(root, output, workers=0, progress=lambda done, total: None)
 
 
 def refusal(root: Path, output: Path) -> str:

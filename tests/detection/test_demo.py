@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from challenges.detection import demo
-from challenges.detection.folder import check
+from challenges.detection.check import check
 from common.errors import DataError, TrainingError
 from common.files import read_json
 

@@ -7,7 +7,7 @@ import pytest
 from challenges.__main__ import main
 from challenges.recommendation.files.names import role_of
 from challenges.recommendation.files.readers import read
-from challenges.recommendation.histories.interactions import check
+from challenges.recommendation.histories.check import check
 from challenges.recommendation.histories.recipes import HistoryConfig
 from common.errors import DataError, RecipeError
 from tests.recommendation.test_readers import ROWS, as_rows, lines, write

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from challenges.recommendation.files.readers import read
 from challenges.recommendation.files.times import UNKNOWN_TIME
-from challenges.recommendation.histories.interactions import check
+from challenges.recommendation.histories.check import check
 from challenges.recommendation.histories.recipes import HistoryConfig
 from common.errors import DataError
 

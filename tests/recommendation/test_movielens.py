@@ -2,7 +2,7 @@
 
 import pytest
 
-from challenges.recommendation.histories.interactions import check
+from challenges.recommendation.histories.check import check
 from challenges.recommendation.histories.recipes import HistoryConfig
 
 pytestmark = pytest.mark.dataset

@@ -18,10 +18,10 @@ from challenges.recommendation.clicks.recipes import ClickRecipe
 from challenges.recommendation.clicks.sparse_optimizers import RowSgd, RowwiseAdagrad
 from challenges.recommendation.clicks.spec import FIRST, RARE, FeatureSpec
 from challenges.recommendation.clicks.tables import Bag, FusedTable, Tables
-from challenges.recommendation.histories.draws import random_numbers
 from common.errors import RecipeError
 from common.export.signature import BatchRange, Dimension, Signature, TensorSpec
 from common.training.optimizers import build_optimizer, parameter_groups
+from common.training.randomness import random_numbers
 from common.training.schedules import build_schedule
 from common.training.task import Batch, Evaluation, ScheduledOptimizer, Task
 

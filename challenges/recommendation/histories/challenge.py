@@ -7,7 +7,7 @@ from typing import Generic, TypeVar
 import torch
 from rich.console import Console
 
-from challenges.recommendation.histories import interactions
+from challenges.recommendation.histories import check
 from challenges.recommendation.histories.data import HistoryData
 from challenges.recommendation.histories.histories import HistorySplit
 from challenges.recommendation.histories.questions import Questions
@@ -63,7 +63,7 @@ class HistoryChallenge(Challenge[RecipeType, HistoryData, Task], Generic[RecipeT
         return demo.generate(cache_folder() / "demo" / "interactions", console=console)
 
     def check(self, root: Path, recipe: RecipeType, output: Path, console: Console) -> CheckedData:
-        report = interactions.check(root, output, recipe.history, console=console)
+        report = check.check(root, output, recipe.history, console=console)
         report.print(console)
         split = report.split
         summary: dict[str, object] = {"protocol": split.protocol, "users": split.num_users, "items": split.num_items}

@@ -8,9 +8,9 @@ from challenges.recommendation.bert4rec.challenge import CHALLENGE as BERT4REC
 from challenges.recommendation.bert4rec.recipes import RECIPES
 from challenges.recommendation.bert4rec.task import SequenceTask
 from challenges.recommendation.files.readers import read
+from challenges.recommendation.histories.check import check
 from challenges.recommendation.histories.data import SequenceData, UserData
 from challenges.recommendation.histories.fits import longest_window, short_histories, training_fits
-from challenges.recommendation.histories.interactions import check
 from challenges.recommendation.histories.recipes import HistoryConfig
 from challenges.recommendation.histories.report import coinciding
 from challenges.recommendation.histories.splits import judged_users, split

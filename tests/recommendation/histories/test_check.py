@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from challenges.recommendation.histories import audit, interactions
+from challenges.recommendation.histories import audit
+from challenges.recommendation.histories import check as module
+from challenges.recommendation.histories.check import check
 from challenges.recommendation.histories.histories import HistorySplit
-from challenges.recommendation.histories.interactions import check
 from challenges.recommendation.histories.recipes import HistoryConfig
 from common.errors import DataError
 
@@ -48,7 +49,7 @@ def test_what_is_written_is_what_is_read(data, tmp_path):
 
 def test_nothing_is_read_twice(data, tmp_path, monkeypatch):
     first = check(data, tmp_path / "out", HistoryConfig())
-    monkeypatch.setattr(interactions, "read", None)
+    monkeypatch.setattr(module, "read", None)
     again = check(data, tmp_path / "out", HistoryConfig())
     assert (first.reused, again.reused) == (False, True)
     assert again.record == first.record

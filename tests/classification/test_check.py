@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from PIL import Image
 from rich.console import Console
 
-from challenges.classification import folder
-from challenges.classification.folder import CheckReport, Manifest
+from challenges.classification import check as module
+from challenges.classification.check import CheckReport, Manifest
 from challenges.classification.layout import draw_validation, list_photographs
 from challenges.classification.manifest import COLUMNS
 from common.errors import DataError
@@ -38,7 +38,7 @@ def unlike(seed: int) -> Image.Image:
 
 
 def check(root: Path, output: Path, **options: object) -> CheckReport:
-    return folder.check(root, output, workers=0, progress=lambda done, total: None, **options)  # type: ignore[arg-type]
+    return module.check(root, output, workers=0, progress=lambda done, total: None, **options)  # type: ignore[arg-type]
 
 
 def error_of(root: Path, output: Path, **options: object) -> str:
@@ -145,7 +145,7 @@ def test_an_unchanged_folder_is_not_opened_again(tmp_path, monkeypatch):
     first = check(root, output)
     assert not first.reused
     with monkeypatch.context() as patch:
-        patch.setattr(folder, "probe_listed", lambda *arguments: pytest.fail("the folder was opened again"))
+        patch.setattr(module, "probe_listed", lambda *arguments: pytest.fail("the folder was opened again"))
         again = check(root, output)
     assert again.reused
     assert again.problems == first.problems

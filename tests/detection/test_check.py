@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from challenges.detection import folder
-from challenges.detection.folder import CheckReport
+from challenges.detection import check as module
+from challenges.detection.check import CheckReport
 from challenges.detection.reach import View
 from challenges.detection.scenes import Scenes
 from common.errors import DataError
@@ -25,7 +25,7 @@ COLUMNS = ("paths", "widths", "heights", "splits", "digests", "offsets", "boxes"
 
 
 def check(root: Path, output: Path, **options: object) -> CheckReport:
-    return folder.check(root, output, workers=0, progress=lambda done, total: None, **options)  # type: ignore[arg-type]
+    return module.check(root, output, workers=0, progress=lambda done, total: None, **options)  # type: ignore[arg-type]
 
 
 def codes(report: CheckReport) -> dict[str, int]:
@@ -247,8 +247,8 @@ def test_an_unchanged_folder_is_not_opened_again(tmp_path, monkeypatch):
     first = check(root, output)
     assert not first.reused
     with monkeypatch.context() as patch:
-        patch.setattr(folder, "probe_listed", lambda *arguments: pytest.fail("the folder was opened again"))
-        patch.setattr(folder.annotation_files, "read", lambda *arguments: pytest.fail("annotations were read again"))
+        patch.setattr(module, "probe_listed", lambda *arguments: pytest.fail("the folder was opened again"))
+        patch.setattr(module.annotation_files, "read", lambda *arguments: pytest.fail("annotations were read again"))
         again = check(root, output)
     assert again.reused
     assert (again.problems, again.record, again.warnings) == (first.problems, first.record, first.warnings)
@@ -345,7 +345,7 @@ def test_the_report_is_printed(tmp_path):
 def test_another_input_size_judges_the_sizes_again_without_opening_an_image(tmp_path, monkeypatch):
     root = write_voc(tmp_path / "data", {f"{number:02d}": [("dot", 1, 1, 3, 3)] for number in range(3)})
     first = check(root, tmp_path / "out")
-    monkeypatch.setattr(folder, "probe_listed", None)
+    monkeypatch.setattr(module, "probe_listed", None)
     larger = check(root, tmp_path / "out", view=View(512))
     assert read_json(tmp_path / "out" / "check.json") == larger.record
     assert (first.record["sizes"]["input"], larger.record["sizes"]["input"]) == (300, 512)
@@ -357,7 +357,7 @@ def test_another_input_size_judges_the_sizes_again_without_opening_an_image(tmp_
 
 @pytest.mark.dataset
 def test_blood_cells_as_they_are_published(shared_data, tmp_path):
-    report = folder.check(shared_data / "vision" / "bccd", tmp_path / "out", progress=lambda done, total: None)
+    report = module.check(shared_data / "vision" / "bccd", tmp_path / "out", progress=lambda done, total: None)
     scenes = report.scenes
     assert scenes.classes == ("Platelets", "RBC", "WBC")
     assert (len(scenes.subset("train")), len(scenes.subset("val"))) == (292, 72)
