@@ -1,11 +1,12 @@
 """Reading the columns of an interactions file block by block, ids as numbers from 0 on, with an error per line."""
 
+import math
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from decimal import Decimal
+from itertools import islice
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import numpy as np
 import pyarrow as pa
@@ -13,15 +14,19 @@ import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet as pq
 
+from challenges.recommendation.files.ids import IdNumbers, UnusableError, id_problem
 from challenges.recommendation.files.layout import FORMATS, Layout
-from challenges.recommendation.files.text_rows import Problem, advice, id_problem, survey, time_kind
+from challenges.recommendation.files.problems import Problem, RowsRefusedError, Survey, advice
+from challenges.recommendation.files.text import csv_rows, text_lines
 from challenges.recommendation.files.times import (
     KNOWN_TIMES,
     NO_VALUES,
     UNKNOWN_TIME,
     TimeKind,
+    is_missing,
     kind_of_times,
     parse_dates,
+    time_problem,
     whole_microseconds,
 )
 from challenges.recommendation.files.user_lines import pairs
@@ -29,6 +34,9 @@ from common.errors import DataError
 
 BLOCK_BYTES = 16 << 20
 BLOCK_ROWS = 1 << 20
+SAMPLED = 1000  # records that decide how numbers and times are written
+LOOKED, LOOKED_BEYOND = 100_000, 10_000  # records: in all, and at least after the first faulty one
+LISTED = 1000  # faulty records that are kept
 MOST_EVENTS = 100  # kinds; a column with more tells no kinds apart
 _ID = pa.dictionary(pa.int32(), pa.string())
 
@@ -60,57 +68,6 @@ class Columns:
         return self.user_ids[self.users[row]], self.item_ids[self.items[row]]
 
 
-class _UnusableError(Exception):
-    """Something in a block is wrong; a text file is then searched for its line."""
-
-
-class RowsRefusedError(DataError):
-    """Interactions with lines that cannot be used. rows: (line, what they have in common, why) of the first ones."""
-
-    def __init__(self, given: str, allowed: str, remedy: str, rows: tuple[tuple[int, Problem], ...]) -> None:
-        super().__init__(given, allowed, remedy)
-        self.rows = rows
-
-
-class IdNumbers:
-    """Numbers ids from 0 on by first appearance: memory grows with how many there are, never with how large."""
-
-    def __init__(self, role: str, numeric: bool, ids: Iterable[str] = ()) -> None:
-        self.role, self.numeric = role, numeric
-        self.numbers = {name: number for number, name in enumerate(ids)}
-
-    def add(self, column: pa.Array) -> np.ndarray:
-        if column.null_count:
-            raise _UnusableError(f"{_article(self.role)} is missing, in {column.null_count:,} of {len(column):,} rows")
-        encoded = column if pa.types.is_dictionary(column.type) else column.dictionary_encode()
-        numbers = np.asarray([self._number(value) for value in encoded.dictionary.to_pylist()], np.int32)
-        return numbers[encoded.indices.to_numpy()]
-
-    def _number(self, value: Any) -> int:
-        name = value.strip() if isinstance(value, str) else _id_text(value, self.role)
-        number = self.numbers.get(name)
-        if number is None:
-            problem = id_problem(name, self.role, self.numeric)
-            if problem:
-                raise _UnusableError(problem.told)
-            number = self.numbers[name] = len(self.numbers)
-        return number
-
-
-def _article(role: str) -> str:
-    return f"{'an' if role == 'item' else 'a'} {role}"
-
-
-def _id_text(value: Any, role: str) -> str:
-    if isinstance(value, bool) or not isinstance(value, int | float | Decimal):
-        raise _UnusableError(f"the {role} {value!r} is neither a number nor text")
-    if value != value:
-        raise _UnusableError(f"{_article(role)} is missing (nan)")
-    if isinstance(value, float | Decimal) and value != value // 1:
-        raise _UnusableError(f"the {role} {value} is no whole number")
-    return str(int(value))
-
-
 def read_columns(layout: Layout) -> Columns:
     """Read user, item and, where there are such columns, rating and time.
 
@@ -131,7 +88,7 @@ def read_columns(layout: Layout) -> Columns:
             if "event" in layout.roles:
                 events.add(block["event"])
             rows += len(parts["user"][-1])
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError, _UnusableError) as error:
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError, UnusableError) as error:
         _explain(layout, error, rows)
     if not rows:
         raise DataError(f"{layout.path} holds no interactions.", FORMATS)
@@ -155,7 +112,7 @@ def _refuse_repeated_names(layout: Layout, users: IdNumbers, items: IdNumbers, j
     if not layout.header or user is None or item is None:
         return
     if bool(((joined["user"] == user) & (joined["item"] == item)).any()):
-        _explain(layout, _UnusableError("it repeats the names of the columns"), 0)
+        _explain(layout, UnusableError("it repeats the names of the columns"), 0)
 
 
 class _Events:
@@ -177,7 +134,7 @@ class _Events:
 def _time_kind(layout: Layout) -> TimeKind:
     """How the times are written; those that Parquet itself calls dates count as dates."""
     if layout.delimiter or "time" not in layout.roles:
-        return time_kind(layout)
+        return _text_time_kind(layout)
     name = layout.roles["time"]
     stored = pq.read_schema(layout.path).field(name).type
     if pa.types.is_integer(stored):
@@ -213,7 +170,7 @@ def _ratings(column: pa.Array) -> np.ndarray:
     values = column.cast(pa.float32(), safe=False).to_numpy(zero_copy_only=False)
     wrong = np.count_nonzero(~np.isfinite(values))
     if wrong:
-        raise _UnusableError(f"a rating is missing or not finite, in {wrong:,} of {len(values):,} rows")
+        raise UnusableError(f"a rating is missing or not finite, in {wrong:,} of {len(values):,} rows")
     return values
 
 
@@ -227,10 +184,10 @@ def _times(column: pa.Array, kind: TimeKind) -> np.ndarray:
     if pa.types.is_floating(column.type):
         seconds = column.to_numpy(zero_copy_only=False).astype(np.float64)
         if np.abs(np.nan_to_num(seconds)).max(initial=0) > np.iinfo(np.int64).max / 1e6:
-            raise _UnusableError("a time is not finite, or too large to be seconds")
+            raise UnusableError("a time is not finite, or too large to be seconds")
         return np.where(np.isnan(seconds), UNKNOWN_TIME, np.nan_to_num(seconds) * 1e6).astype(np.int64)
     if not pa.types.is_integer(column.type):
-        raise _UnusableError(f"the times are {column.type}, neither numbers nor dates")
+        raise UnusableError(f"the times are {column.type}, neither numbers nor dates")
     return column.cast(pa.int64()).fill_null(UNKNOWN_TIME).to_numpy(zero_copy_only=False)
 
 
@@ -330,3 +287,98 @@ def _explain(layout: Layout, error: Exception, rows: int) -> NoReturn:
     raise RowsRefusedError(
         f"{layout.path}, line {number:,}: {problem.told}{share}.", allowed, remedy, found.rows
     ) from None
+
+
+def survey(layout: Layout) -> Survey | None:
+    """Look for lines that are not as their columns need them; None where all are."""
+    kind = _text_time_kind(layout)
+    rows: list[tuple[int, Problem]] = []
+    alike, looked, last = 0, 0, 0
+    for number, fields in records(layout):
+        looked += 1
+        if rows and looked > last:
+            looked -= 1
+            break
+        problem = _line_problem(layout, fields, kind)
+        if problem is None:
+            continue
+        last = last or max(LOOKED, looked + LOOKED_BEYOND)
+        if len(rows) < LISTED:
+            rows.append((number, problem))
+        alike += problem.kind == rows[0][1].kind
+    return Survey(tuple(rows), alike, looked) if rows else None
+
+
+def sample(layout: Layout) -> list[dict[str, str]]:
+    """The first records of the right width, by role."""
+    return [fields for _, fields in islice(records(layout), SAMPLED) if "width" not in fields]
+
+
+def _text_time_kind(layout: Layout) -> TimeKind:
+    """What the file's first times look like."""
+    if "time" not in layout.roles:
+        return "number"
+    return kind_of_times(_pointed(fields["time"], layout.decimal_comma) for fields in sample(layout))
+
+
+def records(layout: Layout) -> Iterator[tuple[int, dict[str, str]]]:
+    """(line, fields by role) of a text file; a line of another width gives the fields `width` and `text`."""
+    if layout.user_lines:
+        yield from ((number, {"user": user, "item": item}) for number, user, items in pairs(layout) for item in items)
+        return
+    lines = text_lines(layout.path)
+    if layout.delimiter == "::":
+        rows: Iterator[tuple[int, list[str]]] = (
+            (number, line.rstrip("\r\n").split("::")) for number, line in enumerate(lines, start=1)
+        )
+    else:
+        below = islice(lines, layout.skipped, None)
+        table = csv_rows(layout.path, below, layout.delimiter, quoted=layout.has_quotes)
+        rows = ((layout.skipped + number, row) for number, row in table)
+    places = {role: layout.names.index(name) for role, name in layout.roles.items()}
+    for number, row in rows:
+        if row in ([], [""]):
+            continue
+        if len(row) != len(layout.names):
+            yield number, {"width": str(len(row)), "text": layout.delimiter.join(row)}
+        else:
+            yield number, {role: row[place] for role, place in places.items()}
+
+
+def _line_problem(layout: Layout, fields: dict[str, str], kind: TimeKind) -> Problem | None:
+    if "width" in fields:
+        told = f"it has {fields['width']} fields instead of {len(layout.names)}"
+        if "\\" in fields["text"] and layout.header:
+            return Problem("backslash", f"{told}, perhaps for a quote after a backslash")
+        return Problem("width", told)
+    if repeats_names(layout, fields["user"], fields["item"]):
+        return Problem("names", "it repeats the names of the columns")
+    for role in ("user", "item"):
+        problem = id_problem(fields[role].strip(), role, layout.numeric_ids)
+        if problem:
+            return problem
+    rating, time = fields.get("rating"), fields.get("time")
+    if rating is not None and is_missing(rating):
+        return Problem("no rating", f"the rating is missing ({rating!r})")
+    if rating is not None and not is_number(rating, layout.decimal_comma):
+        return Problem("rating", f"the rating {rating[:40]!r} is no number")
+    wrong = None if time is None else time_problem(_pointed(time, layout.decimal_comma), kind)
+    if wrong is None:
+        return None
+    return Problem("time" if kind in ("number", "fraction") else "date", wrong)
+
+
+def repeats_names(layout: Layout, user: str, item: str) -> bool:
+    """Whether a row is the line of names again, as joined files have it."""
+    return layout.header and (user, item) == (layout.roles["user"].strip(), layout.roles["item"].strip())
+
+
+def is_number(text: str, decimal_comma: bool = False) -> bool:
+    try:
+        return "_" not in text and math.isfinite(float(_pointed(text, decimal_comma)))
+    except ValueError:
+        return False
+
+
+def _pointed(text: str, decimal_comma: bool) -> str:
+    return text.replace(",", ".") if decimal_comma else text

@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from challenges.recommendation.files.columns import IdNumbers, read_columns
+from challenges.recommendation.files.columns import read_columns
+from challenges.recommendation.files.ids import IdNumbers, id_problem
 from challenges.recommendation.files.layout import NOTHING, Layout
 from challenges.recommendation.files.names import ROLES, normal
 from challenges.recommendation.files.sources import Source, find
 from challenges.recommendation.files.text import csv_rows, first_line, text_lines
-from challenges.recommendation.files.text_rows import id_problem
 from challenges.recommendation.files.times import TimeKind
 from common.errors import DataError
 

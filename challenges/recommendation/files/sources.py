@@ -12,6 +12,7 @@ from typing import Literal
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from challenges.recommendation.files.columns import SAMPLED, is_number, sample
 from challenges.recommendation.files.folders import FROM_JSON, levels, plain_name, without_tables
 from challenges.recommendation.files.layout import (
     FORMATS,
@@ -25,7 +26,6 @@ from challenges.recommendation.files.layout import (
 from challenges.recommendation.files.names import role_of
 from challenges.recommendation.files.places import placed_layout
 from challenges.recommendation.files.text import csv_rows, first_line, text_lines
-from challenges.recommendation.files.text_rows import SAMPLED, is_number, sample
 from challenges.recommendation.files.user_lines import user_lines_layout
 from common.errors import DataError
 from common.text import printable

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from challenges.recommendation.files.columns import RowsRefusedError
+from challenges.recommendation.files.problems import RowsRefusedError
 from challenges.recommendation.files.readers import Interactions, read
 from challenges.recommendation.files.sources import Source, find
 from challenges.recommendation.histories import audit, understanding
