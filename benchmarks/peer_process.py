@@ -21,7 +21,8 @@ import numpy as np
 HISTORIES_FILE, LOG_FILE, TOP_ITEMS_FILE = "histories.npz", "peer.log", "top_items.npy"
 LOG_LINES = 15
 EXIT_SECONDS = 20.0
-Work = Literal["train", "evaluate", "rank"]
+CHOOSING = "choosing"  # folder in the job's: the same histories without what models are chosen by
+Work = Literal["train", "evaluate", "rank", "learn"]
 
 
 class PeerError(Exception):
@@ -34,6 +35,7 @@ class Job:
 
     work:    train: endless training, a batch per step. evaluate: after one epoch, all judged users per step.
              rank: train for `epochs`, write the ten best items of all judged users, end.
+             learn: as well as `seconds` of processor time allow (careful.py), write the best items of all judged users.
     folder:  where HISTORIES_FILE lies, and where a peer may write.
     precision: of training, fp32 or bf16 (autocast).
     sizes:   of the network, by the peer's own names.
@@ -49,6 +51,8 @@ class Job:
     threads: int
     precision: str
     sizes: dict[str, Any]
+    seconds: float = 0.0
+    seed: int = 0
 
 
 @dataclass(frozen=True)
@@ -74,6 +78,10 @@ class PeerHistories:
     def places(self) -> np.ndarray:
         """(interaction,) int64: the position of every item in its history."""
         return np.arange(len(self.items)) - np.repeat(self.offsets[:-1], np.diff(self.offsets))
+
+    def of_judged(self) -> list[np.ndarray]:
+        """The items of every judged user."""
+        return [self.items[self.offsets[user] : self.offsets[user + 1]] for user in self.judged]
 
     def write(self, folder: Path) -> None:
         np.savez(folder / HISTORIES_FILE, **{**vars(self), "num_items": np.asarray(self.num_items)})
@@ -117,7 +125,8 @@ class PeerProcess:
                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, cwd=job.folder, env=environment, text=True,
             )  # fmt: skip
         try:
-            self.version: str = self._answer()["version"]
+            self.answer = self._answer()
+            self.version: str = self.answer["version"]
         except PeerError:
             self.close()
             raise
@@ -159,19 +168,14 @@ class PeerProcess:
         return json.loads(line)
 
 
-def serve(build: Callable[[Job, PeerHistories], Peer]) -> None:
-    """Do the job named by the only argument, in the peer's environment; ends with the requests."""
-    job = Job(**json.loads(sys.argv[1]))
-    sys.argv = sys.argv[:1]
-    answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # whatever the peer prints goes to its log
+def serve(build: Callable[[Job, PeerHistories], Peer], learn: Callable[[Job], dict[str, Any]] | None = None) -> None:
+    """Do the job named by the only argument, in the peer's environment; ends with the requests.
 
-    def answer(message: dict[str, Any]) -> None:
-        answers.write(json.dumps(message) + "\n")
-        answers.flush()
-        if not sys.stdin.readline():
-            raise SystemExit(0)
-
+    learn: what to do for the work of that name; it writes TOP_ITEMS_FILE and returns the answer.
+    """
+    job, answer = _asked()
+    if learn is not None and job.work == "learn":
+        answer(learn(job))
     peer = build(job, PeerHistories.read(Path(job.folder)))
     if job.work == "train":
         answer({"version": peer.version})
@@ -183,3 +187,25 @@ def serve(build: Callable[[Job, PeerHistories], Peer]) -> None:
     answer({"version": peer.version})
     while job.work == "evaluate":
         answer({"samples": peer.evaluate()})
+
+
+def serve_learning(learn: Callable[[Job], dict[str, Any]]) -> None:
+    """The same for what knows no other work than to learn."""
+    job, answer = _asked()
+    answer(learn(job))
+
+
+def _asked() -> tuple[Job, Callable[[dict[str, Any]], None]]:
+    """The job, and how to answer; whatever else is printed goes to the log."""
+    job = Job(**json.loads(sys.argv[1]))
+    sys.argv = sys.argv[:1]
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+
+    def answer(message: dict[str, Any]) -> None:
+        answers.write(json.dumps(message) + "\n")
+        answers.flush()
+        if not sys.stdin.readline():
+            raise SystemExit(0)
+
+    return job, answer

@@ -5,7 +5,9 @@ this part of it works as it is; loading its checkpoints, which needs an older to
 `Trainer.evaluate` in full ranking with two metrics at one cutoff.
 """
 
-from collections.abc import Callable, Iterator
+import contextlib
+import copy
+from collections.abc import Callable, Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -15,9 +17,10 @@ import pandas as pd
 import torch
 from recbole.config import Config
 from recbole.data import create_dataset, data_preparation
+from recbole.data.interaction import Interaction
 from recbole.utils import get_model, get_trainer, init_seed
-from recbole.utils.case_study import full_sort_topk
 
+from benchmarks.careful import Clock, learn
 from benchmarks.peer_process import Job, PeerHistories, serve
 
 MODELS = {"ncf": "NeuMF", "vae_cf": "MultiVAE"}
@@ -54,11 +57,13 @@ class RecBolePeer:
                 "metrics": ["Hit", "NDCG"],
                 "topk": job.top_k,
                 "valid_metric": f"NDCG@{job.top_k}",
+                "seed": job.seed,
                 "use_gpu": False,
                 "show_progress": False,
                 "state": "ERROR",
             },
         )
+        self._epochs = 0
         init_seed(config["seed"], config["reproducibility"])
         self._train_data, self._valid_data, _ = data_preparation(config, create_dataset(config))
         self._model = get_model(config["model"])(config, self._train_data.dataset).to(config["device"])
@@ -71,16 +76,63 @@ class RecBolePeer:
             self._trainer._train_epoch(told, epoch)
             epoch += 1
 
+    def more(self, clock: Clock) -> None:
+        with contextlib.suppress(TimeIsOverError):
+            self._trainer._train_epoch(Told(self._train_data, lambda rows: stop_when_over(clock)), self._epochs)
+        self._epochs += 1
+
+    def state(self) -> Any:
+        return copy.deepcopy(self._model.state_dict())
+
+    def restore(self, state: Any) -> None:
+        self._model.load_state_dict(state)
+
+    def tell(self, histories: PeerHistories) -> None:
+        """Whom to rank for; what is known of them stays what was learnt from."""
+        self._histories = histories
+
     def evaluate(self) -> int:
         self._trainer.evaluate(self._valid_data, load_best_model=False)
         return len(self._histories.judged)
 
     def top_items(self, count: int) -> np.ndarray:
-        dataset = self._valid_data.dataset
-        users = dataset.token2id("user", self._histories.judged.astype(str))
-        parts = np.split(users, range(USERS_AT_ONCE, len(users), USERS_AT_ONCE))
-        best = torch.cat([full_sort_topk(part, self._model, self._valid_data, count)[1] for part in parts])
+        dataset, histories = self._valid_data.dataset, self._histories
+        users = torch.as_tensor(dataset.token2id("user", histories.judged.astype(str)))
+        parts = zip(users.split(USERS_AT_ONCE), batched(histories.of_judged(), USERS_AT_ONCE), strict=True)
+        best = torch.cat([self._best(asked, told, count) for asked, told in parts])
         return np.where(best.numpy() == 0, "-1", dataset.id2token("item", best.numpy())).astype(np.int64)
+
+    def _best(self, users: torch.Tensor, told: Sequence[np.ndarray], count: int) -> torch.Tensor:
+        """(user, count): numbers of items that are not in what the users told, best first, 0 where there are fewer."""
+        dataset = self._valid_data.dataset
+        scores = self._scores(users, dataset.item_num)
+        rows = torch.arange(len(users)).repeat_interleave(torch.tensor([len(items) for items in told]))
+        scores[rows, torch.as_tensor(dataset.token2id("item", np.concatenate(told).astype(str)))] = -torch.inf
+        scores[:, 0] = -torch.inf
+        best, found = scores.topk(min(count, dataset.item_num))
+        return torch.where(best == -torch.inf, 0, found)
+
+    @torch.no_grad()
+    def _scores(self, users: torch.Tensor, count: int) -> torch.Tensor:
+        """(user, item); NeuMF has nothing but a score for a pair."""
+        self._model.eval()
+        if self._job.model == "ncf":
+            pairs = {"user": users.repeat_interleave(count), "item": torch.arange(count).repeat(len(users))}
+            return self._model.predict(Interaction(pairs)).view(len(users), count)
+        return self._model.full_sort_predict(Interaction({"user": users})).view(len(users), count)
+
+
+def batched(values: list[np.ndarray], size: int) -> Iterator[list[np.ndarray]]:
+    return (values[begin : begin + size] for begin in range(0, len(values), size))
+
+
+class TimeIsOverError(Exception):
+    """In the middle of an epoch."""
+
+
+def stop_when_over(clock: Clock) -> None:
+    if clock.is_over:
+        raise TimeIsOverError
 
 
 class Told:
@@ -114,4 +166,4 @@ def write_atomic_files(histories: PeerHistories, folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    serve(RecBolePeer)
+    serve(RecBolePeer, lambda job: learn(RecBolePeer, job))
