@@ -41,8 +41,8 @@ from benchmarks.record import (
     write,
 )
 from benchmarks.validity import judge
-from challenges.recommendation import interactions
-from challenges.recommendation.histories import HistorySplit
+from challenges.recommendation.histories import check
+from challenges.recommendation.histories.histories import HistorySplit
 from common.errors import KitError
 
 PROTOCOL_NAME, PROTOCOL_VERSION = "equal-processor-time", 1
@@ -172,7 +172,7 @@ def measure(cell: Cell, data: Path, settings: Settings, command: Sequence[str]) 
     assert python is not None
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        split = interactions.check(data, folder / "check", COMMON).split
+        split = check.check(data, folder / "check", COMMON).split
         write_histories(split, folder)
         sizes = {"data": str(data.resolve())} if side.python == "kit" else dict(side.sizes or {})
         job = Job(

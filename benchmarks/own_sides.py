@@ -16,19 +16,19 @@ from rich.console import Console
 from benchmarks.careful import Clock, choose
 from benchmarks.peer_process import TOP_ITEMS_FILE, Job, PeerHistories, serve_learning
 from benchmarks.recommendation_sides import CPU
-from challenges.recommendation import baselines
-from challenges.recommendation.data import HistoryData
-from challenges.recommendation.histories import Histories, HistorySplit
-from challenges.recommendation.recipes import HistoryConfig, RecommendationRecipe
+from challenges.recommendation.histories import baselines
+from challenges.recommendation.histories.data import HistoryData
+from challenges.recommendation.histories.histories import Histories, HistorySplit
+from challenges.recommendation.histories.recipes import HistoryConfig, RecommendationRecipe
 from challenges.registry import MODELS
-from common import fitting
-from common.environment import kit_version
 from common.errors import KitError
-from common.observers import Entry, Observer
-from common.precision import select_precision
-from common.run_directory import RunDirectory
-from common.task import Task
-from common.trainer import Outcome, Trainer
+from common.machine.environment import kit_version
+from common.machine.precision import select_precision
+from common.run import fitting
+from common.run.run_directory import RunDirectory
+from common.training.observers import Entry, Observer
+from common.training.task import Task
+from common.training.trainer import Outcome, Trainer
 
 COMMON = HistoryConfig(protocol="leave-one-out", minimum_per_user=3, tuning_from=1)
 """The split of all sides."""

@@ -271,6 +271,9 @@ def _fit(run: RunDirectory, request: Request, device: torch.device, world: World
         task, data, recipe, run, device=device, precision=precision, world=world, observers=tuple(observers)
     )
     outcome = trainer.fit()
+    settled = outcome.task.eval().settle(data)
+    if settled:
+        say(console, settled)
     if world.is_main:
         challenge.weights.save(outcome.task, data, recipe, run.weights_file)
         write_json(
@@ -282,6 +285,7 @@ def _fit(run: RunDirectory, request: Request, device: torch.device, world: World
                 "samples_per_s": outcome.samples_per_s,
                 "sample_unit": data.sample_unit,
                 "raw_metrics": outcome.raw_metrics,
+                "settled": settled,
             },
         )
     barrier()

@@ -158,6 +158,10 @@ class Task(nn.Module, ABC):
         """How well the task does on `data.tuning()`; None where there is no such part."""
         return None
 
+    def settle(self, data: "DataModule") -> str:
+        """Choose what takes no gradient once training is over, on `data.tuning()` alone; returns what to tell."""
+        return ""
+
     @abstractmethod
     def inference_module(self) -> nn.Module:
         """The module to export: tensors in, tensors out, as `signature` names them."""

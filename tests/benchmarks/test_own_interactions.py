@@ -19,7 +19,7 @@ from benchmarks.careful import Clock, choose, gain, grid, learn
 from benchmarks.own_interactions import SIDES, Cell, Settings, Side, cells, main, standings, write_interactions
 from benchmarks.own_sides import COMMON, _scored, own_recipe
 from benchmarks.peer_process import CHOOSING, TOP_ITEMS_FILE, Job, PeerHistories
-from challenges.recommendation import baselines, interactions
+from challenges.recommendation.histories import baselines, interactions
 from common.errors import KitError
 
 JOB = Job(

@@ -134,6 +134,7 @@ RECIPES: Mapping[str, Bert4RecRecipe] = {
         target=None,
         fit="data",
         history=HistoryConfig(protocol="leave-one-out", minimum_per_user=3, tuning_from=TUNING_FROM),
+        neighbours="ease",
         training=replace(_ML_1M_50.training, epochs=100, evaluate_every=5, patience=PATIENCE),
     ),
     "ml-1m-50": _ML_1M_50,

@@ -79,7 +79,7 @@ class SequenceTask(RankingTask[Bert4RecRecipe]):
         return self.model.next_item_logits(batch["items"])
 
     def inference_module(self) -> nn.Module:
-        return NextItems(self.model, self._count)
+        return NextItems(self.model, self._count, self.neighbours)
 
     def signature(self) -> Signature:
         return history_signature(self._count)
@@ -96,9 +96,12 @@ class NextItems(nn.Module):
     returns: items (batch, count) int64 and their logits (batch, count) float32, best first.
     """
 
-    def __init__(self, model: SequenceTransformer, count: int) -> None:
+    neighbours: Tensor | None
+
+    def __init__(self, model: SequenceTransformer, count: int, neighbours: Tensor | None = None) -> None:
         super().__init__()
+        self.register_buffer("neighbours", neighbours)
         self.model, self.count = model, count
 
     def forward(self, history: Tensor) -> tuple[Tensor, Tensor]:
-        return best_unseen(self.model.next_item_logits(history), history, self.count)
+        return best_unseen(self.model.next_item_logits(history), history, self.count, self.neighbours)

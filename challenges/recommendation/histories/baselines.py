@@ -51,13 +51,19 @@ def ease(split: HistorySplit, device: torch.device, *, l2: float = 500.0) -> Sco
 
     Raises DataError for a catalogue whose item matrix would not fit in memory.
     """
+    weights, seen = ease_weights(split, device, l2=l2), Ragged(split.seen, device)
+    return lambda index: multi_hot(seen, index, split.num_items) @ weights
+
+
+@torch.no_grad()
+def ease_weights(split: HistorySplit, device: torch.device, *, l2: float = 500.0) -> Tensor:
+    """(item, item) float32: what an item of a history, the row, says for another one, the column."""
     gram = _gram(split, device, "EASE")
-    seen = Ragged(split.seen, device)
     gram.diagonal().add_(l2)
     inverse = torch.cholesky_inverse(torch.linalg.cholesky(gram))
     weights = inverse.div_(-inverse.diagonal())
     weights.diagonal().zero_()
-    return lambda index: _multi_hot(seen, index, split.num_items) @ weights
+    return weights
 
 
 @torch.no_grad()
@@ -73,7 +79,7 @@ def item_knn(split: HistorySplit, device: torch.device, *, neighbours: int = 100
     strongest = gram.topk(min(neighbours, len(gram)), dim=0)
     weights = torch.zeros_like(gram).scatter_(0, strongest.indices, strongest.values)
     seen = Ragged(split.seen, device)
-    return lambda index: _multi_hot(seen, index, len(weights)) @ weights
+    return lambda index: multi_hot(seen, index, len(weights)) @ weights
 
 
 @torch.no_grad()
@@ -127,7 +133,7 @@ def _gram(split: HistorySplit, device: torch.device, name: str) -> Tensor:
     train = Ragged(split.train, device)
     gram = torch.zeros(items, items, device=device)
     for users in torch.arange(split.num_users, device=device).split(max(1, CELLS // items)):
-        rows = _multi_hot(train, users, items)
+        rows = multi_hot(train, users, items)
         gram.addmm_(rows.T, rows)
     return gram
 
@@ -173,7 +179,7 @@ def _similar_lengths(histories: Histories, fill: int, factors: int) -> Iterator[
         begin = end
 
 
-def _multi_hot(histories: Ragged, users: Tensor, num_items: int) -> Tensor:
+def multi_hot(histories: Ragged, users: Tensor, num_items: int) -> Tensor:
     """(batch, item) float32: 1 where a user has an item."""
     rows = torch.zeros(len(users), num_items, device=users.device)
     rows[histories.entries(users)] = 1

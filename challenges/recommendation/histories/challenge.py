@@ -11,6 +11,7 @@ from challenges.recommendation.histories import check
 from challenges.recommendation.histories.data import HistoryData
 from challenges.recommendation.histories.histories import HistorySplit
 from challenges.recommendation.histories.questions import Questions
+from challenges.recommendation.histories.ranking_task import RankingTask
 from challenges.recommendation.histories.recipes import RecommendationRecipe
 from challenges.recommendation.histories.report import sections
 from common.challenge import Challenge, CheckedData, Page, Trained, Weights
@@ -20,21 +21,22 @@ from common.question import Question
 from common.report.elements import Section
 from common.run.run_directory import RunDirectory
 from common.storage.weight_files import read_weights, save_weights, weights_metadata
-from common.training.task import Task
 
 RecipeType = TypeVar("RecipeType", bound=RecommendationRecipe)
 
 
-class HistoryWeights(Weights[RecommendationRecipe, HistoryData, Task]):
+class HistoryWeights(Weights[RecommendationRecipe, HistoryData, RankingTask]):
     """Tables belong to one catalogue, so that a training starts from nothing."""
 
-    def save(self, task: Task, data: HistoryData, recipe: RecommendationRecipe, path: Path) -> None:
+    def save(self, task: RankingTask, data: HistoryData, recipe: RecommendationRecipe, path: Path) -> None:
         save_weights(task.state_dict(), path, weights_metadata((), {"items": data.split.num_items}))
 
-    def load(self, task: Task, path: Path) -> None:
+    def load(self, task: RankingTask, path: Path) -> None:
         """Raises CheckpointError where the file is another model's or another catalogue's."""
+        tensors = read_weights(path).tensors
+        task.neighbours = tensors.get("neighbours")
         try:
-            task.load_state_dict(read_weights(path).tensors)
+            task.load_state_dict(tensors)
         except RuntimeError as error:
             raise CheckpointError(
                 f"{path} does not fit this model: {str(error).splitlines()[-1].strip()}.",
@@ -49,7 +51,7 @@ class HistoryPage(Page[RecommendationRecipe, HistoryData]):
         return sections(run, HistorySplit.read(run.data), recipe)
 
 
-class HistoryChallenge(Challenge[RecipeType, HistoryData, Task], Generic[RecipeType]):
+class HistoryChallenge(Challenge[RecipeType, HistoryData, RankingTask], Generic[RecipeType]):
     """NCF, VAE-CF or BERT4Rec: they differ in their tasks, in how batches are made, and in what is asked of them."""
 
     predicts_from: tuple[str, ...] = ("history",)
@@ -71,7 +73,7 @@ class HistoryChallenge(Challenge[RecipeType, HistoryData, Task], Generic[RecipeT
 
     def predict(
         self,
-        trained: Trained[RecipeType, HistoryData, Task],
+        trained: Trained[RecipeType, HistoryData, RankingTask],
         question: Question,
         output: Path,
         device: torch.device,

@@ -17,7 +17,6 @@ from common.errors import DataError
 from common.question import Question
 from common.terminal.console import say
 from common.text import printable
-from common.training.task import Task
 
 if TYPE_CHECKING:
     from challenges.recommendation.histories.questions import Questions
@@ -26,7 +25,7 @@ REPEATED = 3  # unknown names that a message repeats, with the nearest known one
 
 
 def predict(
-    trained: Trained[Any, HistoryData, Task],
+    trained: Trained[Any, HistoryData, Any],
     question: Question,
     questions: "Questions",
     device: torch.device,

@@ -92,3 +92,6 @@ class RecommendationRecipe(Recipe):
 
     history: HistoryConfig = field(default_factory=HistoryConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    neighbours: Literal["none", "ease"] = "none"
+    """ease: item-to-item weights in closed form are added to the model's scores after training, by as much as ranks the
+    part held out for choosing best; none: the model answers alone."""

@@ -25,22 +25,25 @@ def sections(run: RunDirectory, split: HistorySplit, recipe: RecommendationRecip
     with np.load(run.predictions_file) as columns:
         predictions = dict(columns)
     return [
-        _protocols(evaluation, baselines, run.description()["model"]),
+        _protocols(evaluation, baselines, run.description()["model"], run.training().get("settled", "")),
         _recommended(split, predictions),
         _examples(split, predictions),
         *parts,
     ]
 
 
-def _protocols(evaluation: Mapping[str, Any], baselines: Mapping[str, Mapping[str, float]], model: str) -> Section:
-    """One table per protocol: figures of two protocols never stand in one row."""
+def _protocols(
+    evaluation: Mapping[str, Any], baselines: Mapping[str, Mapping[str, float]], model: str, settled: str
+) -> Section:
+    """One table per protocol: figures of two protocols never stand in one row. settled: what training ended with."""
     metrics, intervals = evaluation["metrics"], evaluation["intervals"]
     names = [name for name in metrics if "/" in name]
     parts = [
         paragraph(
             "The same scores give very different figures by protocol: a held-out item among a hundred others is far "
             "easier to find than among the whole catalogue. Compare within a table only."
-        )
+        ),
+        *([paragraph(settled)] if settled else []),
     ]
     same = coinciding([metrics, *baselines.values()], names)
     for protocol in same:

@@ -22,14 +22,17 @@ def marked(history: Tensor, num_items: int) -> Tensor:
     return marks.scatter(1, known, 1.0)[:, :num_items]
 
 
-def best_unseen(scores: Tensor, seen: Tensor, count: int) -> tuple[Tensor, Tensor]:
+def best_unseen(scores: Tensor, seen: Tensor, count: int, neighbours: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """Items (batch, count) int64 and their scores (batch, count) float32, best first.
 
-    scores: (batch, item)
-    seen:   (batch, any width) int64, padded with -1: items whose score becomes SEEN.
+    scores:     (batch, item)
+    seen:       (batch, any width) int64, padded with -1: items whose score becomes SEEN.
+    neighbours: (item, item) float32, what each seen item adds to the scores of the others.
     """
-    is_seen = marked(seen, scores.shape[1]) > 0
-    best, items = torch.where(is_seen, SEEN, scores.float()).topk(count, dim=1)
+    marks, scores = marked(seen, scores.shape[1]), scores.float()
+    if neighbours is not None:
+        scores = scores + marks @ neighbours
+    best, items = torch.where(marks > 0, SEEN, scores).topk(count, dim=1)
     return items, best
 
 

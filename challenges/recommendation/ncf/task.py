@@ -115,7 +115,7 @@ class NcfTask(RankingTask[NcfRecipe]):
         return super().ranked(batches, split, config)
 
     def inference_module(self) -> nn.Module:
-        return TopItems(self.model, min(self.recipe.evaluation.top_k, self.split.num_items))
+        return TopItems(self.model, min(self.recipe.evaluation.top_k, self.split.num_items), self.neighbours)
 
     def signature(self) -> Signature:
         count = min(self.recipe.evaluation.top_k, self.split.num_items)
@@ -137,8 +137,11 @@ class TopItems(nn.Module):
 
     first_items: Tensor
 
-    def __init__(self, model: NeuMF, count: int) -> None:
+    neighbours: Tensor | None
+
+    def __init__(self, model: NeuMF, count: int, neighbours: Tensor | None = None) -> None:
         super().__init__()
+        self.register_buffer("neighbours", neighbours)
         self.model, self.count, self.num_users = model, count, model.gmf.user.num_embeddings
         with torch.no_grad():
             self.register_buffer("first_items", model.mlp.first_items().detach().clone())
@@ -146,7 +149,7 @@ class TopItems(nn.Module):
     def forward(self, user: Tensor, seen: Tensor) -> tuple[Tensor, Tensor]:
         known = (user >= 0) & (user < self.num_users)
         scores = self.model.score_with(self.first_items, torch.where(known, user, 0)[:, 0])
-        return best_unseen(torch.where(known, scores.float(), SEEN), seen, self.count)
+        return best_unseen(torch.where(known, scores.float(), SEEN), seen, self.count, self.neighbours)
 
 
 def _in_stages(parts: Sequence[Schedule], edges: Sequence[int], scales: Sequence[float]) -> Schedule:

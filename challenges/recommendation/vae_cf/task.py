@@ -57,7 +57,7 @@ class VaeCfTask(RankingTask[VaeCfRecipe]):
         return self.model(batch["entry_row"], batch["entry_item"], len(batch["index"]))[0]
 
     def inference_module(self) -> nn.Module:
-        return LikelyItems(self.model, self._count)
+        return LikelyItems(self.model, self._count, self.neighbours)
 
     def signature(self) -> Signature:
         return history_signature(self._count)
@@ -75,14 +75,17 @@ class LikelyItems(nn.Module):
     returns: items (batch, count) int64 and their logits (batch, count) float32, best first.
     """
 
-    def __init__(self, model: Autoencoder, count: int) -> None:
+    neighbours: Tensor | None
+
+    def __init__(self, model: Autoencoder, count: int, neighbours: Tensor | None = None) -> None:
         super().__init__()
+        self.register_buffer("neighbours", neighbours)
         self.model, self.count = model, count
 
     def forward(self, history: Tensor) -> tuple[Tensor, Tensor]:
         marks = marked(history, self.model.num_items)
         mean, _ = self.model.code(self.model.input.of_marks(marks))
-        return best_unseen(self.model.decode(mean), history, self.count)
+        return best_unseen(self.model.decode(mean), history, self.count, self.neighbours)
 
 
 def log_likelihood(logits: Tensor, row: Tensor, item: Tensor) -> Tensor:
