@@ -11,7 +11,7 @@ from torch import Tensor
 
 from common.vision.suppression import iou
 
-__all__ = ["SSD300", "SSD512", "DefaultBoxes", "centres", "corners", "decode", "encode", "iou", "match"]
+__all__ = ["SSD192", "SSD300", "SSD512", "DefaultBoxes", "centres", "corners", "decode", "encode", "iou", "match"]
 
 CENTRE_VARIANCE, SIZE_VARIANCE = 0.1, 0.2  # Liu et al. 2016, arXiv:1512.02325, as in the authors' code
 
@@ -79,6 +79,15 @@ class DefaultBoxes:
         return sizes
 
 
+SSD192 = DefaultBoxes(
+    image_size=192,
+    maps=(24, 12, 6, 3, 1),
+    steps=(8, 16, 32, 64, 192),
+    scales=(21.12, 48, 86.4, 124.8, 163.2, 201.6),  # 11, 25, 45, ... 105 % of the image
+    ratios=((2,), (2, 3), (2, 3), (2,), (2,)),
+)
+"""3,424 boxes: two fifths of the work at 300 pixels, for objects of a tenth of the image's sides and more"""
+
 SSD300 = DefaultBoxes(
     image_size=300,
     maps=(38, 19, 10, 5, 3, 1),
@@ -97,7 +106,7 @@ SSD512 = DefaultBoxes(
 )
 """24,564 boxes, with the paper's scales for COCO"""
 
-BY_IMAGE_SIZE = {boxes.image_size: boxes for boxes in (SSD300, SSD512)}
+BY_IMAGE_SIZE = {boxes.image_size: boxes for boxes in (SSD192, SSD300, SSD512)}
 """The input's side in pixels -> the default boxes made for it."""
 
 

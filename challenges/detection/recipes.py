@@ -97,7 +97,7 @@ class DetectionRecipe(Recipe):
         if self.preprocessing.crop not in SIZES or self.preprocessing.mode != "squash":
             raise RecipeError(
                 f"preprocessing is {self.preprocessing.mode} to {self.preprocessing.crop} pixels.",
-                f"Default boxes exist for images squashed to {' or '.join(map(str, SIZES))} pixels.",
+                f"Default boxes exist for images squashed to {', '.join(map(str, SIZES[:-1]))} or {SIZES[-1]} pixels.",
             )
         if self.training.batch_size < 2 or self.training.micro_batch == 1:
             raise RecipeError(
@@ -112,16 +112,18 @@ class DetectionRecipe(Recipe):
         if self.model.depth > 18 and self.weights is None and self.backbone is None:
             flags += ["--model.depth", "18"]
             work *= BILLION_PRODUCTS[18] / BILLION_PRODUCTS[self.model.depth]
-        if self.preprocessing.crop > SIZES[0]:
-            flags += ["--preprocessing.crop", str(SIZES[0]), "--preprocessing.resize", str(SIZES[0])]
-            work *= (SIZES[0] / self.preprocessing.crop) ** 2
+        if self.preprocessing.crop > PUBLISHED:
+            flags += ["--preprocessing.crop", str(PUBLISHED), "--preprocessing.resize", str(PUBLISHED)]
+            work *= (PUBLISHED / self.preprocessing.crop) ** 2
         return (tuple(flags), work) if flags else None
 
 
 BILLION_PRODUCTS = {18: 6.19, 34: 14.27, 50: 16.17, 101: 43.52, 152: 66.04}
 """By depth, of one picture of 300 pixels and 20 classes."""
 
-SIZES = (300, 512)
+PUBLISHED = 300
+"""Pixels of the input in the published recipes."""
+SIZES = (192, 300, 512)
 COCO = "COCO val2017, 5,000 images, 80 classes, images squashed to 300 x 300, score > 0.05, NMS at 0.5"
 DEMO = "the demo scenes' own validation images"
 

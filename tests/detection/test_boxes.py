@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from challenges.detection.boxes import SSD300, SSD512, centres, corners, decode, encode, iou, match
+from challenges.detection.boxes import SSD192, SSD300, SSD512, centres, corners, decode, encode, iou, match
 
 ANCHORS = SSD300.boxes()
 
@@ -43,6 +43,15 @@ def test_clamping_takes_the_last_cells_of_the_coarse_map_to_the_border():
 
 def test_ssd512_has_the_papers_number_of_boxes():
     assert len(SSD512.boxes()) == SSD512.count == 24_564
+
+
+def test_ssd192_covers_the_image_on_every_map():
+    boxes = SSD192.boxes()
+    assert len(boxes) == SSD192.count == 3424
+    centres_of_finest = boxes[: 24 * 24, :2]
+    torch.testing.assert_close(centres_of_finest[[0, -1]], torch.tensor([[4 / 192] * 2, [188 / 192] * 2]))
+    assert boxes[-4, :2].tolist() == [0.5, 0.5]
+    assert all(cells * step == 192 for cells, step in zip(SSD192.maps, SSD192.steps, strict=True))
 
 
 def test_forms_undo_each_other():

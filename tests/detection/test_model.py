@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from challenges.detection.boxes import SSD512, DefaultBoxes, decode
+from challenges.detection.boxes import BY_IMAGE_SIZE, DefaultBoxes, decode
 from challenges.detection.model import SSD
 
 SMALL = DefaultBoxes(
@@ -58,9 +58,11 @@ def test_every_depth_answers_for_every_box(depth):
     assert not [name for name in model.state_dict() if "layer4" in name or "fc." in name]
 
 
-def test_other_default_boxes_make_other_maps():
-    offsets, _ = empty(depth=18, default_boxes=SSD512)(torch.empty(1, 3, 512, 512, device="meta"))
-    assert offsets.shape == (1, 24_564, 4)
+@pytest.mark.parametrize("size", BY_IMAGE_SIZE)
+def test_other_default_boxes_make_other_maps(size):
+    default_boxes = BY_IMAGE_SIZE[size]
+    offsets, _ = empty(depth=18, default_boxes=default_boxes)(torch.empty(1, 3, size, size, device="meta"))
+    assert offsets.shape == (1, default_boxes.count, 4)
 
 
 def test_stages_hold_every_parameter_once():

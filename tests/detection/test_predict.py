@@ -61,7 +61,7 @@ def save(
 def ask(tmp_path: Path):
     """Run `predict` and return what it printed and the output folder."""
 
-    def call(*inputs: Path, recipe: DetectionRecipe = RECIPES["demo"], **options) -> tuple[str, Path]:
+    def call(*inputs: Path, recipe: DetectionRecipe = RECIPES["small"], **options) -> tuple[str, Path]:
         run = RunDirectory(tmp_path / "run")
         run.create(recipe, {"model": "ssd300", "recipe": "demo", "command": "kit", "data": {}})
         console = Console(record=True, width=160, file=SimpleNamespace(write=len, flush=lambda: None))
@@ -203,7 +203,7 @@ def test_an_image_without_a_find_says_so(ask, tmp_path):
 
 def test_tiles_find_what_a_whole_picture_is_too_coarse_for(ask, tmp_path):
     save(tmp_path / "a.png", size=(1500, 900), box=(760, 430, 763, 433))
-    recipe = replace(RECIPES["demo"], data=replace(RECIPES["demo"].data, tile=300))
+    recipe = replace(RECIPES["small"], data=replace(RECIPES["small"].data, tile=300))
     text, output = ask(tmp_path / "a.png", recipe=recipe)
     assert "Searched: whole images and tiles of 300 pixels." in text
     (found,) = json.loads((output / "detections.json").read_text())["annotations"]

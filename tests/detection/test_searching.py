@@ -222,7 +222,7 @@ def test_the_figure_of_tiles_stands_beside_that_of_whole_images(tmp_path, monkey
     scenes = scenes_of(tmp_path, [(400, 300)] * 4, boxes, splits=["val"] * 4, classes=("red",))
     for image in boxes:
         paint(400, 300, boxes[image], RED).save(tmp_path / f"{image}.png")
-    recipe = replace(RECIPES["demo"], data=DataConfig(threads=1, tile=100))
+    recipe = replace(RECIPES["demo"], preprocessing=SQUASH, data=DataConfig(threads=1, tile=100))
 
     def find_if_large(self, images):
         """Nothing that is smaller than 12 pixels."""

@@ -14,8 +14,8 @@ from common.training.optimizers import parameter_groups
 from tests.detection.builders import scenes_of
 
 RECIPE = replace(
-    RECIPES["demo"],
-    optimizer=replace(RECIPES["demo"].optimizer, peak_lr=2e-3, schedule="constant", weight_decay=0.0),
+    RECIPES["small"],
+    optimizer=replace(RECIPES["small"].optimizer, peak_lr=2e-3, schedule="constant", weight_decay=0.0),
 )
 STEPS = 45
 COLOURS = torch.tensor([[2.0, -1, -1], [-1, 2, -1]])
@@ -107,7 +107,7 @@ def test_larger_images_have_default_boxes_of_their_own():
 
 @pytest.mark.parametrize("crop", [299, 320])
 def test_sizes_without_default_boxes_are_refused(crop):
-    with pytest.raises(RecipeError, match="300 or 512"):
+    with pytest.raises(RecipeError, match="192, 300 or 512"):
         replace(RECIPE, preprocessing=replace(RECIPE.preprocessing, crop=crop, resize=crop))
 
 
