@@ -29,7 +29,7 @@ from common.serving.config import Engine, EngineOptions
 from common.serving.repository import Exported, ModelRepository
 from common.terminal.console import say
 
-CALIBRATION_SAMPLES = 256  # training samples whose ranges INT8 is calibrated on
+CALIBRATION_SAMPLES = 128  # training samples whose ranges INT8 is calibrated on
 JUDGED_SAMPLES = 2000  # validation samples, at most, that every engine answers
 BATCHES = (1, 7)  # batch sizes compared besides the largest: one, and an odd one
 REQUIRED = "fp32"  # the precision that must answer as the trained module does; any other one may be left out
