@@ -107,6 +107,20 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
+def file_stamp(path: Path) -> tuple[int, int]:
+    """Size in bytes and time of the last change in nanoseconds: other content has another one."""
+    status = path.stat()
+    return status.st_size, status.st_mtime_ns
+
+
+def stamps_digest(stamps: Iterable[tuple[str, int, int]]) -> str:
+    """Hex digest over files' names, sizes and times of change."""
+    digest = hashlib.sha256()
+    for name, size, time_ns in stamps:
+        digest.update(f"{name}\0{size}\0{time_ns}\n".encode("utf-8", "surrogateescape"))
+    return digest.hexdigest()
+
+
 def cache_folder() -> Path:
     """Where generated and downloaded data is kept: $CHALLENGE_KIT_CACHE, else the user's cache folder."""
     chosen = os.environ.get("CHALLENGE_KIT_CACHE")

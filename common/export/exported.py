@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from common.export.artefact import Precision, sidecar_path
-from common.files import read_json, write_json
+from common.files import file_stamp, read_json, write_json
 from common.run.run_directory import RunDirectory
 
 
@@ -14,8 +14,7 @@ def artefact(run: RunDirectory, precision: str, kind: str = "onnx") -> Path:
 
 def stamp(run: RunDirectory) -> dict[str, Any]:
     """What the exported files depend on."""
-    facts = run.weights_file.stat()
-    return {"weights": [facts.st_size, facts.st_mtime_ns]}
+    return {"weights": list(file_stamp(run.weights_file))}
 
 
 def begin_export(run: RunDirectory) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from common.challenge import Challenge
-from common.files import atomic_writer, write_json
+from common.files import atomic_writer, file_stamp, write_json
 from common.machine.device import DeviceChoice, select_device
 from common.machine.precision import select_precision
 from common.run.recipe import Recipe
@@ -48,7 +48,7 @@ def keep_evaluation(
             "interval_method": evaluation.interval_method,
             "step": run.training()["steps"],
             "precision": precision,
-            "weights": weights_stamp(run),
+            "weights": list(file_stamp(run.weights_file)),
             **facts,
         },
     )
@@ -56,15 +56,9 @@ def keep_evaluation(
 
 def is_of_weights(run: RunDirectory, evaluation: dict[str, Any], precision: str) -> bool:
     """Whether an evaluation's record is of the run's weights as they are, in this precision."""
-    return bool(evaluation["precision"] == precision and evaluation["weights"] == weights_stamp(run))
+    return bool(evaluation["precision"] == precision and evaluation["weights"] == list(file_stamp(run.weights_file)))
 
 
 def can_be_read(predictions: Path) -> bool:
     """Whether the file of predictions is there and whole; one that is damaged is evaluated anew."""
     return predictions.is_file() and zipfile.is_zipfile(predictions)
-
-
-def weights_stamp(run: RunDirectory) -> list[int]:
-    """Size and time of the weights."""
-    facts = run.weights_file.stat()
-    return [facts.st_size, facts.st_mtime_ns]

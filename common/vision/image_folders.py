@@ -15,7 +15,7 @@ import numpy as np
 from rich.console import Console
 
 from common.errors import DataError
-from common.files import read_csv, read_json, write_csv, write_json
+from common.files import read_csv, read_json, stamps_digest, write_csv, write_json
 from common.terminal.progress import counting
 from common.text import printable
 from common.vision.image_kinds import REMEDIES
@@ -73,10 +73,7 @@ class Listing:
     @property
     def fingerprint(self) -> str:
         """Hex digest over every file's path, size and modification time."""
-        digest = hashlib.sha256()
-        for file in (*self.files, *self.annotations):
-            digest.update(f"{file.path}\0{file.size}\0{file.mtime_ns}\n".encode("utf-8", "surrogateescape"))
-        return digest.hexdigest()
+        return stamps_digest((file.path, file.size, file.mtime_ns) for file in (*self.files, *self.annotations))
 
 
 def list_images(root: Path, layouts: str, annotation_suffixes: Collection[str] = ()) -> Listing:

@@ -1,12 +1,13 @@
 """Files of any name, whole; tables: what is written is read, and one for people gives a spreadsheet no orders."""
 
 import csv
+import os
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from common.files import cut_name, read_csv, remove_leftovers, write_csv, write_text
+from common.files import cut_name, file_stamp, read_csv, remove_leftovers, stamps_digest, write_csv, write_text
 
 CELLS = st.text(st.sampled_from("'=+-@\t\r\n\"a,;1.e ＝\udcff\ud800"), max_size=6)
 
@@ -60,3 +61,13 @@ def test_a_name_as_long_as_the_system_takes_is_written(tmp_path, name):
     cut = cut_name(name, 4)
     assert name.startswith(cut)
     assert 249 <= len(cut.encode()) <= 251
+
+
+def test_a_stamp_changes_with_size_and_time_and_a_digest_with_any_of_them(tmp_path):
+    path = tmp_path / "file"
+    path.write_text("four")
+    first = file_stamp(path)
+    os.utime(path, ns=(first[1], first[1] + 1))
+    assert file_stamp(path) == (4, first[1] + 1)
+    digests = {stamps_digest(stamps) for stamps in ([("a", 1, 2)], [("a", 1, 3)], [("a", 2, 2)], [("b", 1, 2)], [])}
+    assert len(digests) == 5

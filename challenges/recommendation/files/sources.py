@@ -1,7 +1,6 @@
 """Which files hold the interactions, and what format each is."""
 
 import dataclasses
-import hashlib
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -28,6 +27,7 @@ from challenges.recommendation.files.places import placed_layout
 from challenges.recommendation.files.text import csv_rows, first_line, text_lines
 from challenges.recommendation.files.user_lines import user_lines_layout
 from common.errors import DataError
+from common.files import file_stamp, stamps_digest
 from common.text import printable
 
 Kind = Literal["movielens", "ncf", "recbole", "lines", "user-lines", "table"]
@@ -59,11 +59,7 @@ class Source:
     @property
     def fingerprint(self) -> str:
         """Hex digest over the read files' names, sizes and modification times."""
-        digest = hashlib.sha256()
-        for path in self.files:
-            status = path.stat()
-            digest.update(f"{path.name}\0{status.st_size}\0{status.st_mtime_ns}\n".encode("utf-8", "surrogateescape"))
-        return digest.hexdigest()
+        return stamps_digest((path.name, *file_stamp(path)) for path in self.files)
 
 
 def find(root: Path, columns: Mapping[str, str] = NOTHING) -> Source:
