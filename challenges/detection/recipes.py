@@ -7,7 +7,7 @@ from typing import Literal
 
 from challenges.detection.tiles import SMALLEST_TILE
 from common.errors import RecipeError
-from common.run.recipe import OptimizerConfig, Recipe, Target, TrainingConfig
+from common.run.recipe import OptimizerConfig, Recipe, Target, TrainingConfig, told
 from common.vision.preprocessing import ImagePreprocessing
 
 
@@ -36,9 +36,14 @@ class NmsConfig:
 
     def __post_init__(self) -> None:
         if not 0 <= self.score_threshold < 1 or not 0 < self.iou_threshold <= 1:
-            raise RecipeError("nms.score-threshold lies in [0, 1), nms.iou-threshold in (0, 1].")
+            raise RecipeError(
+                told("nms", self, "score_threshold", "iou_threshold"), "They lie in [0, 1) and in (0, 1]."
+            )
         if not 1 <= self.per_image <= self.candidates < 3840 or self.per_class < 1:
-            raise RecipeError("nms.per-class starts at 1, and 1 <= nms.per-image <= nms.candidates < 3840.")
+            raise RecipeError(
+                told("nms", self, "per_class", "per_image", "candidates"),
+                "nms.per-class starts at 1, and 1 <= nms.per-image <= nms.candidates < 3840.",
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,6 +14,11 @@ Verdict = Literal["reached", "missed", "not-comparable"]
 """Of a run's figure beside the recipe's target; whether a baseline beats it is told beside it."""
 
 
+def told(section: str, config: object, *names: str) -> str:
+    """What fields of a recipe hold, as the sentence with which an error begins."""
+    return ", ".join(f"{section}.{name.replace('_', '-')} is {getattr(config, name)}" for name in names) + "."
+
+
 @dataclass(frozen=True, kw_only=True)
 class Target:
     """The figure a recipe promises, and the only conditions under which it may be compared."""
@@ -104,11 +109,14 @@ class TrainingConfig:
         if self.epochs <= 0:
             raise RecipeError(f"training.epochs is {self.epochs}.", "It must be above 0.")
         if self.batch_size < 1 or (self.micro_batch is not None and self.micro_batch < 1):
-            raise RecipeError("training.batch-size and training.micro-batch start at 1.")
+            raise RecipeError(told("training", self, "batch_size", "micro_batch"), "Both start at 1.")
         if self.patience is not None and self.patience < 1:
             raise RecipeError(f"training.patience is {self.patience}.", "It starts at 1, or is None.")
         if self.evaluate_every <= 0 or self.checkpoint_every < 1 or self.log_every < 1 or self.keep_checkpoints < 1:
-            raise RecipeError("training.evaluate-every, checkpoint-every, log-every and keep-checkpoints start at 1.")
+            raise RecipeError(
+                told("training", self, "evaluate_every", "checkpoint_every", "log_every", "keep_checkpoints"),
+                "The first is above 0, the others start at 1.",
+            )
 
     def accumulation(self, world_size: int) -> int:
         """Micro-batches per step and process.

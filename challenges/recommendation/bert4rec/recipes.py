@@ -6,7 +6,7 @@ from typing import Literal
 
 from challenges.recommendation.histories.recipes import HistoryConfig, RecommendationRecipe
 from common.errors import RecipeError
-from common.run.recipe import OptimizerConfig, Target, TrainingConfig
+from common.run.recipe import OptimizerConfig, Target, TrainingConfig, told
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +30,10 @@ class ModelConfig:
                 "The width must be a multiple of the heads.",
             )
         if self.length < 2 or min(self.num_layers, self.num_heads, self.feedforward) < 1:
-            raise RecipeError("model.length starts at 2; num-layers, num-heads and feedforward start at 1.")
+            raise RecipeError(
+                told("model", self, "length", "num_layers", "num_heads", "feedforward"),
+                "The length starts at 2, the others start at 1.",
+            )
         if not 0 <= self.dropout < 1:
             raise RecipeError(f"model.dropout is {self.dropout}.", "It lies in [0, 1).")
 
@@ -50,7 +53,9 @@ class SequenceConfig:
 
     def __post_init__(self) -> None:
         if not 0 < self.mask_share < 1 or not 0 <= self.last_item_share <= 1:
-            raise RecipeError("sequence.mask-share lies between 0 and 1, sequence.last-item-share in [0, 1].")
+            raise RecipeError(
+                told("sequence", self, "mask_share", "last_item_share"), "They lie between 0 and 1 and in [0, 1]."
+            )
         if self.stride is not None and not 0 < self.stride <= 1:
             raise RecipeError(f"sequence.stride is {self.stride}.", "It is a share of a window, above 0 and at most 1.")
         if self.sampled_items is not None and self.sampled_items < 1:

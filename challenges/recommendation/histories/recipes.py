@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from common.errors import RecipeError
-from common.run.recipe import Recipe
+from common.run.recipe import Recipe, told
 
 COLUMN_ROLES = ("user", "item", "rating", "time", "event")
 Protocol = Literal["leave-one-out", "held-out-users", "global-time"]
@@ -53,9 +53,9 @@ class HistoryConfig:
                 "The protocol held-out-users needs history.held-out-users above 0, or history.held-out-share above 0."
             )
         if not 0 < self.fold_in < 1 or not 0 < self.test_share < 1:
-            raise RecipeError("history.fold-in and history.test-share lie between 0 and 1.")
+            raise RecipeError(told("history", self, "fold_in", "test_share"), "Both lie between 0 and 1.")
         if self.minimum_per_user < 1 or self.minimum_per_item < 1:
-            raise RecipeError("history.minimum-per-user and history.minimum-per-item start at 1.")
+            raise RecipeError(told("history", self, "minimum_per_user", "minimum_per_item"), "Both start at 1.")
 
 
 def _require_columns(given: str) -> None:

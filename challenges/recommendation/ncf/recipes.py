@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 
 from challenges.recommendation.histories.recipes import EvaluationConfig, HistoryConfig, RecommendationRecipe
 from common.errors import RecipeError
-from common.run.recipe import OptimizerConfig, Target, TrainingConfig
+from common.run.recipe import OptimizerConfig, Target, TrainingConfig, told
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +64,10 @@ class PretrainingConfig:
                 "Both are above 0, or both are 0 and nothing is pretrained.",
             )
         if not 0 < self.alpha < 1 or self.joint_lr_scale <= 0:
-            raise RecipeError("pretraining.alpha lies between 0 and 1, and pretraining.joint-lr-scale is above 0.")
+            raise RecipeError(
+                told("pretraining", self, "alpha", "joint_lr_scale"),
+                "The first lies between 0 and 1, the second is above 0.",
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

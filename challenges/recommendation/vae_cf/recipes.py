@@ -7,7 +7,7 @@ from typing import Literal
 
 from challenges.recommendation.histories.recipes import HistoryConfig, RecommendationRecipe
 from common.errors import RecipeError
-from common.run.recipe import OptimizerConfig, Target, TrainingConfig
+from common.run.recipe import OptimizerConfig, Target, TrainingConfig, told
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,7 +25,7 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         if min((*self.hidden, self.latent)) < 1:
-            raise RecipeError("model.hidden and model.latent are widths, from 1 on.")
+            raise RecipeError(told("model", self, "hidden", "latent"), "They are widths, from 1 on.")
         if not 0 <= self.dropout < 1:
             raise RecipeError(f"model.dropout is {self.dropout}.", "It lies in [0, 1).")
         if not 0 <= self.noise < math.inf:
@@ -42,7 +42,7 @@ class AnnealingConfig:
 
     def __post_init__(self) -> None:
         if self.cap < 0 or self.steps < 1:
-            raise RecipeError("annealing.cap starts at 0 and annealing.steps at 1.")
+            raise RecipeError(told("annealing", self, "cap", "steps"), "They start at 0 and at 1.")
 
     def beta(self, step: int) -> float:
         return min(self.cap, step / self.steps)
