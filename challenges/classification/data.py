@@ -17,7 +17,7 @@ from common.machine.distributed import ALONE, World
 from common.training.randomness import shuffled_shares, uniform_numbers
 from common.training.task import Batch, DataModule
 from common.vision.dali.images import decode_and_preprocess, decode_window
-from common.vision.dali.loader import PREFETCH, Columns, DaliLoader, encode_path
+from common.vision.dali.loader import Columns, dali_device, encode_path, picture_batches
 from common.vision.preprocessing import ImagePreprocessing
 from common.vision.random_crops import random_resized_crops
 
@@ -73,7 +73,9 @@ class PhotographData(DataModule):
                 paths = [files[sample] for sample in share.samples]
                 yield paths, self.train.labels[share.samples], share.samples, starts, sizes, mirror
 
-        return self._load(columns(), _train_graph(self.preprocessing, self._dali_device), batch_size // accumulation)
+        return self._load(
+            columns(), _train_graph(self.preprocessing, dali_device(self._device)), batch_size // accumulation
+        )
 
     def validation_batches(self) -> Iterable[Batch]:
         return self.batches_of(self.validation, np.arange(self._world.rank, self.num_validation, self._world.size))
@@ -87,7 +89,7 @@ class PhotographData(DataModule):
                 rows = samples[begin : begin + self._evaluation_batch]
                 yield [files[row] for row in rows], split.labels[rows], rows
 
-        graph = _validation_graph(self.preprocessing, self._dali_device)
+        graph = _validation_graph(self.preprocessing, dali_device(self._device))
         return self._load(columns(), graph, self._evaluation_batch)
 
     def describe(self) -> dict[str, object]:
@@ -98,23 +100,8 @@ class PhotographData(DataModule):
             "classes": list(self.manifest.classes),
         }
 
-    @property
-    def _dali_device(self) -> str:
-        return "gpu" if self._device.type == "cuda" else "cpu"
-
     def _load(self, columns: Iterator[Columns], graph: Callable[..., Pipeline], batch_size: int) -> Iterator[Batch]:
-        def build(source: Callable[[], Columns]) -> Pipeline:
-            return graph(
-                source,
-                batch_size=batch_size,
-                num_threads=self._threads,
-                device_id=self._device.index if self._device.type == "cuda" else None,
-                prefetch_queue_depth=PREFETCH,
-            )
-
-        for batch in DaliLoader(build, columns, OUTPUTS, self._device):
-            batch["images"] = batch["images"].permute(0, 3, 1, 2)  # NHWC memory seen as NCHW: channels last for free
-            yield batch
+        return picture_batches(graph, columns, OUTPUTS, self._device, batch_size=batch_size, threads=self._threads)
 
 
 def _encoded_paths(split: Manifest) -> list[NDArray[np.uint8]]:

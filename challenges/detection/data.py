@@ -20,7 +20,7 @@ from common.machine.distributed import ALONE, World
 from common.training.randomness import Share, shuffled_shares, uniform_numbers
 from common.training.task import Batch, DataModule
 from common.vision.dali.images import decode_and_preprocess, decode_window
-from common.vision.dali.loader import PREFETCH, Columns, DaliLoader, encode_path
+from common.vision.dali.loader import Columns, dali_device, encode_path, picture_batches
 from common.vision.preprocessing import ImagePreprocessing
 
 SMALLEST_BOX = 1.0  # pixels of the network's input: what clipping leaves smaller is not trained on
@@ -81,7 +81,7 @@ class SceneData(DataModule):
                 values = {"path": paths, "index": share.samples, **self._augmented(share, batch_size)}
                 yield tuple(values[name] for name in names)
 
-        graph = _train_graph(self.preprocessing, names, self._dali_device)
+        graph = _train_graph(self.preprocessing, names, dali_device(self._device))
         return self._load(columns(), graph, ("images", "boxes", "labels", "index"), batch_size // accumulation)
 
     def validation_batches(self) -> Iterable[Batch]:
@@ -103,7 +103,7 @@ class SceneData(DataModule):
                 part = rows[begin : begin + self._evaluation_batch]
                 yield [files[row] for row in part], part
 
-        graph = _validation_graph(self.preprocessing, self._dali_device)
+        graph = _validation_graph(self.preprocessing, dali_device(self._device))
         return self._load(columns(), graph, ("images", "index"), self._evaluation_batch)
 
     def _windows_of(self, scenes: Scenes, rows: NDArray[np.int64], tile: int) -> Iterator[Batch]:
@@ -121,7 +121,7 @@ class SceneData(DataModule):
                 starts, sizes = windows[:, 1::-1], (windows[:, 2:] - windows[:, :2])[:, ::-1]  # height first
                 yield [files[row] for row in index], index, windows, *map(np.ascontiguousarray, (starts, sizes))
 
-        graph = _windows_graph(self.preprocessing, self._dali_device)
+        graph = _windows_graph(self.preprocessing, dali_device(self._device))
         return self._load(columns(), graph, ("images", "index", "window"), self._evaluation_batch)
 
     def describe(self) -> dict[str, object]:
@@ -171,25 +171,10 @@ class SceneData(DataModule):
             "colour": colour,
         }
 
-    @property
-    def _dali_device(self) -> str:
-        return "gpu" if self._device.type == "cuda" else "cpu"
-
     def _load(
         self, columns: Iterator[Columns], graph: Callable[..., Pipeline], names: tuple[str, ...], batch_size: int
     ) -> Iterator[Batch]:
-        def build(source: Callable[[], Columns]) -> Pipeline:
-            return graph(
-                source,
-                batch_size=batch_size,
-                num_threads=self._threads,
-                device_id=self._device.index if self._device.type == "cuda" else None,
-                prefetch_queue_depth=PREFETCH,
-            )
-
-        for batch in DaliLoader(build, columns, names, self._device):
-            batch["images"] = batch["images"].permute(0, 3, 1, 2)  # NHWC memory seen as NCHW: channels last for free
-            yield batch
+        return picture_batches(graph, columns, names, self._device, batch_size=batch_size, threads=self._threads)
 
 
 class _Targets:

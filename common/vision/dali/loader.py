@@ -74,6 +74,39 @@ class DaliLoader:
         return DataError(f"DALI could not prepare a batch: {str(error).splitlines()[0]}")
 
 
+def picture_batches(
+    graph: Callable[..., Pipeline],
+    columns: Iterator[Columns],
+    names: tuple[str, ...],
+    device: torch.device,
+    *,
+    batch_size: int,
+    threads: int,
+) -> Iterator[dict[str, torch.Tensor]]:
+    """A graph's outputs by name; `images`, which it gives as NHWC, are seen as NCHW: channels last for free.
+
+    graph: takes the external source and the pipeline's settings.
+    """
+
+    def build(source: Callable[[], Columns]) -> Pipeline:
+        return graph(
+            source,
+            batch_size=batch_size,
+            num_threads=threads,
+            device_id=device.index if device.type == "cuda" else None,
+            prefetch_queue_depth=PREFETCH,
+        )
+
+    for batch in DaliLoader(build, columns, names, device):
+        batch["images"] = batch["images"].permute(0, 3, 1, 2)
+        yield batch
+
+
+def dali_device(device: torch.device) -> str:
+    """Where graphs for a device work."""
+    return "gpu" if device.type == "cuda" else "cpu"
+
+
 def encode_path(path: str) -> NDArray[np.uint8]:
     """A path as DALI's file reader takes it: its UTF-8 bytes."""
     return np.frombuffer(path.encode(), dtype=np.uint8)
