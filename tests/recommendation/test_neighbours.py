@@ -56,17 +56,17 @@ def test_a_model_that_knows_nothing_leans_on_the_neighbours(challenge, opened):
     with torch.no_grad():
         alone = value()
         told = task.settle(data)
-        chosen, weights = task.neighbours, task._weights(data, data.split)
-        values = {}
-        for share in ranking_task.SHARES:
-            task.neighbours = share * weights
-            values[share] = value()
-    best = max(values, key=values.get)
-    found = values[best]
+        chosen, values = task.neighbours, {}
+        for ridge in ranking_task.RIDGES:
+            for share in ranking_task.SHARES:
+                task.neighbours = share * task._weights(data, data.split, ridge)
+                values[ridge, share] = value()
+    ridge, best = max(values, key=values.get)
+    found = values[ridge, best]
     assert found > 1.5 * alone
-    assert f"{best:g} times as spread" in told
+    assert f"ridge {ridge:g}, {best:g} times as spread" in told
     whole = data.split if challenge is VAE_CF else replace(data.split, train=data.split.seen)  # other users are judged
-    torch.testing.assert_close(chosen, best * task._weights(data, whole))
+    torch.testing.assert_close(chosen, best * task._weights(data, whole, ridge))
     assert f"{found:.4f}, the model alone {alone:.4f}" in told
 
 
@@ -92,7 +92,7 @@ def test_what_is_exported_and_kept_answers_as_it_was_judged(challenge, opened, t
 
 def test_a_model_that_does_better_alone_stays_alone(opened, monkeypatch):
     task, _, data = opened(VAE_CF)
-    monkeypatch.setattr(ranking_task, "ease_weights", lambda split, device: -ease_weights(split, device))
+    monkeypatch.setattr(ranking_task, "ease_weights", lambda *where, l2: -ease_weights(*where, l2=l2))
     task.settle(data)
     assert task.neighbours is None
 
