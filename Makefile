@@ -29,7 +29,7 @@ WALK   = $(if $(DATA),--data="$$DATA") $(if $(RECIPE),--recipe="$$RECIPE") $(ARG
 # The models of each challenge; MODEL= narrows challenge 3 down to one of them.
 MODELS_1 := resnet50
 MODELS_2 := ssd300
-MODELS_3 := ncf vae_cf bert4rec
+MODELS_3 := ncf vae_cf bert4rec dlrm wide_and_deep
 models = $(or $(MODEL),$(MODELS_$(1)))
 
 .PHONY: help challenge1 challenge2 challenge3 list doctor triton check test lock clean
@@ -43,9 +43,9 @@ help: ## list the targets
 ifneq ($(CONTAINER),1)
 challenge1: ## ResNet-50 on photographs, from data to a served model [DATA= RECIPE= ARGS=]
 challenge2: ## SSD300 on images with boxes, from data to a served model [DATA= RECIPE= ARGS=]
-challenge3: ## recommenders on user-item histories, from data to served models [MODEL= DATA= RECIPE= ARGS=]
+challenge3: ## recommenders on histories and click logs, from data to served models [MODEL= DATA= RECIPE= ARGS=]
 challenge1 challenge2 challenge3: challenge%: $(VENV)/ready .triton/payload.json
-	@$(foreach model,$(call models,$*),$(KIT) challenge $(call quoted,$(model)) $(WALK) &&) true
+	@$(KIT) challenge $(foreach model,$(call models,$*),$(call quoted,$(model))) $(WALK)
 endif
 
 list: $(VENV)/ready ## list models and recipes with their targets

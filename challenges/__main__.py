@@ -49,7 +49,9 @@ def _run(given: list[str]) -> int:
     options, overrides = parser.parse_known_args(given)
     if overrides and not options.takes_overrides:
         parser.error(f"unknown arguments: {printable(' '.join(overrides))}")
-    if options.takes_overrides and vars(options).get("model", options.recipe) is None:
+    if options.takes_overrides and not vars(options).get("model", options.recipe):
+        if not options.help:
+            options.verb_parser.error("the following arguments are required: MODEL")
         options.verb_parser.print_help()
         return 0
     options.overrides = tuple(overrides)

@@ -8,6 +8,7 @@ from challenges.classification.layout import find_layout
 from challenges.detection.annotations import coco, foreign, voc, yolo_files
 from challenges.detection.annotations.reading import list_scenes
 from challenges.recommendation.files import sources
+from challenges.registry import CLICKS, Entry
 from common.errors import DataError
 from common.vision.image_folders import Listing, displayed
 
@@ -38,6 +39,22 @@ def choose_model(root: Path) -> Chosen:
     if found:
         return Chosen("ncf", f"it has no images, but {found}")
     return Chosen("resnet50", "it has neither images nor interactions")
+
+
+def unreadable(entry: Entry, root: Path) -> str:
+    """Why a recommender cannot learn from the data; empty where it can."""
+    try:
+        if entry.wing == CLICKS:
+            from challenges.recommendation.clicks.opening import kind_of
+            from challenges.recommendation.clicks.prepared import FILE
+
+            if not (root / FILE).is_file():
+                kind_of(root)
+        else:
+            sources.find(root)
+    except DataError as error:
+        return error.given
+    return ""
 
 
 def _annotations(root: Path, listing: Listing) -> str:

@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,20 +43,43 @@ def doctor(options: argparse.Namespace) -> int:
 
 
 def challenge(options: argparse.Namespace) -> None:
-    entry = find_model(options.model)
+    """Several models walk one after the other; those that cannot read the data are left out, with the reason."""
+    models = options.model
+    if len(models) > 1 and options.data is not None and not options.help:
+        models = _readers(models, Path(options.data))
+    for model in models:
+        _walk(options, model)
+
+
+def _readers(models: Sequence[str], root: Path) -> Sequence[str]:
+    """Those that can learn from the data; all, so that the first says what is wrong, where none can."""
+    if not root.exists():
+        return models
+    from challenges.choosing import unreadable
+
+    reasons = {model: unreadable(find_model(model), root) for model in models}
+    readers = [model for model, reason in reasons.items() if not reason]
+    for model, reason in reasons.items():
+        if readers and reason:
+            _say(_console(), f"{model} is left out: {reason}")
+    return readers or models
+
+
+def _walk(options: argparse.Namespace, model: str) -> None:
+    entry = find_model(model)
     if options.recipe is None:
         name = entry.recipe_for_weights if options.weights else entry.recipe_for_data if options.data else "demo"
         why = "--weights was given" if options.weights else "--data was given" if options.data else "no --data"
     else:
         name, why = options.recipe, "asked for"
     overrides = (*options.overrides, *(("--weights", options.weights) if options.weights else ()))
-    request = _request(options, f"{options.model}/{name}", overrides)
+    request = _request(options, f"{model}/{name}", overrides)
     if request is None:
         return
     from common.stages.workflow import walk
 
     console = _console()
-    console.print(f"recipe: {options.model}/{name} ({why})")
+    console.print(f"recipe: {model}/{name} ({why})")
     walk(request, console)
 
 

@@ -120,7 +120,7 @@ def _add_training_verbs(verb: Callable[..., argparse.ArgumentParser]) -> None:
         "kit challenge resnet50 --data ~/photos --weights resnet50-11ad3fa6.pth --training.epochs 5",
         takes_overrides=True,
     )
-    walk.add_argument("model", choices=list(MODELS), metavar="MODEL", help=", ".join(MODELS))
+    walk.add_argument("model", nargs="*", choices=_Suggestions(MODELS), metavar="MODEL", help=", ".join(MODELS))
     walk.add_argument("--recipe", help="recipe name; by default demo, photos with --data, finetune with --weights")
     walk.add_argument("--weights", help="a weights file to start from")
     _add_training_options(walk)

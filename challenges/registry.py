@@ -41,13 +41,15 @@ def _recommender(name: str, summary: str, wing: str) -> Entry:
     return Entry(3, f"challenges.recommendation.{name}", summary, "own", "own", takes_files=True, wing=wing)
 
 
-HISTORIES = "challenges.recommendation.histories"
+HISTORIES, CLICKS = "challenges.recommendation.histories", "challenges.recommendation.clicks"
 MODELS: Mapping[str, Entry] = {
     "resnet50": Entry(1, "challenges.classification", "ResNet-50 v1.5 image classification", "photos", "finetune"),
     "ssd300": Entry(2, "challenges.detection", "object detection, SSD300 and SSD512", "small", "finetune"),
     "ncf": _recommender("ncf", "NeuMF, users and items by embedding", HISTORIES),
     "vae_cf": _recommender("vae_cf", "Mult-VAE, whole histories at once", HISTORIES),
     "bert4rec": _recommender("bert4rec", "BERT4Rec, ordered histories", HISTORIES),
+    "dlrm": _recommender("dlrm", "DLRM, rows of a click log", CLICKS),
+    "wide_and_deep": _recommender("wide_and_deep", "Wide & Deep, rows of a click log", CLICKS),
 }
 
 

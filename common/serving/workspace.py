@@ -86,7 +86,8 @@ class Workspace:
         # A copy, since Triton loads no library from outside of the folder of its backend.
         shutil.copytree(payload.backends / "python", self.backends / "python", dirs_exist_ok=True)
         # The stub's Python is isolated and heeds no PYTHONPATH; the folder of its backend is on its path.
-        _link(self.backends / "python" / "common", _PROJECT / "common")
+        for package in ("common", "challenges"):
+            _link(self.backends / "python" / package, _PROJECT / package)
         for engine in ENGINES:
             _link(self.backends / engine / "model.py", _BACKENDS / engine / "model.py")
         for config in repository.glob("*/config.pbtxt"):

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import torch
 
 from common.errors import DataError
-from common.machine.distributed import ALONE, World
+from common.machine.distributed import World
 from common.tables.loader import OFFSETS, VALUES, Batch, TableConfig, TableLoader
 from common.tables.prefetch import prefetched
 
@@ -40,15 +40,15 @@ class ParquetLoader(TableLoader):
         self,
         files: tuple[Path, ...],
         config: TableConfig,
-        world: World = ALONE,
+        world: World = World(),  # noqa: B008 (frozen)
     ) -> None:
         super().__init__(files, config, world)
         self._groups: list[_Piece] = []
         names: list[str] | None = None
         for number, path in enumerate(files):
-            schema, sizes = _described(path)
+            schema, sizes = described(path)
             mine = list(schema.names if config.columns is None else config.columns)
-            _check_columns(path, schema, mine)
+            check_columns(path, schema, mine)
             names = names or mine
             if mine != names:
                 raise DataError(f"{path} has other columns than {files[0]}.", f"Those are {', '.join(names)}.")
@@ -62,7 +62,7 @@ class ParquetLoader(TableLoader):
     def _batches(self, number: int, first_batch: int) -> Iterator[Batch]:
         last = self.batches_per_epoch
         begin = first_batch * self.local_batch
-        rest: list[_Rows] = []
+        rest: list[Rows] = []
         kept: dict[tuple[int, int], pa.Table] = {}
         waiting, position = 0, 0
         batch = first_batch
@@ -77,13 +77,13 @@ class ParquetLoader(TableLoader):
             taken = 0
             while batch < last and waiting + len(order) - taken >= self.local_batch:
                 count = self.local_batch - waiting
-                yield _tensors([*rest, rows.take(order[taken : taken + count])])
+                yield tensors_of([*rest, rows.take(order[taken : taken + count])])
                 rest, waiting, taken, batch = [], 0, taken + count, batch + 1
             if taken < len(order):
                 rest.append(rows.take(order[taken:]))
                 waiting += len(order) - taken
         if batch < last and waiting:
-            yield _tensors(rest)
+            yield tensors_of(rest)
 
     def _order(self, epoch: int, buffer: int, size: int) -> np.ndarray:
         if not self.config.shuffle:
@@ -112,45 +112,47 @@ class ParquetLoader(TableLoader):
         if pieces:
             yield pieces
 
-    def _read(self, pieces: list[_Piece], kept: dict[tuple[int, int], pa.Table]) -> "_Rows":
+    def _read(self, pieces: list[_Piece], kept: dict[tuple[int, int], pa.Table]) -> "Rows":
         """kept: the row group that was read last, since the next buffer may begin in it."""
         tables = []
         for piece in pieces:
             key = (piece.file, piece.group)
             if key not in kept:
                 kept.clear()
-                kept[key] = self._read_group(self.files[piece.file], piece.group)
+                kept[key] = read_group(self.files[piece.file], piece.group, self.columns)
             tables.append(kept[key].slice(piece.start, len(piece)))
-        return _Rows.of(pa.concat_tables(tables), self.columns)
+        return Rows.of(pa.concat_tables(tables), self.columns)
 
-    def _read_group(self, path: Path, group: int) -> pa.Table:
-        try:
-            with pq.ParquetFile(path) as file:
-                table = file.read_row_group(group, columns=list(self.columns), use_threads=False)
-        except (OSError, pa.ArrowInvalid) as error:
+
+def read_group(path: Path, group: int, columns: tuple[str, ...]) -> pa.Table:
+    """One row group; DataError where it is damaged, by its pages' checksums if it has any, or has missing values."""
+    try:
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+            table = file.read_row_group(group, columns=list(columns), use_threads=False)
+    except (OSError, pa.ArrowInvalid) as error:
+        raise DataError(
+            f"{path}, row group {group}, cannot be read: {str(error).splitlines()[0]}",
+            remedy="Copy or write the file again.",
+        ) from None
+    for name in columns:
+        if table.column(name).null_count:
             raise DataError(
-                f"{path}, row group {group}, cannot be read: {str(error).splitlines()[0]}",
-                remedy="Copy or write the file again.",
-            ) from None
-        for name in self.columns:
-            if table.column(name).null_count:
-                raise DataError(
-                    f"{path}, row group {group}: column {name} has missing values.",
-                    "Tensors have no place for them.",
-                    "Fill or drop them before writing the file.",
-                )
-        return table
+                f"{path}, row group {group}: column {name} has missing values.",
+                "Tensors have no place for them.",
+                "Fill or drop them before writing the file.",
+            )
+    return table
 
 
 @dataclass(frozen=True, eq=False)
-class _Rows:
-    """Columns in memory: arrays of (row,), or (offsets, values) of ragged ones."""
+class Rows:
+    """Columns in memory: arrays of (row,), or (row, n) of lists of n; (offsets, values) of ragged ones."""
 
     flat: dict[str, np.ndarray]
     ragged: dict[str, tuple[np.ndarray, np.ndarray]]
 
     @staticmethod
-    def of(table: pa.Table, columns: tuple[str, ...]) -> "_Rows":
+    def of(table: pa.Table, columns: tuple[str, ...]) -> "Rows":
         flat, ragged = {}, {}
         for name in columns:
             column = table.column(name).combine_chunks()
@@ -158,35 +160,48 @@ class _Rows:
                 lengths = column.value_lengths().to_numpy(zero_copy_only=False)
                 offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
                 ragged[name] = (offsets, column.flatten().to_numpy(zero_copy_only=False))
+            elif pa.types.is_fixed_size_list(column.type):
+                flat[name] = column.flatten().to_numpy(zero_copy_only=False).reshape(len(column), -1)
             else:
                 flat[name] = column.to_numpy(zero_copy_only=False)
-        return _Rows(flat, ragged)
+        return Rows(flat, ragged)
 
-    def take(self, rows: np.ndarray) -> "_Rows":
-        flat = {name: values[rows] for name, values in self.flat.items()}
+    @staticmethod
+    def joined(parts: "list[Rows]") -> "Rows":
+        """One after the other."""
+        if len(parts) == 1:
+            return parts[0]
+        flat = {name: np.concatenate([part.flat[name] for part in parts]) for name in parts[0].flat}
+        ragged = {}
+        for name in parts[0].ragged:
+            offsets = [np.zeros(1, np.int64)]
+            for part in parts:
+                offsets.append(part.ragged[name][0][1:] + offsets[-1][-1])
+            ragged[name] = (np.concatenate(offsets), np.concatenate([part.ragged[name][1] for part in parts]))
+        return Rows(flat, ragged)
+
+    def take(self, rows: np.ndarray) -> "Rows":
+        flat = {name: values.take(rows, axis=0) for name, values in self.flat.items()}
         ragged = {}
         for name, (offsets, values) in self.ragged.items():
             lengths = offsets[rows + 1] - offsets[rows]
             taken = np.concatenate([[0], np.cumsum(lengths)])
             places = np.repeat(offsets[rows] - taken[:-1], lengths) + np.arange(taken[-1])
             ragged[name] = (taken, values[places])
-        return _Rows(flat, ragged)
+        return Rows(flat, ragged)
 
 
-def _tensors(parts: list[_Rows]) -> Batch:
-    batch: Batch = {}
-    for name in parts[0].flat:
-        batch[name] = torch.from_numpy(np.concatenate([part.flat[name] for part in parts]))
-    for name in parts[0].ragged:
-        offsets = [np.zeros(1, np.int64)]
-        for part in parts:
-            offsets.append(part.ragged[name][0][1:] + offsets[-1][-1])
-        batch[name + VALUES] = torch.from_numpy(np.concatenate([part.ragged[name][1] for part in parts]))
-        batch[name + OFFSETS] = torch.from_numpy(np.concatenate(offsets))
+def tensors_of(parts: list[Rows]) -> Batch:
+    """All rows of the parts, one after the other."""
+    rows = Rows.joined(parts)
+    batch: Batch = {name: torch.from_numpy(values) for name, values in rows.flat.items()}
+    for name, (offsets, values) in rows.ragged.items():
+        batch[name + VALUES], batch[name + OFFSETS] = torch.from_numpy(values), torch.from_numpy(offsets)
     return batch
 
 
-def _described(path: Path) -> tuple[pa.Schema, list[int]]:
+def described(path: Path) -> tuple[pa.Schema, list[int]]:
+    """A file's columns and the rows of each of its groups."""
     try:
         with pq.ParquetFile(path) as file:
             sizes = [file.metadata.row_group(group).num_rows for group in range(file.metadata.num_row_groups)]
@@ -197,12 +212,13 @@ def _described(path: Path) -> tuple[pa.Schema, list[int]]:
         ) from None
 
 
-def _check_columns(path: Path, schema: pa.Schema, columns: list[str]) -> None:
+def check_columns(path: Path, schema: pa.Schema, columns: list[str]) -> None:
+    """Raise DataError where one is missing, or holds what no tensor holds."""
     for name in columns:
         if name not in schema.names:
             raise DataError(f"{path} has no column {name}.", f"Its columns are {', '.join(schema.names)}.")
         kind = schema.field(name).type
-        value = kind.value_type if _is_list(kind) else kind
+        value = kind.value_type if _is_list(kind) or pa.types.is_fixed_size_list(kind) else kind
         if not (pa.types.is_integer(value) or pa.types.is_floating(value) or pa.types.is_boolean(value)):
             raise DataError(
                 f"{path}: column {name} is {kind}.",

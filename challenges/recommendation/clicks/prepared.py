@@ -1,5 +1,7 @@
 """A prepared folder: features.json, vocabulary/, Parquet files by split, and prepared.json, which lists them."""
 
+import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,6 +54,10 @@ class Prepared:
     def split(self, name: str) -> tuple[Path, ...]:
         """Its files in their order; none where there is no such split."""
         return tuple(self.folder / file for file in sorted(self.files) if file.startswith(f"{name}/"))
+
+    def fingerprint(self) -> str:
+        """Of the source, the spec and the options that the rows follow from."""
+        return hashlib.sha256(json.dumps(dict(self.plan), sort_keys=True).encode()).hexdigest()
 
     def transform(self) -> Transform:
         return Transform.read(self.folder)

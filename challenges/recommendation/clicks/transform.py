@@ -93,11 +93,10 @@ def texts_of(values: pl.Series) -> pl.Series:
     elif not (kind == pl.String or kind.is_integer() or kind == pl.Null or kind.is_temporal()):
         raise DataError(f"Column {values.name} holds {kind}.", "A categorical column holds text or numbers.")
     texts = values.cast(pl.String).str.strip_chars()
-    pointed = texts.str.ends_with(".0")
-    if pointed.any():
-        whole = texts.str.replace(r"^(-?\d+)\.0$", "$1")
-        texts = whole.zip_with(pointed.fill_null(False), texts)
-    return texts.set(texts.str.len_bytes() == 0, None)
+    if texts.str.ends_with(".0").any():
+        texts = texts.str.replace(r"^(-?\d+)\.0$", "$1")
+    empty = texts.str.len_bytes() == 0
+    return texts.set(empty, None) if empty.any() else texts
 
 
 def encode_dense(values: pl.Series, column: Dense) -> np.ndarray:
@@ -111,15 +110,18 @@ def encode_dense(values: pl.Series, column: Dense) -> np.ndarray:
 def _numbers(values: pl.Series, column: Dense, place: Place | None) -> pl.Series:
     if not (values.dtype.is_numeric() or values.dtype in (pl.String, pl.Boolean, pl.Null)):
         raise DataError(f"Column {column.name} holds {values.dtype}.", "A dense column holds numbers, or text of them.")
-    raw = texts_of(values) if values.dtype == pl.String else values
-    numbers = raw.cast(pl.Float64, strict=False)
+    raw, numbers = values, values.cast(pl.Float64, strict=False)
+    if values.dtype == pl.String and numbers.null_count() > values.null_count():  # not for the usual cell's sake
+        raw = texts_of(values)
+        numbers = raw.cast(pl.Float64, strict=False)
     if place is not None:
         _refuse(raw.is_not_null() & numbers.is_null(), values, place, "A dense column holds numbers, or nothing.")
         _refuse(numbers.is_finite().not_(), values, place, "Leave the cell empty where there is no number.")
         if column.transform == "log":
             lowest = f"The log is log(x + {LOG_SHIFT:g}), for numbers from {LOG_DOMAIN:g} on; transform none takes all."
             _refuse(numbers < LOG_DOMAIN, values, place, lowest)
-    return numbers.set(numbers.is_finite().not_(), None)
+    finite = numbers.is_finite()
+    return numbers if finite.all() else numbers.set(finite.not_(), None)
 
 
 def _refuse(bad: pl.Series, values: pl.Series, place: Place, allowed: str) -> None:
@@ -162,5 +164,5 @@ def _series(name: str, values: Sequence[Any]) -> pl.Series:
             raise DataError(f"The request's column {name} holds {type(value).__name__}.", "Text, numbers or null.")
     kinds = {type(value) for value in plain if value is not None}
     if len(kinds) > 1 and str in kinds:
-        plain = [value if value is None else str(value) for value in plain]
+        plain = [value if value is None else str(int(value) if isinstance(value, bool) else value) for value in plain]
     return pl.Series(name, plain, strict=False)

@@ -8,7 +8,6 @@ import torch
 
 from challenges.recommendation.clicks.baselines import baselines
 from challenges.recommendation.clicks.comparison import ProbabilityComparison, judged
-from challenges.recommendation.clicks.dlrm_task import DlrmTask
 from challenges.recommendation.clicks.memory import MemoryNeed, memory_need, require_memory
 from challenges.recommendation.clicks.metrics import auc
 from challenges.recommendation.clicks.recipes import (
@@ -22,7 +21,8 @@ from challenges.recommendation.clicks.recipes import (
     WideConfig,
 )
 from challenges.recommendation.clicks.spec import FIRST, RARE
-from challenges.recommendation.clicks.wide_and_deep_task import WideAndDeepTask
+from challenges.recommendation.dlrm.task import DlrmTask
+from challenges.recommendation.wide_and_deep.task import WideAndDeepTask
 from common.errors import InterruptedRunError, RecipeError
 from common.export.onnx import export_onnx
 from common.export.parity import compare

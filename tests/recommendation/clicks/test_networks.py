@@ -4,11 +4,11 @@ import pytest
 import torch
 from torch.nn import functional
 
-from challenges.recommendation.clicks.dlrm import Dlrm
 from challenges.recommendation.clicks.layers import LowRankCrosses, PairProducts, padded
 from challenges.recommendation.clicks.numbers import PiecewiseLinearNumbers, ScaledNumbers
 from challenges.recommendation.clicks.spec import Dense
-from challenges.recommendation.clicks.wide_and_deep import Crosses, WideAndDeep
+from challenges.recommendation.dlrm.network import Dlrm
+from challenges.recommendation.wide_and_deep.network import Crosses, WideAndDeep
 from tests.recommendation.clicks.logs import rows, spec
 
 

@@ -48,8 +48,8 @@ def run(options: argparse.Namespace, console: Console) -> None:
     )
     name = options.kind if options.data is None else f"{options.kind} {Path(options.data).name}"
     with opened(options.engine) as engine:
-        prepared = prepare(job, name, engine, lambda step, count: _progress(console, step, count))
-    _tell(prepared, console)
+        prepared = prepare(job, name, engine, lambda step, count: progress(console, step, count))
+    tell(prepared, console)
 
 
 def _source(options: argparse.Namespace, asked: Asked, note: Note) -> tuple[Reader, FeatureSpec]:
@@ -67,7 +67,7 @@ def _source(options: argparse.Namespace, asked: Asked, note: Note) -> tuple[Read
 
 
 @contextlib.contextmanager
-def _progress(console: Console, step: str, count: int) -> Iterator[Callable[[], None]]:
+def progress(console: Console, step: str, count: int) -> Iterator[Callable[[], None]]:
     from rich.progress import Progress
 
     with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
@@ -75,7 +75,7 @@ def _progress(console: Console, step: str, count: int) -> Iterator[Callable[[], 
         yield lambda: bar.advance(task)
 
 
-def _tell(prepared: Prepared, console: Console) -> None:
+def tell(prepared: Prepared, console: Console) -> None:
     table = Table("column", "kind", "ids", "training values with ids of their own")
     for feature in prepared.spec.features:
         facts = dataclasses.asdict(feature)

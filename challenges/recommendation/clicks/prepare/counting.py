@@ -29,10 +29,8 @@ _COUNTS = {"column": pl.UInt16, "value": pl.String, "count": pl.UInt64}
 class Counted(NamedTuple):
     """What one chunk says.
 
-    rows, positives: (split,) int64.
-    present: (looked-up column,) int64 values in the training rows.
-    mean, spread: (dense,) float64 of the training rows; spread is the sum of squares around the mean.
-    sample: (row, dense) float32.
+    rows, positives: (split,) int64. The rest is of the training rows. present: (looked-up column,) int64 values.
+    mean, spread: (dense,) float64; spread is the sum of squares around the mean. sample: (row, dense) float32.
     """
 
     rows: np.ndarray
@@ -50,11 +48,11 @@ def count_chunk(job: Job, number: int) -> Counted:
         with np.load(said) as kept:
             return Counted(*(kept[name] for name in Counted._fields))
     rows = read_rows(job, job.chunks[number])
-    training = rows.of("train")
-    counts = _value_counts(job, training.table)
+    training = rows.table_of("train")
+    counts = _value_counts(job, training)
     _write_partitions(_counts_file(job, number), counts, job.partitions)
-    dense = [encode_dense(training.table[column.name], column) for column in job.spec.dense]
-    stacked = np.stack(dense, axis=1) if dense else np.zeros((len(training.label), 0), np.float32)
+    dense = [encode_dense(training[column.name], column) for column in job.spec.dense]
+    stacked = np.stack(dense, axis=1) if dense else np.zeros((len(training), 0), np.float32)
     wide = stacked.astype(np.float64)
     mean = wide.mean(axis=0) if len(wide) else np.zeros(wide.shape[1])
     taken = min(len(stacked), -(-SAMPLE_ROWS // len(job.chunks)))

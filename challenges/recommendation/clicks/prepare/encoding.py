@@ -25,14 +25,15 @@ def encode_chunk(job: Job, number: int) -> FileFacts:
         return dict(read_json(said))
     rows = read_rows(job, job.chunks[number])
     transform = _transform(job.output, repr(job.spec))
+    whole = _packed(rows, transform)
     written: FileFacts = {}
-    for split in SPLITS:
-        mine = rows.of(split)
-        if len(mine.label):
+    for place, split in enumerate(SPLITS):
+        mine = rows.split == place
+        if mine.any():
             path = job.output / split / f"{number:05}.parquet"
-            _write(path, _packed(mine, transform))
+            _write(path, whole if mine.all() else whole.filter(pa.array(mine)))
             name = path.relative_to(job.output).as_posix()
-            written[name] = {"rows": len(mine.label), "bytes": path.stat().st_size, "sha256": sha256(path)}
+            written[name] = {"rows": int(mine.sum()), "bytes": path.stat().st_size, "sha256": sha256(path)}
     write_json(said, written)
     return written
 

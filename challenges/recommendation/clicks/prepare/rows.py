@@ -22,15 +22,9 @@ class Rows:
     group: np.ndarray | None
     truth: np.ndarray | None
 
-    def of(self, split: Split) -> "Rows":
+    def table_of(self, split: Split) -> pl.DataFrame:
         mine = self.split == SPLITS.index(split)
-        return Rows(
-            self.table.filter(pl.Series(mine)),
-            self.label[mine],
-            self.split[mine],
-            None if self.group is None else self.group[mine],
-            None if self.truth is None else self.truth[mine],
-        )
+        return self.table if mine.all() else self.table.filter(pl.Series(mine))
 
 
 def read_rows(job: Job, chunk: Chunk) -> Rows:

@@ -2,9 +2,9 @@
 
 from torch import nn
 
-from challenges.recommendation.clicks.dlrm import Dlrm
-from challenges.recommendation.clicks.recipes import DlrmRecipe
 from challenges.recommendation.clicks.task import ClickTask
+from challenges.recommendation.dlrm.network import Dlrm
+from challenges.recommendation.dlrm.recipes import DlrmRecipe
 
 
 class DlrmTask(ClickTask[DlrmRecipe]):

@@ -7,12 +7,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from challenges.recommendation.clicks.recipes import WideAndDeepRecipe
 from challenges.recommendation.clicks.sparse_optimizers import RowFtrl
 from challenges.recommendation.clicks.spec import FeatureSpec
 from challenges.recommendation.clicks.tables import Bag
 from challenges.recommendation.clicks.task import ClickTask
-from challenges.recommendation.clicks.wide_and_deep import Crosses, WideAndDeep
+from challenges.recommendation.wide_and_deep.network import Crosses, WideAndDeep
+from challenges.recommendation.wide_and_deep.recipes import WideAndDeepRecipe
 from common.training.optimizers import Ftrl
 from common.training.schedules import build_schedule
 from common.training.task import ScheduledOptimizer

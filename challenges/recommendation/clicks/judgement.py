@@ -1,0 +1,47 @@
+"""What a click model's figures are held against: published ones for the very same rows, and simpler models."""
+
+from collections.abc import Iterator, Mapping
+from itertools import islice
+
+from challenges.recommendation.clicks.baselines import baselines
+from challenges.recommendation.clicks.data import ClickData
+from challenges.recommendation.clicks.recipes import PROTOCOLS, ClickRecipe
+from common.challenge import Judgement
+from common.run.result import Result
+from common.training.task import Batch
+
+BATCH = 4096
+"""Rows of a step of the baselines."""
+
+
+class ClickJudgement(Judgement[ClickRecipe, ClickData]):
+    primary_metric = "auc"
+
+    def comparability(self, recipe: ClickRecipe, data: ClickData) -> tuple[bool, str]:
+        if recipe.target is None:
+            return False, "Nothing is published for this data: compare with the baselines in the report."
+        wanted = PROTOCOLS[recipe.target.protocol]
+        kind = data.prepared.name.split()[0]
+        found = (kind, data.num_train, data.judged, data.num_validation)
+        if found == tuple(wanted):
+            return True, ""
+        return False, (
+            f"The target is for {wanted.kind}, {wanted.train:,} training and {wanted.judged:,} {wanted.split} rows. "
+            f"This data is {kind}, {data.num_train:,} training and {data.num_validation:,} {data.judged} rows."
+        )
+
+    def baselines(self, recipe: ClickRecipe, data: ClickData) -> Mapping[str, Mapping[str, float]]:
+        def epoch() -> Iterator[Batch]:
+            return islice(data.train_batches(0, BATCH, 1), max(1, data.num_train // BATCH))
+
+        return baselines(data.spec, epoch, data.validation_batches)
+
+    def below_baseline(self, result: Result) -> str:
+        best = result.baseline
+        if best is None:
+            return ""
+        return (
+            f"{best.name} does better than {result.model} on this data: {result.metric} {best.value:.4f} against "
+            f"{result.value:.4f}. Few rows for many values call for smaller tables: kit prepare … --threshold 10, "
+            "--tables.width 4, or more --model.dropout."
+        )

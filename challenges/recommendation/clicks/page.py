@@ -1,0 +1,105 @@
+"""What a click model's page shows: metrics by head, tail and unseen values, calibration, and what the rows are."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from challenges.recommendation.clicks.data import ClickData
+from challenges.recommendation.clicks.metrics import probabilities
+from challenges.recommendation.clicks.recipes import ClickRecipe
+from challenges.recommendation.clicks.spec import Categorical, FeatureSpec
+from common.challenge import Page
+from common.report.data import check_record, data_warnings
+from common.report.elements import Section, facts, folded_table, join, paragraph, percentage, table
+from common.report.plots import reliability_chart
+from common.run.result import wilson
+from common.run.run_directory import RunDirectory
+
+BINS = 15  # of the calibration, each with as many rows
+CHANCE = 0.5  # the AUC of no ranking at all
+PARTS = ("head", "tail", "unseen")
+
+
+class ClickPage(Page[ClickRecipe, ClickData]):
+    def sections(self, run: RunDirectory, recipe: ClickRecipe) -> Sequence[Section]:
+        """As far as the run has got: the data from the start, figures once it was evaluated."""
+        spec, record = FeatureSpec.read(run.data), check_record(run)
+        parts = [_data(run, spec, record)]
+        if not (run.evaluation_file.is_file() and run.predictions_file.is_file()):
+            return parts
+        with np.load(run.predictions_file) as columns:
+            label, logit = columns["label"], columns["logit"]
+        return [_figures(run, record), _calibration(label, logit), *parts]
+
+
+def _figures(run: RunDirectory, record: Mapping[str, Any]) -> Section:
+    evaluation = run.evaluation()
+    metrics, intervals = evaluation["metrics"], evaluation["intervals"]
+    plain = [name for name in metrics if "/" not in name]
+    rows = [(name, f"{metrics[name]:.4f}", _interval(intervals.get(name))) for name in plain]
+    parts = [table(("metric", "value", "95 % interval"), rows, numeric=(1, 2))]
+    best = record.get("facts", {}).get("bayes_auc", {})
+    for split, value in best.items():
+        share = (metrics["auc"] - CHANCE) / (value - CHANCE)
+        told = f"The rows were made up, so that the best is known: no model can rank {split} rows better than AUC "
+        parts.append(paragraph(f"{told}{value:.4f}; {percentage(share)} of the way from chance to there is gone."))
+    by_part = [part for part in PARTS if f"auc/{part}" in metrics or f"log_loss/{part}" in metrics]
+    if by_part:
+        names = sorted({name.split("/")[0] for name in metrics if name.endswith(tuple(f"/{part}" for part in by_part))})
+        lines = [(part, *(_figure(metrics.get(f"{name}/{part}")) for name in names)) for part in by_part]
+        parts.append(
+            paragraph(
+                "By the column with the most values: rows with one of its commonest tenth (head), with another one "
+                "(tail), and with one that training did not see."
+            )
+        )
+        parts.append(table(("rows", *names), lines, numeric=range(1, len(names) + 1)))
+    return Section("How well clicks are told", join(parts))
+
+
+def _calibration(label: np.ndarray, logit: np.ndarray) -> Section:
+    """Clicks over probability, in bins of equally many rows."""
+    probability = probabilities(logit)
+    edges = np.unique(np.quantile(probability, np.linspace(0, 1, BINS + 1)))
+    if len(edges) < 2:
+        return Section("Calibration", paragraph("Every row got the same probability."))
+    place = np.clip(np.searchsorted(edges, probability, side="right") - 1, 0, len(edges) - 2)
+    counts = np.bincount(place, minlength=len(edges) - 1)
+    clicks = np.bincount(place, label, minlength=len(edges) - 1)
+    with np.errstate(invalid="ignore"):
+        rate = clicks / counts
+    spans = [
+        wilson(int(click), int(count)) if count else (np.nan, np.nan)
+        for click, count in zip(clicks, counts, strict=True)
+    ]
+    chart = reliability_chart("Clicks by probability", edges, rate, np.array(spans, float), counts)
+    told = "A calibrated model's bars end on the diagonal: of the rows with probability 0.2, a fifth are clicks."
+    return Section("Calibration", join([paragraph(told), chart]))
+
+
+def _data(run: RunDirectory, spec: FeatureSpec, record: Mapping[str, Any]) -> Section:
+    known = record.get("facts", {}).get("known_share", {})
+    kinds = {"Dense": "number", "Categorical": "value", "MultiHot": "several values"}
+    rows = []
+    for feature in spec.features:
+        ids = f"{feature.cardinality:,}" if isinstance(feature, Categorical) else ""
+        share = percentage(known[feature.name]) if feature.name in known else ""
+        rows.append((feature.name, kinds[type(feature).__name__], ids, share))
+    counts = record.get("rows", {})
+    clicks = record.get("positives", {})
+    told = [(split, f"{count:,} rows, {clicks[split] / count:.2%} of them clicks") for split, count in counts.items()]
+    parts = [
+        *data_warnings(run),
+        facts([("data", record.get("name", "")), *told, ("label", spec.label.name)]),
+        folded_table(("column", "kind", "ids", "training cells with an id of their own"), rows, numeric=(2, 3)),
+    ]
+    return Section("Data", join(parts))
+
+
+def _interval(interval: Sequence[float] | None) -> str:
+    return "" if interval is None else f"{interval[0]:.4f}–{interval[1]:.4f}"
+
+
+def _figure(value: float | None) -> str:
+    return "" if value is None or not np.isfinite(value) else f"{value:.4f}"

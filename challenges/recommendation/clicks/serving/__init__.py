@@ -1,0 +1,1 @@
+"""How a click model is served: raw values in, the probability of a click out."""

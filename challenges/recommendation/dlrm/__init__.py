@@ -1,0 +1,1 @@
+"""DLRM: products of embeddings and numbers, and layers over them."""

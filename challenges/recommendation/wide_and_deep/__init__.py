@@ -1,0 +1,1 @@
+"""Wide & Deep: a linear model of crossed columns beside a deep one."""
