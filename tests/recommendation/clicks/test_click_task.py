@@ -10,18 +10,11 @@ from challenges.recommendation.clicks.baselines import baselines
 from challenges.recommendation.clicks.comparison import ProbabilityComparison, judged
 from challenges.recommendation.clicks.memory import MemoryNeed, memory_need, require_memory
 from challenges.recommendation.clicks.metrics import auc
-from challenges.recommendation.clicks.recipes import (
-    DlrmConfig,
-    DlrmRecipe,
-    JudgingConfig,
-    NumbersConfig,
-    TablesConfig,
-    WideAndDeepConfig,
-    WideAndDeepRecipe,
-    WideConfig,
-)
+from challenges.recommendation.clicks.recipes import JudgingConfig, NumbersConfig, TablesConfig
 from challenges.recommendation.clicks.spec import FIRST, RARE
+from challenges.recommendation.dlrm.recipes import DlrmConfig, DlrmRecipe
 from challenges.recommendation.dlrm.task import DlrmTask
+from challenges.recommendation.wide_and_deep.recipes import WideAndDeepConfig, WideAndDeepRecipe, WideConfig
 from challenges.recommendation.wide_and_deep.task import WideAndDeepTask
 from common.errors import InterruptedRunError, RecipeError
 from common.export.onnx import export_onnx
