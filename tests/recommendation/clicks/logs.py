@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 import torch
-from common.training.sampling import shuffled_shares
+from common.training.randomness import shuffled_shares
 
 from challenges.recommendation.clicks.spec import Categorical, Cross, Dense, FeatureSpec, MultiHot
 from common.machine.distributed import World
