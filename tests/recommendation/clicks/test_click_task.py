@@ -25,7 +25,7 @@ from common.run.run_directory import RunDirectory
 from common.training.averages import MovingAverage
 from common.training.step import TrainStep
 from common.training.trainer import Trainer
-from tests.common.test_trainer import StopAfter
+from tests.common.training.test_trainer import StopAfter
 from tests.recommendation.clicks.logs import ClickRows, padded_bags, rows, spec
 from tests.toy import CPU, FP32
 
