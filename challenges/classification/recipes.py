@@ -117,7 +117,7 @@ RECIPES: Mapping[str, ClassificationRecipe] = {
         optimizer=_FROM_SCRATCH,
         data=DataConfig(area=(0.35, 1.0)),
         training=TrainingConfig(
-            epochs=8, batch_size=32, evaluate_every=2, checkpoint_every=50, ema_decay=0.98, log_every=10
+            epochs=8, batch_size=32, evaluate_every=4, checkpoint_every=125, ema_decay=0.98, log_every=10
         ),
     ),
     "photos": ClassificationRecipe(

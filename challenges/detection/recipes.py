@@ -145,7 +145,7 @@ RECIPES: Mapping[str, DetectionRecipe] = {
         ),
         model=ModelConfig(depth=18),
         optimizer=_FROM_SCRATCH,
-        training=TrainingConfig(epochs=16, batch_size=8, evaluate_every=8, checkpoint_every=50, ema_decay=0.99),
+        training=TrainingConfig(epochs=16, batch_size=8, evaluate_every=8, checkpoint_every=100, ema_decay=0.99),
     ),
     "small": DetectionRecipe(
         summary="from scratch on hundreds of your own images with boxes",
