@@ -24,6 +24,7 @@ from common.run.recipe import OptimizerConfig, TrainingConfig, from_json, to_jso
 from common.run.run_directory import RunDirectory
 from common.training.averages import MovingAverage
 from common.training.step import TrainStep
+from common.training.task import StepSettings
 from common.training.trainer import Trainer
 from tests.common.training.test_trainer import StopAfter
 from tests.recommendation.clicks.logs import ClickRows, padded_bags, rows, spec
@@ -97,7 +98,7 @@ def test_an_interrupted_run_ends_as_the_whole_one_does(tmp_path, name):
 @pytest.mark.parametrize("name", KINDS)
 def test_a_step_that_is_not_finite_changes_nothing(name):
     model = task(KINDS[name])
-    step = TrainStep(model, model.optimizers(10, 5.0), FP32, CPU)
+    step = TrainStep(model, model.optimizers(10, 5.0), StepSettings(FP32, CPU))
     log = rows(SPEC, 60)
     before = {key: value.clone() for key, value in model.state_dict().items()}
     step([{**log, "label": log["label"] * torch.nan}], 0)
@@ -125,7 +126,7 @@ def test_the_moving_average_is_the_networks():
     averaged = [p for p in average.module.parameters() if p is not model.tables.weight]
     assert not any(p.requires_grad for p in averaged)
     before = [p.clone() for p in averaged]
-    step = TrainStep(model, model.optimizers(10, 5.0), FP32, CPU, ema=average)
+    step = TrainStep(model, model.optimizers(10, 5.0), StepSettings(FP32, CPU, average=average))
     step([rows(SPEC, 60)], 0)
     assert all(not torch.equal(p, b) for p, b in zip(averaged, before, strict=True))
     apart = task(dlrm(DENSE))
@@ -232,7 +233,7 @@ def test_baselines_find_the_planted_truth():
 def test_memory_is_what_training_takes():
     recipe = dlrm()
     model = task(recipe)
-    step = TrainStep(model, model.optimizers(10, 5.0), FP32, CPU)
+    step = TrainStep(model, model.optimizers(10, 5.0), StepSettings(FP32, CPU))
     step([rows(SPEC, 60)], 0)
     need = memory_need(recipe, sum(model.tables.rows), 4)
     assert need.tables == model.tables.weight.nbytes

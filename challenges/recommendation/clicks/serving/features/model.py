@@ -1,6 +1,6 @@
 """Turn raw values into what a click model takes, by the function that prepared its training rows.
 
-Runs where this kit and Polars are: in the kit's own environment, and in the image that containers/ builds for it.
+Runs where this project and Polars are: in the kit's own environment, and in the image that containers/ builds for it.
 """
 
 import json
