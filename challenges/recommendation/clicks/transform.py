@@ -62,7 +62,8 @@ class Transform:
         DataError where a column is missing, or is not a column of single values.
         """
         require_columns(self.spec, list(request), "The request", label=False)
-        columns = {name: _series(name, request[name]) for name in self.spec.raw_columns}
+        between = {column.name: column.separator for column in self.spec.multi_hot}
+        columns = {name: _series(name, request[name], between.get(name)) for name in self.spec.raw_columns}
         if len({len(values) for values in columns.values()}) > 1:
             told = ", ".join(f"{name} {len(values)}" for name, values in columns.items())
             raise DataError("The request's columns have different numbers of rows.", f"They have: {told}.")
@@ -154,14 +155,20 @@ def _stacked(columns: list[np.ndarray], rows: int, kind: type) -> np.ndarray:
     return np.stack(columns, axis=1) if columns else np.zeros((rows, 0), kind)
 
 
-def _series(name: str, values: Sequence[Any]) -> pl.Series:
-    """A request's column; numbers beside text become text."""
+def _series(name: str, values: Sequence[Any], separator: str | None) -> pl.Series:
+    """A request's column; numbers beside text become text, and text beside lists a list.
+
+    separator: of a multi-hot column's text.
+    """
     if isinstance(values, np.ndarray):
         values = values.tolist()
     plain = [value.decode("utf-8", "replace") if isinstance(value, bytes) else value for value in values]
     for value in plain:
         if not (value is None or isinstance(value, str | bool | int | float | list)):
             raise DataError(f"The request's column {name} holds {type(value).__name__}.", "Text, numbers or null.")
+    if separator is not None and any(isinstance(value, list) for value in plain):
+        lists = [value.split(separator) if isinstance(value, str) else value for value in plain]
+        return pl.Series(name, [None if one is None else [str(part) for part in one] for one in lists])
     kinds = {type(value) for value in plain if value is not None}
     if len(kinds) > 1 and str in kinds:
         plain = [value if value is None else str(int(value) if isinstance(value, bool) else value) for value in plain]

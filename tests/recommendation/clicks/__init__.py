@@ -1,0 +1,1 @@
+"""Click logs: spec, preparation, reading, serving transform."""

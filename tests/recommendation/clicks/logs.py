@@ -4,10 +4,10 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 import torch
-from common.training.randomness import shuffled_shares
 
 from challenges.recommendation.clicks.spec import Categorical, Cross, Dense, FeatureSpec, MultiHot
 from common.machine.distributed import World
+from common.training.randomness import shuffled_shares
 from common.training.task import Batch, DataModule
 
 SIZES, KINDS = (40, 12, 6), 9

@@ -41,7 +41,7 @@ class Dask:
         from dask.distributed import as_completed
 
         client: "Client" = self._client  # type: ignore[name-defined]  # noqa: F821, UP037
-        shared = client.scatter(job, broadcast=True)
+        shared = client.scatter(job, broadcast=True, hash=False)  # one key of equal jobs is let go of by each
         futures = [client.submit(step, shared, number, pure=False) for number in numbers]
         try:
             for future in as_completed(futures):
