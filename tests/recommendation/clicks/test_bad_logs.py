@@ -82,7 +82,7 @@ CSV = {
     "a label without that value": ("a,b\n1,x\n2,y\n", ("--label", "b=z"), "one of them z"),
     "a line too short": ("label,a,b\n1,x,y\n0,x\n", (), "line 3 has 2 fields"),
     "a line too long within quotes": ('label,a,b\n1,"x,z",y\n0,x,y,z\n', (), "line 3 has 4 fields"),
-    "nothing to learn from": ("label,a\n1,x\n", (), "split has no row"),
+    "nothing to learn from": ("label,a\n1,x\n", (), "rows of the train split have the label 1"),
     "not UTF-8": ("label,a\n1,\udcff\n", (), "not UTF-8"),
 }
 
@@ -98,7 +98,7 @@ def test_parquet(tmp_path, capsys):
     out = ("--out", tmp_path / "out")
     (tmp_path / "train.parquet").write_bytes(b"PAR1 nothing")
     assert "is no readable Parquet file" in refused(capsys, "parquet", tmp_path / "train.parquet", *out)
-    table = pa.table({"label": [0, 1] * 50, "price": [1.0, float("nan")] * 50, "word": ["a"] * 100})
+    table = pa.table({"label": [0, 1] * 50, "price": [1.5, float("nan")] * 50, "word": ["a"] * 100})
     pq.write_table(table, tmp_path / "nan.parquet")
     assert "row 2: column price is nan" in refused(capsys, "parquet", tmp_path / "nan.parquet", *out)
     folder = tmp_path / "two"

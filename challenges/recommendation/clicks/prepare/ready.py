@@ -200,10 +200,18 @@ class MovieLens:
         return pl.DataFrame(texts | {"rating": table["rating"], "time": table["timestamp"]})
 
 
+def _movielens(root: Path) -> MovieLens:
+    reader = MovieLens(root)
+    for path in reader.files:
+        if not path.is_file():
+            raise DataError(f"There is no {path}.", "MovieLens 1M is ratings.dat, users.dat and movies.dat.")
+    return reader
+
+
 def movielens(root: Path, note: Note) -> tuple[MovieLens, FeatureSpec]:
     """Users, films and what is known of them."""
     flat = ("user", "film", "gender", "age", "occupation", "zip")
-    return MovieLens(root), FeatureSpec(
+    return _movielens(root), FeatureSpec(
         dense=(Dense(name="year", transform="none", missing=1990),),
         categorical=tuple(Categorical(name=name) for name in flat),
         multi_hot=(MultiHot(name="genres"),),
@@ -221,7 +229,7 @@ def movielens(root: Path, note: Note) -> tuple[MovieLens, FeatureSpec]:
 def movielens_autoint(root: Path, note: Note) -> tuple[MovieLens, FeatureSpec]:
     """The fields of AutoInt (Song et al. 2019), which have neither users nor films."""
     flat = ("gender", "age", "occupation", "zip", "year")
-    return MovieLens(root), FeatureSpec(
+    return _movielens(root), FeatureSpec(
         dense=(Dense(name="days", transform="none"),),
         categorical=tuple(Categorical(name=name) for name in flat),
         multi_hot=(MultiHot(name="genres"),),
@@ -232,8 +240,6 @@ def movielens_autoint(root: Path, note: Note) -> tuple[MovieLens, FeatureSpec]:
 
 def _dat(path: Path, columns: tuple[str, ...]) -> pl.DataFrame:
     """GroupLens's files: fields with :: between, in Latin 1."""
-    if not path.is_file():
-        raise DataError(f"There is no {path}.", "MovieLens 1M is ratings.dat, users.dat and movies.dat.")
     rows = [line.split("::") for line in path.read_text(encoding="latin-1").splitlines()]
     for number, row in enumerate(rows, 1):
         if len(row) != len(columns):

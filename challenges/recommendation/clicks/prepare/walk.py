@@ -48,9 +48,9 @@ def prepare(job: Job, name: str, engine: Engine, progress: Progress) -> Prepared
 
     Raises DataError for bad data, or a folder that holds anything else; TrainingError where the disk is too full.
     """
+    plan = job.plan()
     job.output.mkdir(parents=True, exist_ok=True)
     with hold(job.output, "prepare"):
-        plan = job.plan()
         if not _begun(job, plan):
             return Prepared.open(job.output)
         remove_leftovers(job.output)
