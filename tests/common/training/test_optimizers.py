@@ -1,6 +1,7 @@
 """Parameter groups, optimizers against written-out updates, and weight averages."""
 
 import copy
+import math
 import sys
 import types
 
@@ -13,6 +14,10 @@ from common.run.recipe import OptimizerConfig
 from common.training.optimizers import Lamb, build_optimizer, parameter_groups, stage_scales
 from common.training.schedules import build_schedule
 from common.training.task import ScheduledOptimizer
+from common.optimizers import Ftrl, Lamb, build_optimizer, parameter_groups, stage_scales
+from common.recipe import OptimizerConfig
+from common.schedules import build_schedule
+from common.task import ScheduledOptimizer
 
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
 
@@ -236,6 +241,57 @@ def test_combinations_that_do_not_exist_are_refused():
         build_optimizer(OptimizerConfig(name="lamb", implementation="fused"), groups_of(network()), "cpu")
     with pytest.raises(RecipeError, match="momentum"):
         build_optimizer(OptimizerConfig(nesterov=True, momentum=0.0), groups_of(network()), "cpu")
+
+
+# ---- for click models
+
+
+@pytest.mark.parametrize("l1", [0.0, 0.05])
+def test_ftrl_equals_a_written_out_one(l1):
+    weight = nn.Parameter(torch.tensor([0.5, -0.2, 0.0]))
+    optimizer = Ftrl([weight], lr=0.1, l1=l1, weight_decay=0.01)
+    gradients = torch.tensor([[0.3, -0.1, 0.01], [0.1, 0.2, -0.01], [-0.4, 0.1, 0.02]])
+    expected = []
+    for place, value in enumerate([0.5, -0.2, 0.0]):
+        squares, linear = 0.1, 0.0
+        for gradient in gradients[:, place].tolist():
+            grown = squares + gradient**2
+            linear += gradient - (grown**0.5 - squares**0.5) / 0.1 * value
+            squares = grown
+            reach = max(0.0, abs(linear) - l1)
+            value = -math.copysign(reach, linear) / (squares**0.5 / 0.1 + 2 * 0.01)
+        expected.append(value)
+    for gradient in gradients:
+        weight.grad = gradient.clone()
+        optimizer.step()
+    torch.testing.assert_close(weight.detach(), torch.tensor(expected))
+    assert (weight == 0).sum() == (1 if l1 else 0)
+
+
+@pytest.mark.parametrize(
+    ("config", "plain"),
+    [
+        (OptimizerConfig(name="adagrad", peak_lr=0.1), torch.optim.Adagrad),
+        (OptimizerConfig(name="rmsprop", peak_lr=0.1, momentum=0.0, betas=(0.9, 0.5)), torch.optim.RMSprop),
+    ],
+    ids=["adagrad", "rmsprop"],
+)
+def test_the_others_equal_pytorchs_plain_loop(config, plain):
+    ours, theirs = network(), network()
+    options = {"alpha": 0.5} if plain is torch.optim.RMSprop else {}
+    train(ours, build_optimizer(config, groups_of(ours, weight_decay=0.0), "cpu"))
+    train(theirs, plain(theirs.parameters(), lr=0.1, foreach=False, **options))
+    for one, other in zip(ours.parameters(), theirs.parameters(), strict=True):
+        torch.testing.assert_close(one, other)
+
+
+@pytest.mark.parametrize(
+    ("name", "implementation", "device"),
+    [("ftrl", "foreach", "cpu"), ("rmsprop", "fused", "cpu"), ("adagrad", "apex", "cpu"), ("adagrad", "fused", "cuda")],
+)
+def test_implementations_that_do_not_exist_are_refused(name, implementation, device):
+    with pytest.raises(RecipeError, match="it is there as auto"):
+        build_optimizer(OptimizerConfig(name=name, implementation=implementation), groups_of(network()), device)
 
 
 # ---- apex

@@ -36,3 +36,16 @@ def test_the_sweep_rises_in_equal_ratios():
 def test_multistep_without_milestones_is_refused():
     with pytest.raises(RecipeError, match="milestones"):
         OptimizerConfig(schedule="multistep")
+
+
+def test_polynomial_falls_with_the_square_of_what_is_left():
+    config = OptimizerConfig(schedule="polynomial", peak_lr=1.0, warmup_epochs=0.2, milestones=(0.5, 1.5))
+    schedule = build_schedule(config, 100, 100)
+    assert [schedule(step) for step in (9, 19, 49, 50)] == pytest.approx([0.5, 1, 1, 1])
+    assert [schedule(step) for step in (100, 125, 150, 170)] == pytest.approx([0.25, 0.0625, 0, 0])
+
+
+@pytest.mark.parametrize("milestones", [(), (3.0,), (3.0, 2.0), (-1.0, 2.0)])
+def test_polynomial_without_two_rising_milestones_is_refused(milestones):
+    with pytest.raises(RecipeError, match="two rising epochs"):
+        OptimizerConfig(schedule="polynomial", milestones=milestones)
