@@ -17,7 +17,7 @@ DENSE_STATES = 3  # the gradient and Adam's two moments, all as large as the tab
 
 @dataclass(frozen=True)
 class MemoryNeed:
-    """Bytes of one process."""
+    """Bytes."""
 
     tables: int
     optimizer: int
@@ -28,10 +28,10 @@ class MemoryNeed:
         return self.tables + self.optimizer + self.batches
 
 
-def memory_need(recipe: ClickRecipe, rows: int, columns: int, *, wide_rows: int = 0, ranks: int = 1) -> MemoryNeed:
+def memory_need(recipe: ClickRecipe, rows: int, columns: int, *, wide_rows: int = 0) -> MemoryNeed:
     """For tables of `rows` rows altogether, read by `columns` columns, beside `wide_rows` weights of a wide part."""
     config = recipe.tables
-    numbers = -(-(rows * config.width + wide_rows) // (1 if config.shard == "none" else ranks))
+    numbers = rows * config.width + wide_rows
     tables = numbers * BYTES[config.dtype]
     if config.optimizer == "dense":
         optimizer = DENSE_STATES * tables
@@ -39,8 +39,7 @@ def memory_need(recipe: ClickRecipe, rows: int, columns: int, *, wide_rows: int 
         optimizer = 4 * -(-numbers // config.width)
     else:
         optimizer = 0
-    batch = recipe.training.batch_size // ranks
-    return MemoryNeed(tables, optimizer, 4 * COPIES * batch * columns * config.width)
+    return MemoryNeed(tables, optimizer, 4 * COPIES * recipe.training.batch_size * columns * config.width)
 
 
 def free_memory(device: torch.device) -> int:
@@ -49,7 +48,7 @@ def free_memory(device: torch.device) -> int:
 
 
 def require_memory(recipe: ClickRecipe, need: MemoryNeed, free: int) -> None:
-    """Raise RecipeError, with what would fit, where a process needs more than is free."""
+    """Raise RecipeError, with what would fit, where it is more than is free."""
     if need.total <= free:
         return
     config = recipe.tables
@@ -65,8 +64,6 @@ def require_memory(recipe: ClickRecipe, need: MemoryNeed, free: int) -> None:
         advice.append(f"prepare with fewer rows (kit prepare … --max-rows, {share:.0%} of these fit)")
     else:
         advice.append("a smaller --training.batch-size")
-    if config.optimizer != "dense":
-        advice.append(f"{-(-need.total // max(1, free))} ranks with --tables.shard auto")
     raise RecipeError(
         f"The model needs {need.total / GIB:.1f} GiB (tables {need.tables / GIB:.1f}, their optimizer "
         f"{need.optimizer / GIB:.1f}, batches {need.batches / GIB:.1f}), and {free / GIB:.1f} are free.",

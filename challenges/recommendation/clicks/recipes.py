@@ -27,8 +27,6 @@ class TablesConfig:
     """What rows are kept in; fp16 halves them, and updates are rounded at random."""
     spread: float | None = None
     """Rows start evenly in ± spread; None: ± sqrt(1 / rows) of their column."""
-    shard: Literal["none", "auto", "row", "table", "column"] = "none"
-    """How several processes share the tables, by TorchRec."""
     unknown_share: float = 0.0
     """Of a training batch's ids, so many are taken for values that were never seen, so that their row learns too."""
 
@@ -39,10 +37,10 @@ class TablesConfig:
             raise RecipeError("tables.peak-lr is above 0, and tables.spread is not negative.")
         if not 0 <= self.unknown_share < 1:
             raise RecipeError(f"tables.unknown-share is {self.unknown_share}.", "It lies in [0, 1).")
-        if self.optimizer == "dense" and (self.dtype != "fp32" or self.shard != "none"):
+        if self.optimizer == "dense" and self.dtype != "fp32":
             raise RecipeError(
-                f"tables.optimizer dense was chosen with tables.dtype {self.dtype} and tables.shard {self.shard}.",
-                "It updates every row at every step, in fp32 and in one process.",
+                f"tables.optimizer dense was chosen with tables.dtype {self.dtype}.",
+                "It updates every row at every step, in fp32.",
                 "Use --tables.optimizer rowwise-adagrad or sgd.",
             )
         if self.weight_decay and self.optimizer != "dense":
@@ -86,18 +84,13 @@ class ClickRecipe(Recipe):
         if self.tables.optimizer != "dense":
             self._refuse("optimizer.clip-norm", self.optimizer.clip_norm, None, "a norm needs every row's whole sum")
             self._refuse("training.cuda-graphs", self.training.cuda_graphs, False, "a batch's rows differ in number")
-        if self.tables.shard != "none":
-            self._refuse(
-                "training.micro-batch", self.training.micro_batch, None, "their rows are updated going backward"
-            )
 
     def _refuse(self, field: str, given: object, allowed: object, why: str) -> None:
         if given != allowed:
             raise RecipeError(
-                f"{field} {given} was chosen with tables.optimizer {self.tables.optimizer}, tables.shard "
-                f"{self.tables.shard}.",
-                f"With these it stays {allowed}: {why}.",
-                f"Leave {field} out, or use --tables.optimizer dense --tables.shard none.",
+                f"{field} {given} was chosen with tables.optimizer {self.tables.optimizer}.",
+                f"With it {field} stays {allowed}: {why}.",
+                f"Leave {field} out, or use --tables.optimizer dense.",
             )
 
 

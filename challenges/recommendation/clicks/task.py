@@ -100,7 +100,11 @@ class ClickTask(Task, Generic[RecipeType]):
         return {"loss": functional.binary_cross_entropy_with_logits(self.score(batch), batch["label"])}
 
     def optimizers(self, total_steps: int, steps_per_epoch: float) -> list[ScheduledOptimizer]:
-        """The network's, and the tables' with the same schedule at their own rate."""
+        """The network's, and the tables' with the same schedule at their own rate.
+
+        Raises RecipeError where several processes train: the sparse gradients of one are unknown to the others.
+        """
+        self._require_one_process()
         config, tables = self.recipe.optimizer, self.recipe.tables
         schedule = build_schedule(config, total_steps, steps_per_epoch)
         groups = self.network_groups()
@@ -113,6 +117,15 @@ class ClickTask(Task, Generic[RecipeType]):
         kind = RowSgd if tables.optimizer == "sgd" else RowwiseAdagrad
         rate = build_schedule(replace(config, peak_lr=tables.peak_lr), total_steps, steps_per_epoch)
         return [own, ScheduledOptimizer(kind(weights, lr=tables.peak_lr), rate)]
+
+    def _require_one_process(self) -> None:
+        kind, size = self.recipe.tables.optimizer, _world_size()
+        if kind != "dense" and size > 1:
+            raise RecipeError(
+                f"tables.optimizer {kind} was chosen for {size} processes.",
+                "One process updates the rows that a batch read.",
+                "Start one process, or use --tables.optimizer dense.",
+            )
 
     def network_groups(self) -> list[dict[str, Any]]:
         """What the network's optimizer updates, tables left out."""
@@ -226,10 +239,15 @@ def _rows(spec: FeatureSpec) -> list[int]:
     return [column.cardinality for column in spec.looked_up]
 
 
+def _world_size() -> int:
+    is_alone = not (torch.distributed.is_available() and torch.distributed.is_initialized())
+    return 1 if is_alone else torch.distributed.get_world_size()
+
+
 def _of_all_ranks(own: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Every rank's arrays, one rank after the other."""
-    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+    if _world_size() == 1:
         return own
-    parts: list[Any] = [None] * torch.distributed.get_world_size()
+    parts: list[Any] = [None] * _world_size()
     torch.distributed.all_gather_object(parts, own)
     return {name: np.concatenate([part[name] for part in parts]) for name in own}

@@ -245,8 +245,8 @@ def test_memory_is_what_training_takes():
 @pytest.mark.parametrize(
     ("tables", "free", "advice"),
     [
-        (TablesConfig(width=16), 5, ("--tables.dtype fp16", "2 ranks")),
-        (TablesConfig(width=16), 2, ("--tables.width", "--max-rows", "4 ranks")),
+        (TablesConfig(width=16), 5, ("--tables.dtype fp16", "--tables.width 12")),
+        (TablesConfig(width=16), 2, ("--tables.width 4", "--max-rows, 32% of")),
         (TablesConfig(width=16, optimizer="dense"), 8, ("rowwise-adagrad",)),
         (TablesConfig(width=16), 7, None),
     ],
@@ -276,7 +276,6 @@ def test_a_model_too_large_for_this_machine_is_refused():
     [
         lambda: DlrmRecipe(**{**FIELDS, "optimizer": OptimizerConfig(clip_norm=1.0)}),
         lambda: dlrm(training=TrainingConfig(cuda_graphs=True)),
-        lambda: dlrm(TablesConfig(shard="row"), TrainingConfig(micro_batch=10)),
         lambda: TablesConfig(optimizer="dense", dtype="fp16"),
         lambda: TablesConfig(optimizer="sgd", weight_decay=0.1),
         lambda: TablesConfig(width=0),
@@ -296,3 +295,11 @@ def test_what_cannot_work_is_refused(wrong):
 def test_recipes_survive_their_record(recipes):
     for recipe in recipes.values():
         assert from_json(type(recipe), to_json(recipe)) == recipe
+
+
+def test_sparse_tables_are_for_one_process(monkeypatch):
+    model, dense = task(dlrm()), task(dlrm(DENSE))
+    monkeypatch.setattr("challenges.recommendation.clicks.task._world_size", lambda: 2)
+    with pytest.raises(RecipeError, match="for 2 processes"):
+        model.optimizers(10, 5.0)
+    assert len(dense.optimizers(10, 5.0)) == 1
