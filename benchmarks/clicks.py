@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Literal, cast
 
 import torch
+from challenges.recommendation.clicks.dlrm_task import DlrmTask
 from rich.console import Console
 from torch import Tensor
 
@@ -23,13 +24,12 @@ from benchmarks.compare import publish
 from benchmarks.measure import Interleaved, Step, interleave
 from benchmarks.record import ProtocolUsed, Record, Workload, environment_of, new_record
 from benchmarks.validity import judge
-from challenges.recommendation.clicks.dlrm_task import DlrmTask
 from challenges.recommendation.clicks.recipes import DlrmConfig, DlrmRecipe, TablesConfig
 from challenges.recommendation.clicks.spec import Categorical, Dense, FeatureSpec
-from common.precision import select_precision
-from common.processes import usable_cores
-from common.recipe import OptimizerConfig, TrainingConfig
-from common.step import TrainStep
+from common.machine.precision import select_precision
+from common.machine.processes import usable_cores
+from common.run.recipe import OptimizerConfig, TrainingConfig
+from common.training.step import TrainStep
 
 NUMBERS, COLUMNS = 13, 26
 BOTTOM, TOP = (512, 256, 64), (512, 256)

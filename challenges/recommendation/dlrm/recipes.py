@@ -58,9 +58,9 @@ _DLRM_ML_1M = DlrmRecipe(
     summary="DLRM on MovieLens 1M as clicks",
     target=target(0.893, ML_1M_GROUNDS.format("DLRM .8944"), ML_1M),
     tables=SMALL_TABLES,
-    model=DlrmConfig(top=(256, 128), dropout=0.2),
+    model=DlrmConfig(top=(256, 128), dropout=0.3),
     optimizer=SMALL,
-    training=training(5, 4096),
+    training=training(4, 4096),
 )
 _DLRM_CRITEO_1TB = DlrmRecipe(
     summary="Criteo 1TB, one epoch of SGD: NVIDIA's recipe, for large GPUs",

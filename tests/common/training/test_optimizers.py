@@ -11,13 +11,9 @@ from torch import nn
 
 from common.errors import DeviceError, RecipeError
 from common.run.recipe import OptimizerConfig
-from common.training.optimizers import Lamb, build_optimizer, parameter_groups, stage_scales
+from common.training.optimizers import Ftrl, Lamb, build_optimizer, parameter_groups, stage_scales
 from common.training.schedules import build_schedule
 from common.training.task import ScheduledOptimizer
-from common.optimizers import Ftrl, Lamb, build_optimizer, parameter_groups, stage_scales
-from common.recipe import OptimizerConfig
-from common.schedules import build_schedule
-from common.task import ScheduledOptimizer
 
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
 

@@ -6,12 +6,12 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
-from common.distributed import World
 from sklearn.metrics import roc_auc_score
 
 from challenges.recommendation.clicks import synthetic
 from challenges.recommendation.clicks.data import ClickData
 from challenges.recommendation.clicks.synthetic import SyntheticRows, expected_auc, make_rows, synthetic_spec
+from common.machine.distributed import World
 from tests.recommendation.clicks.builders import column_of, prepared
 
 
