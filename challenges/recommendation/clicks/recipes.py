@@ -110,7 +110,7 @@ BARS = "BARS (openbenchmark.github.io/BARS), Criteo_x1"
 ML_1M_GROUNDS = "our own measurements: {}, logistic regression .8726, factorisation machine .8790"
 
 SMALL = OptimizerConfig(name="adamw", peak_lr=2e-3, weight_decay=0.01, schedule="cosine")
-SMALL_TABLES = TablesConfig(width=32, optimizer="dense", spread=0.1, weight_decay=5.0)
+SMALL_TABLES = TablesConfig(width=32, optimizer="dense", spread=0.01, weight_decay=5.0)
 
 
 def training(epochs: float, batch_size: int, *, evaluate_every: float = 1.0) -> TrainingConfig:

@@ -60,7 +60,7 @@ _DLRM_ML_1M = DlrmRecipe(
     tables=SMALL_TABLES,
     model=DlrmConfig(top=(256, 128), dropout=0.3),
     optimizer=SMALL,
-    training=training(4, 4096),
+    training=training(6, 4096),
 )
 _DLRM_CRITEO_1TB = DlrmRecipe(
     summary="Criteo 1TB, one epoch of SGD: NVIDIA's recipe, for large GPUs",

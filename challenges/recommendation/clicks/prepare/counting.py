@@ -21,7 +21,7 @@ from common.files import atomic_writer
 
 SAMPLE_ROWS = 1 << 18
 """Of the training data, evenly spaced, for the quantiles of numbers."""
-QUANTILES = 32
+QUANTILES, MOST_EDGES = 128, 256
 PENDING_ROWS = 1 << 21  # of counts that are held before they are added up
 _COUNTS = {"column": pl.UInt16, "value": pl.String, "count": pl.UInt64}
 
@@ -129,17 +129,24 @@ def describe_dense(columns: Sequence[Dense], counted: Sequence[Counted]) -> tupl
             mean = mean + apart * (more / (rows + more))
             rows += more
     sample = np.concatenate([one.sample for one in counted])
-    edges = np.quantile(sample, np.linspace(0, 1, QUANTILES + 1), axis=0, method="lower")
     deviation = np.sqrt(spread / max(rows, 1))
     return tuple(
         replace(
             column,
             mean=float(np.float32(mean[place])),
             deviation=float(np.float32(deviation[place])) or 1.0,
-            edges=tuple(map(float, np.unique(edges[:, place]))),
+            edges=_edges(sample[:, place]),
         )
         for place, column in enumerate(columns)
     )
+
+
+def _edges(sample: np.ndarray) -> tuple[float, ...]:
+    """A column's own values where they are few, so that those beside a frequent one have edges too; else quantiles."""
+    values = np.unique(sample)
+    if len(values) > MOST_EDGES:
+        values = np.unique(np.quantile(sample, np.linspace(0, 1, QUANTILES + 1), method="lower"))
+    return tuple(map(float, values))
 
 
 def temporary_files(job: Job) -> list[Path]:
