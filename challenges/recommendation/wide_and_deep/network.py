@@ -13,7 +13,8 @@ from challenges.recommendation.clicks.layers import Perceptron, started
 from challenges.recommendation.clicks.spec import FeatureSpec
 from common.training.linear import Linear
 
-PRIME, MERSENNE = 1_000_003, 2**31 - 1
+FIELDS = ((32_749, 17_393), (32_719, 29_423))
+"""Primes below 2**15, each with a base."""
 
 
 class WideAndDeep(nn.Module):
@@ -66,16 +67,34 @@ class Crosses(nn.Module):
         self._sizes = [[spec.categorical[place].cardinality for place in columns] for columns in self._columns]
 
     def forward(self, ids: Tensor) -> Tensor:
-        """(batch, column) -> (batch, cross) int64"""
+        """(batch, column) -> (batch, cross) int64; nothing on the way leaves 31 bits, which is all that OpenVINO keeps."""
         crossed = []
         for columns, sizes, buckets in zip(self._columns, self._sizes, self.rows, strict=True):
-            code = ids[:, columns[0]].long()
-            is_exact = _combinations(sizes) <= buckets
-            for place, size in zip(columns[1:], sizes[1:], strict=True):
-                code = code * (size if is_exact else PRIME) + ids[:, place]
-                code = code if is_exact else code % MERSENNE  # stays below 2**51, which every engine multiplies rightly
-            crossed.append(code if is_exact else code % buckets)
+            parts = [ids[:, place].long() for place in columns]
+            code = _numbered(parts, sizes) if _combinations(sizes) <= buckets else _hashed(parts) % buckets
+            crossed.append(code)
         return torch.stack(crossed, 1)
+
+
+def _numbered(parts: Sequence[Tensor], sizes: Sequence[int]) -> Tensor:
+    """Another number for every combination."""
+    code = parts[0]
+    for part, size in zip(parts[1:], sizes[1:], strict=True):
+        code = code * size + part
+    return code
+
+
+def _hashed(parts: Sequence[Tensor]) -> Tensor:
+    """30 bits of two polynomials modulo primes of 15 bits."""
+    high, low = (_polynomial(parts, *field) for field in FIELDS)
+    return high * 2**15 + low
+
+
+def _polynomial(parts: Sequence[Tensor], prime: int, base: int) -> Tensor:
+    code = parts[0] % prime
+    for part in parts[1:]:
+        code = (code * base + part % prime) % prime
+    return code
 
 
 def _combinations(sizes: Sequence[int]) -> int:

@@ -1,12 +1,15 @@
 """Click networks against their papers' definitions, written out."""
 
+import math
+
 import pytest
 import torch
 from torch.nn import functional
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from challenges.recommendation.clicks.layers import LowRankCrosses, PairProducts, padded
 from challenges.recommendation.clicks.numbers import PiecewiseLinearNumbers, ScaledNumbers
-from challenges.recommendation.clicks.spec import Dense
+from challenges.recommendation.clicks.spec import Categorical, Cross, Dense, FeatureSpec
 from challenges.recommendation.dlrm.network import Dlrm
 from challenges.recommendation.wide_and_deep.network import Crosses, WideAndDeep
 from tests.recommendation.clicks.logs import rows, spec
@@ -91,6 +94,33 @@ def test_few_combinations_get_a_bucket_each_and_many_share():
     assert len(hashed.unique()) > 20
     same = exact[:, 0] == exact[:1, 0]
     assert (hashed[same] == hashed[0]).all()
+
+
+def test_crosses_of_large_columns_stay_within_31_bits():
+    names = ("a", "b", "c")
+    columns = tuple(Categorical(name=name, cardinality=2**31 - 1) for name in names)
+    crosses = Crosses(FeatureSpec(categorical=columns, crosses=(Cross(columns=names, buckets=50_000),)))
+    ids = torch.randint(2**31 - 1, (20_000, 3), generator=torch.Generator().manual_seed(0))
+    largest = []
+    with _Watched(largest):
+        codes = crosses(ids)[:, 0]
+    assert max(largest) < 2**31
+    counts = torch.bincount(codes, minlength=50_000)
+    assert (counts == 0).float().mean() == pytest.approx(math.exp(-20_000 / 50_000), abs=0.01)  # as chance has it
+
+
+class _Watched(TorchDispatchMode):
+    """Notes the largest number of every result."""
+
+    def __init__(self, largest: list[int]) -> None:
+        super().__init__()
+        self.largest = largest
+
+    def __torch_dispatch__(self, function, types, arguments=(), options=None):
+        result = function(*arguments, **(options or {}))
+        if isinstance(result, torch.Tensor):
+            self.largest.append(int(result.max()))
+        return result
 
 
 def test_padding_fills_up_with_zeros():
