@@ -67,7 +67,7 @@ class Crosses(nn.Module):
         self._sizes = [[spec.categorical[place].cardinality for place in columns] for columns in self._columns]
 
     def forward(self, ids: Tensor) -> Tensor:
-        """(batch, column) -> (batch, cross) int64; nothing on the way leaves 31 bits, which is all that OpenVINO keeps."""
+        """(batch, column) -> (batch, cross) int64; nothing on the way leaves the 31 bits that OpenVINO keeps."""
         crossed = []
         for columns, sizes, buckets in zip(self._columns, self._sizes, self.rows, strict=True):
             parts = [ids[:, place].long() for place in columns]
