@@ -1,17 +1,15 @@
 """Each model of the registry, in turn: adding one adds no line to a contract."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
-import torch
 
 from challenges.registry import MODELS
 from common.challenge import Trained
-from common.export.onnx import export_onnx
 from common.run.run_directory import RunDirectory
-from common.stages.workflow import evaluate
-from tests.contracts.line import CONSOLE, Line
+from tests.contracts.line import Line
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -24,30 +22,27 @@ def sample_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="session")
+def line_of(tmp_path_factory: pytest.TempPathFactory, sample_cache: None) -> Callable[[str], Line]:
+    """A model's line, the same for whoever asks."""
+    return cache(lambda model: Line.of(model, tmp_path_factory.mktemp(model)))
+
+
 @pytest.fixture(scope="session", params=MODELS)
-def line(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, sample_cache: None) -> Line:
-    return Line.of(request.param, tmp_path_factory.mktemp(request.param))
+def line(request: pytest.FixtureRequest, line_of: Callable[[str], Line]) -> Line:
+    return line_of(request.param)
 
 
 @pytest.fixture(scope="session")
 def run(line: Line) -> RunDirectory:
-    """Trained and evaluated."""
-    found = line.train("whole")
-    evaluate(line.challenge, found, CONSOLE, device="cpu")
-    return found
+    return line.run
 
 
 @pytest.fixture(scope="session")
-def trained(line: Line, run: RunDirectory) -> Trained:
-    return Trained.load(line.challenge, run)
+def trained(line: Line) -> Trained:
+    return line.trained
 
 
 @pytest.fixture(scope="session")
-def graph(line: Line, trained: Trained) -> Path:
-    """The model as an fp32 ONNX file."""
-    signature = trained.task.signature()
-    arrays, _ = next(iter(trained.inputs("val", signature.batch.optimum)))
-    example = {name: torch.from_numpy(array) for name, array in arrays.items()}
-    return export_onnx(
-        trained.task.inference_module().eval(), signature, line.folder / "model.fp32.onnx", example=example
-    )
+def graph(line: Line) -> Path:
+    return line.graph
