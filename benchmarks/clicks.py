@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Literal, cast
 
 import torch
-from challenges.recommendation.clicks.dlrm_task import DlrmTask
 from rich.console import Console
 from torch import Tensor
 
@@ -24,12 +23,15 @@ from benchmarks.compare import publish
 from benchmarks.measure import Interleaved, Step, interleave
 from benchmarks.record import ProtocolUsed, Record, Workload, environment_of, new_record
 from benchmarks.validity import judge
-from challenges.recommendation.clicks.recipes import DlrmConfig, DlrmRecipe, TablesConfig
+from challenges.recommendation.clicks.recipes import TablesConfig
 from challenges.recommendation.clicks.spec import Categorical, Dense, FeatureSpec
+from challenges.recommendation.dlrm.recipes import DlrmConfig, DlrmRecipe
+from challenges.recommendation.dlrm.task import DlrmTask
 from common.machine.precision import select_precision
 from common.machine.processes import usable_cores
 from common.run.recipe import OptimizerConfig, TrainingConfig
 from common.training.step import TrainStep
+from common.training.task import StepSettings
 
 NUMBERS, COLUMNS = 13, 26
 BOTTOM, TOP = (512, 256, 64), (512, 256)
@@ -97,7 +99,7 @@ class OurStep:
         )
         self.precision = select_precision(settings.precision, CPU)
         task = DlrmTask(recipe, spec)
-        self._step = TrainStep(task, task.optimizers(1000, 100.0), self.precision, CPU)
+        self._step = TrainStep(task, task.optimizers(1000, 100.0), StepSettings(self.precision, CPU))
         self._batches, self._done = batches, 0
         self.loss = torch.zeros(())
 

@@ -15,7 +15,8 @@ from common.machine.precision import select_precision
 from common.run.overrides import apply_overrides, chosen_fields
 from common.run.recipe import Recipe
 from common.training.forecast import EVALUATION_WORK
-from common.training.step import TrainStep
+from common.training.step import build_step
+from common.training.task import StepSettings
 
 WARM_STEPS = 2  # not timed: loaders fill up, kernels are chosen
 TIMED_STEPS, TIMED_SHARE = (4, 30), 0.02  # at least and at most, and the share of the time after which they are enough
@@ -96,7 +97,7 @@ def _sample_seconds(
     optimizers = task.optimizers(TIMED_STEPS[1], 1)
     task.set_trainable(TIMED_STEPS[1])
     precision = select_precision(training.precision, device)
-    step = TrainStep(task, optimizers, precision, device, clip_norm=recipe.optimizer.clip_norm)
+    step = build_step(task, optimizers, StepSettings(precision, device, clip_norm=recipe.optimizer.clip_norm))
     parts = training.accumulation(1)
     batches = data.train_batches(0, training.batch_size, parts)
 
