@@ -34,7 +34,7 @@ class Overheard:
 
 
 def question(line: Line, inputs: Mapping[str, np.ndarray]) -> list[str]:
-    """Arguments of `kit client` that ask as `inputs` did: a name, the data's own file, one of its pictures, its rows."""
+    """Arguments of `kit client` that ask as `inputs` did, or with the data's own file or one of its pictures."""
     way = line.challenge.served.dialogue.takes[0]
     if way in inputs:
         return [f"--{way}", *filter(None, inputs[way][0])]
