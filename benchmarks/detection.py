@@ -76,7 +76,7 @@ class Settings:
 class Bench:
     """A trained detector, the engine it is served with, and a batch of encoded images."""
 
-    trained: Trained
+    trained: Trained[Any, Any, Any]
     choice: Choice
     encoded: list[np.ndarray]
     dataset: str
@@ -142,7 +142,7 @@ def boundaries(
     if server is not None:
         request = {"encoded": padded([file.tobytes() for file in bench.encoded])}
         for protocol in ("http", "grpc"):
-            client = stack.enter_context(server.client(protocol))  # type: ignore[arg-type]  # one of the two
+            client = stack.enter_context(server.client(protocol))
             works[f"Triton over {protocol}"] = _asking(client, request)
     return {name: _counted(work, bench.count, bench.device) for name, work in works.items()}
 

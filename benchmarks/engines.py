@@ -10,7 +10,7 @@ import contextlib
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import tyro
 from rich.console import Console
@@ -43,7 +43,7 @@ class Settings:
     output: Path | None = None
 
 
-def compare_engines(trained: Trained, settings: Settings) -> Interleaved:
+def compare_engines(trained: Trained[Any, Any, Any], settings: Settings) -> Interleaved:
     """One sample at a time through every engine."""
     arrays, _ = next(trained.inputs("val", 1))
 
@@ -65,7 +65,7 @@ def compare_engines(trained: Trained, settings: Settings) -> Interleaved:
         )
 
 
-def record_of(trained: Trained, settings: Settings, found: Interleaved) -> Record:
+def record_of(trained: Trained[Any, Any, Any], settings: Settings, found: Interleaved) -> Record:
     """The record of every engine's comparison with ONNX Runtime in fp32."""
     environment = environment_of(device="cpu", precision="fp32")
     ratios = {f"{side}/{BASE}": found.ratio(side, BASE) for side in found.sides if side != BASE}

@@ -61,7 +61,7 @@ class CudaClock:
         torch.cuda.synchronize()
 
     def seconds(self, first: Any, second: Any) -> float:
-        return first.elapsed_time(second) / 1000
+        return float(first.elapsed_time(second)) / 1000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -207,13 +207,13 @@ class MachineLoad:
     @staticmethod
     def _busy_seconds() -> float:
         times = psutil.cpu_times()
-        return sum(times) - times.idle - getattr(times, "iowait", 0.0) - getattr(times, "guest", 0.0)
+        return float(sum(times) - times.idle - getattr(times, "iowait", 0.0) - getattr(times, "guest", 0.0))
 
     @staticmethod
     def _own_seconds() -> float:
         """This process and its children, ended ones included."""
         process = psutil.Process()
-        total = sum(process.cpu_times()[:4])
+        total = float(sum(process.cpu_times()[:4]))
         for child in process.children(recursive=True):
             try:
                 total += sum(child.cpu_times()[:4])

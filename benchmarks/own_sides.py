@@ -25,8 +25,8 @@ from common.errors import KitError
 from common.machine.environment import kit_version
 from common.machine.precision import select_precision
 from common.run import fitting
-from common.run.run_directory import RunDirectory
-from common.training.observers import Entry, Observer
+from common.run.run_directory import Entry, RunDirectory
+from common.training.observers import Observer
 from common.training.task import Task
 from common.training.trainer import Outcome, Trainer
 

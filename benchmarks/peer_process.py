@@ -77,7 +77,8 @@ class PeerHistories:
     @property
     def places(self) -> np.ndarray:
         """(interaction,) int64: the position of every item in its history."""
-        return np.arange(len(self.items)) - np.repeat(self.offsets[:-1], np.diff(self.offsets))
+        first: np.ndarray = np.repeat(self.offsets[:-1], np.diff(self.offsets))
+        return np.asarray(np.arange(len(self.items)) - first)
 
     def of_judged(self) -> list[np.ndarray]:
         """The items of every judged user."""
@@ -165,7 +166,8 @@ class PeerProcess:
         if not line:
             end = "\n".join(self._log.read_text(errors="replace").splitlines()[-LOG_LINES:])
             raise PeerError(f"The peer ended without an answer. The end of its output:\n{end}")
-        return json.loads(line)
+        answer: dict[str, Any] = json.loads(line)
+        return answer
 
 
 def serve(build: Callable[[Job, PeerHistories], Peer], learn: Callable[[Job], dict[str, Any]] | None = None) -> None:

@@ -118,8 +118,10 @@ class RecBolePeer:
         self._model.eval()
         if self._job.model == "ncf":
             pairs = {"user": users.repeat_interleave(count), "item": torch.arange(count).repeat(len(users))}
-            return self._model.predict(Interaction(pairs)).view(len(users), count)
-        return self._model.full_sort_predict(Interaction({"user": users})).view(len(users), count)
+            scores: torch.Tensor = self._model.predict(Interaction(pairs))
+        else:
+            scores = self._model.full_sort_predict(Interaction({"user": users}))
+        return scores.view(len(users), count)
 
 
 def batched(values: list[np.ndarray], size: int) -> Iterator[list[np.ndarray]]:

@@ -19,7 +19,7 @@ from challenges.recommendation.ncf.recipes import RECIPES as NCF_RECIPES
 from challenges.recommendation.vae_cf.challenge import CHALLENGE as VAE_CF
 from challenges.recommendation.vae_cf.recipes import RECIPES as VAE_CF_RECIPES
 from common.machine.precision import select_precision
-from common.run.recipe import OptimizerConfig
+from common.run.recipe import OptimizerConfig, Recipe
 from common.training.averages import MovingAverage
 from common.training.step import build_step
 from common.training.task import StepSettings
@@ -106,7 +106,7 @@ class OurSide:
     """
 
     def __init__(self, pair: Pair, data: HistoryData, epochs: float | None) -> None:
-        recipe = pair.recipe
+        recipe: Recipe = pair.recipe
         torch.manual_seed(recipe.training.seed)
         self._data, self._batch = data, recipe.training.batch_size
         self._task = pair.challenge.build_task(recipe, data).place(CPU, channels_last=False).train()
@@ -137,7 +137,7 @@ class OurSide:
         task: Any = self._task if self._ema is None else self._ema.module
         task.eval()
         with torch.inference_mode():
-            found = task.evaluate(self._data.validation_batches()).metrics
+            found: Mapping[str, float] = task.evaluate(self._data.validation_batches()).metrics
         task.train()
         return found
 

@@ -23,7 +23,7 @@ from benchmarks.peer_process import Job, PeerHistories, serve
 MODELS = {"bert4rec": BERT4RecModel, "sasrec": SASRecModel}
 
 
-class AfterBatch(Callback):
+class AfterBatch(Callback):  # type: ignore[misc]  # which is there in its own environment only
     """Calls a function, which a copy of this callback shares, with the number of sequences of every batch."""
 
     def __init__(self, call: Callable[[int], None]) -> None:
@@ -33,7 +33,7 @@ class AfterBatch(Callback):
         self._call(len(batch["x"]))
 
 
-class UntilOver(Callback):
+class UntilOver(Callback):  # type: ignore[misc]  # as above
     """Ends a training with the batch in which the time is over."""
 
     def __init__(self, clock: Clock) -> None:
@@ -104,7 +104,8 @@ class RecToolsPeer:
         found = self._recommend(count)
         table = np.full((len(self._histories.offsets) - 1, count), -1, np.int64)
         table[found[Columns.User], found[Columns.Rank] - 1] = found[Columns.Item]
-        return table[self._histories.judged]
+        rows: np.ndarray = table[self._histories.judged]
+        return rows
 
     def _recommend(self, count: int) -> pd.DataFrame:
         return self._model.recommend(self._histories.judged, self._dataset, k=count, filter_viewed=True)

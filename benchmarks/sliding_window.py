@@ -72,7 +72,8 @@ def windows(width: int, height: int) -> np.ndarray:
             left, top = _places(width, across), _places(height, down)
             corners = np.stack(np.meshgrid(left, top), -1).reshape(-1, 2)
             found.append(np.concatenate([corners, corners + np.array([across, down])], 1))
-    return np.clip(np.concatenate(found), 0, [width, height, width, height]).astype(np.float32)
+    boxes: np.ndarray = np.clip(np.concatenate(found), 0, [width, height, width, height]).astype(np.float32)
+    return boxes
 
 
 def _places(length: int, side: float) -> np.ndarray:
@@ -132,7 +133,8 @@ class SlidingWindow:
 
     def _scores(self, crops: Tensor) -> Tensor:
         with self._precision.context(torch.device("cpu")):
-            return self.task.model(crops.to(memory_format=torch.channels_last)).float().softmax(1)
+            logits: Tensor = self.task.model(crops.to(memory_format=torch.channels_last))
+        return logits.float().softmax(1)
 
 
 def write_crops(scenes: Scenes, folder: Path) -> int:
@@ -156,7 +158,7 @@ def write_crops(scenes: Scenes, folder: Path) -> int:
     return written
 
 
-def compare(detector: Trained, classifier: Trained, settings: Settings) -> Record:
+def compare(detector: Trained[Any, Any, Any], classifier: Trained[Any, Any, Any], settings: Settings) -> Record:
     """Both on the same validation images: average precision, and images per second, one at a time, from decoded pixels
     to boxes, each in the precision in which it is timed.
     """
@@ -235,7 +237,7 @@ def _in_turn(look: Callable[[Any], object], pictures: Sequence[Any]) -> Step:
     return step
 
 
-def _slider(classifier: Trained, classes: Sequence[str]) -> SlidingWindow:
+def _slider(classifier: Trained[Any, Any, Any], classes: Sequence[str]) -> SlidingWindow:
     known = classifier.data.manifest.classes
     missing = {*classes, BACKGROUND} - set(known)
     if missing:

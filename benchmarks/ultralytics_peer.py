@@ -30,7 +30,7 @@ class Ultralytics:
         torch.set_num_threads(job.threads)
 
     def train(self, job: Job) -> Learnt:
-        engine.time = SimpleNamespace(time=Meter())  # type: ignore[attr-defined]
+        engine.time = SimpleNamespace(time=Meter())
         told: dict[str, Any] = {}
         model = YOLO(DESCRIPTIONS[job.task], verbose=False)
         model.add_callback("on_train_epoch_end", lambda at: told.update(loader=at.train_loader, epochs=at.epoch + 1))

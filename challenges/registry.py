@@ -31,10 +31,12 @@ class Entry:
     wing: str = ""
 
     def recipes(self) -> Mapping[str, Recipe]:
-        return importlib.import_module(f"{self.package}.recipes").RECIPES
+        recipes: Mapping[str, Recipe] = importlib.import_module(f"{self.package}.recipes").RECIPES
+        return recipes
 
     def load(self) -> "Challenge[Any, Any, Any]":
-        return importlib.import_module(f"{self.package}.challenge").CHALLENGE
+        challenge: Challenge[Any, Any, Any] = importlib.import_module(f"{self.package}.challenge").CHALLENGE
+        return challenge
 
 
 def _recommender(name: str, summary: str, wing: str) -> Entry:

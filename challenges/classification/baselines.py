@@ -65,7 +65,7 @@ def random_features(train: Tensor, labels: Tensor, judged: Tensor, num_classes: 
     kernel = known @ known.T / known.shape[1]
     answers = one_hot(labels, num_classes).float()
     centre = answers.mean(0)
-    weights = torch.linalg.solve(kernel + 0.1 * torch.eye(len(kernel)), answers - centre)
+    weights: Tensor = torch.linalg.solve(kernel + 0.1 * torch.eye(len(kernel)), answers - centre)
     return ((asked @ known.T / known.shape[1]) @ weights + centre).argmax(1)
 
 
@@ -99,7 +99,8 @@ def _filters(pictures: Tensor, generator: torch.Generator) -> Tensor:
     patches = torch.stack([pictures[n, :, y : y + PATCH, x : x + PATCH] for n, y, x in places])
     noise = 1e-3 * torch.randn(patches.shape, generator=generator)  # a patch of one colour has no direction of its own
     patches = patches - patches.mean((1, 2, 3), keepdim=True) + noise
-    return patches / patches.flatten(1).norm(dim=1)[:, None, None, None]
+    length: Tensor = patches.flatten(1).norm(dim=1)
+    return patches / length[:, None, None, None]
 
 
 def _responses(pictures: Tensor, filters: Tensor) -> Tensor:

@@ -121,7 +121,8 @@ def _train_graph(preprocessing: ImagePreprocessing, device: str) -> Callable[...
         images = decode_window(fn.io.file.read(path), start, size, mirror, preprocessing, device)
         return images, _to(label, device), _to(index, device)
 
-    return graph
+    described: Callable[..., Pipeline] = graph
+    return described
 
 
 def _validation_graph(preprocessing: ImagePreprocessing, device: str) -> Callable[..., Pipeline]:
@@ -133,7 +134,8 @@ def _validation_graph(preprocessing: ImagePreprocessing, device: str) -> Callabl
         images = decode_and_preprocess(fn.io.file.read(path), preprocessing, device, layout="HWC")
         return images, _to(label, device), _to(index, device)
 
-    return graph
+    described: Callable[..., Pipeline] = graph
+    return described
 
 
 def _to(node: DataNode, device: str) -> DataNode:

@@ -75,7 +75,7 @@ class Predictions:
 
     @property
     def correct(self) -> np.ndarray:
-        return self.predicted == self.label
+        return np.asarray(self.predicted == self.label)
 
     def confusion(self, num_classes: int) -> np.ndarray:
         """Counts (true class, predicted class)."""

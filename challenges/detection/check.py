@@ -19,7 +19,7 @@ from challenges.detection.annotations import reading as annotation_files
 from challenges.detection.annotations.cleaning import CleanScenes, clean
 from challenges.detection.annotations.sizes import reconcile
 from challenges.detection.annotations.splitting import draw_validation
-from challenges.detection.annotations.table import CONSEQUENCES, Finding, UnusableError
+from challenges.detection.annotations.table import CONSEQUENCES, Annotations, Finding, UnusableError
 from challenges.detection.annotations.units import reinterpret
 from challenges.detection.reach import View, object_sizes
 from challenges.detection.scenes import Scenes
@@ -184,7 +184,7 @@ def _as_finding(problem: ImageProblem) -> Finding:
     return Finding(problem.path.as_posix(), problem.code, problem.reason)
 
 
-def _understood(annotations: annotation_files.Annotations, fraction: float) -> dict[str, str]:
+def _understood(annotations: Annotations, fraction: float) -> dict[str, str]:
     """How the data was taken, for the record: what the reader said, and where the split comes from."""
     drawn = f"none given: {fraction:.0%} of the images are drawn for validation"
     return {name: printable(told) or drawn for name, told in annotations.understood.items()}
@@ -194,7 +194,7 @@ def _scenes(
     root: Path,
     fingerprint: str,
     cleaned: CleanScenes,
-    annotations: annotation_files.Annotations,
+    annotations: Annotations,
     fraction: float,
     seed: int,
 ) -> Scenes:

@@ -217,7 +217,8 @@ def _train_graph(preprocessing: ImagePreprocessing, names: tuple[str, ...], devi
         )
         return images, *(_to(column[name], device) for name in ("boxes", "labels", "index"))
 
-    return graph
+    described: Callable[..., Pipeline] = graph
+    return described
 
 
 def _validation_graph(preprocessing: ImagePreprocessing, device: str) -> Callable[..., Pipeline]:
@@ -227,7 +228,8 @@ def _validation_graph(preprocessing: ImagePreprocessing, device: str) -> Callabl
         images = decode_and_preprocess(fn.io.file.read(path), preprocessing, device, layout="HWC")
         return images, _to(index, device)
 
-    return graph
+    described: Callable[..., Pipeline] = graph
+    return described
 
 
 def _windows_graph(preprocessing: ImagePreprocessing, device: str) -> Callable[..., Pipeline]:
@@ -240,7 +242,8 @@ def _windows_graph(preprocessing: ImagePreprocessing, device: str) -> Callable[.
         images = decode_window(fn.io.file.read(path), start, size, 0, preprocessing, device)
         return images, *(_to(column, device) for column in (index, window))
 
-    return graph
+    described: Callable[..., Pipeline] = graph
+    return described
 
 
 def _to(node: DataNode, device: str) -> DataNode:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from faster_coco_eval import COCO, COCOeval_faster
@@ -200,7 +201,7 @@ def _coco(scenes: Scenes, truth: Truth, table: DetectionTable) -> tuple[NDArray[
     return evaluator.eval["precision"][..., last], evaluator.eval["recall"][..., last]
 
 
-def _annotations(images: np.ndarray, labels: np.ndarray, boxes: np.ndarray) -> list[dict]:
+def _annotations(images: np.ndarray, labels: np.ndarray, boxes: np.ndarray) -> list[dict[str, Any]]:
     corners = boxes.astype(np.float64)
     corners[:, 2:] -= corners[:, :2]
     columns = zip(images.tolist(), labels.tolist(), corners.tolist(), strict=True)

@@ -105,4 +105,5 @@ def _shrink(channels: int, middle: int, width: int, *, unpadded: bool) -> nn.Seq
 
 def _by_anchor(answers: Tensor, size: int) -> Tensor:
     """A head's map (batch, shape * size, row, column) as (batch, shape * row * column, size)."""
-    return answers.unflatten(1, (-1, size)).permute(0, 1, 3, 4, 2).flatten(1, 3)
+    ordered: Tensor = answers.unflatten(1, (-1, size)).permute(0, 1, 3, 4, 2).flatten(1, 3)
+    return ordered

@@ -54,7 +54,8 @@ def appearance(colours: np.ndarray) -> np.ndarray:
     shares = colours / 255
     linear = np.where(shares <= 0.04045, shares / 12.92, ((shares + 0.055) / 1.055) ** 2.4)
     seen = np.clip(linear @ _SIGHT.transpose(0, 2, 1), 0, 1)
-    return np.cbrt(seen @ _TO_LMS.T) @ _TO_LAB.T
+    places: np.ndarray = np.cbrt(seen @ _TO_LMS.T) @ _TO_LAB.T
+    return places
 
 
 def ink_on(colours: np.ndarray) -> np.ndarray:
@@ -83,4 +84,5 @@ def _farthest(taken: np.ndarray, count: int) -> np.ndarray:
 
 def _distance(places: np.ndarray, place: np.ndarray) -> np.ndarray:
     """How far colours (sight, colour, 3) are from one (sight, 3), for the sight that confuses them most: (colour,)."""
-    return np.linalg.norm(places - place[:, None], axis=-1).min(axis=0)
+    distances: np.ndarray = np.linalg.norm(places - place[:, None], axis=-1).min(axis=0)
+    return distances

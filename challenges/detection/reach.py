@@ -108,7 +108,8 @@ def _nearest(values: np.ndarray, wanted: np.ndarray) -> np.ndarray:
     """The closest of ascending values to each wanted one."""
     after = np.searchsorted(values, wanted).clip(1, max(len(values) - 1, 1))
     high, low = values[np.minimum(after, len(values) - 1)], values[after - 1]
-    return np.where(wanted - low <= high - wanted, low, high)
+    nearest: np.ndarray = np.where(wanted - low <= high - wanted, low, high)
+    return nearest
 
 
 def _seen(scenes: Scenes, rows: NDArray[np.int64], view: View) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:

@@ -98,4 +98,5 @@ def _area(found: NDArray[np.int32], tried: NDArray[np.int32], total: NDArray[np.
     precision = found / np.maximum(tried, 1)
     height = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
     reached = np.searchsorted(RECALLS, found / np.maximum(total, 1), side="right")
-    return (height * np.diff(reached, axis=1, prepend=0)).sum(1) / len(RECALLS)
+    mean: NDArray[np.float64] = (height * np.diff(reached, axis=1, prepend=0)).sum(1) / len(RECALLS)
+    return mean

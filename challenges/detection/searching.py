@@ -168,7 +168,8 @@ def covered(boxes: NDArray[np.float32], others: NDArray[np.float32]) -> NDArray[
     high = np.minimum(boxes[:, None, 2:], others[None, :, 2:])
     shared = np.clip(high - low, 0, None).prod(2).max(1, initial=0.0)
     areas = (boxes[:, 2:] - boxes[:, :2]).prod(1)
-    return np.divide(shared, areas, out=np.zeros_like(areas), where=areas > 0)
+    shares: NDArray[np.float32] = np.divide(shared, areas, out=np.zeros_like(areas), where=areas > 0)
+    return shares
 
 
 def _objects(pieces: Sightings, threshold: float) -> DetectionTable:

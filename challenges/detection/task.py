@@ -113,7 +113,8 @@ class Detector(nn.Module):
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         offsets, logits = self.model(images)
-        return self.post_processing(offsets.float(), logits.float())
+        found: tuple[Tensor, Tensor, Tensor] = self.post_processing(offsets.float(), logits.float())
+        return found
 
 
 def _gathered(table: DetectionTable) -> DetectionTable:

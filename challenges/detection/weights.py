@@ -131,7 +131,8 @@ def _by_shape(tensor: Tensor, shapes: tuple[int, ...], position: int) -> Tensor:
     """A head's weight or bias with its channels ordered by shape, then class or coordinate, instead of the reverse."""
     if position >= len(shapes) or tensor.shape[0] % shapes[position]:
         return tensor  # another detector's; its shape is reported
-    return tensor.unflatten(0, (-1, shapes[position])).transpose(0, 1).flatten(0, 1).contiguous()
+    ordered: Tensor = tensor.unflatten(0, (-1, shapes[position])).transpose(0, 1).flatten(0, 1).contiguous()
+    return ordered
 
 
 def _likely_reason(found: Mapping[str, Tensor]) -> str:

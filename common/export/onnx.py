@@ -20,11 +20,13 @@ from torch import Tensor, nn
 from common.errors import DataError, DeviceError, KitError
 from common.export.layers import before_softmax, layers, multiplications, outermost, tail
 from common.export.muted_tools import quiet, scratch_folder
-from common.export.signature import Signature, TensorSpec
+from common.export.signature import Dimension, Signature, TensorSpec
 from common.files import atomic_writer
 
 OPSET = 22
 """The first in which convolution and pooling take bfloat16; TensorRT 10.15 reads opsets 9 to 24."""
+Form = tuple[str, str, tuple[Dimension, ...]]
+"""A tensor's name, type and sizes with the batch's."""
 LARGEST_GRAPH = 2**31 - 1
 """Bytes: protobuf cannot hold more in one message."""
 
@@ -346,7 +348,7 @@ def _check_interface(graph: Any, signature: Signature) -> None:
             )
 
 
-def _fits(wanted: tuple[str, str, tuple], present: tuple[str, str, tuple]) -> bool:
+def _fits(wanted: Form, present: Form) -> bool:
     """Whether names, types and ranks agree, free sizes are free, and no fixed size is another one."""
     same_form = wanted[:2] == present[:2] and len(wanted[2]) == len(present[2])
     return same_form and all(

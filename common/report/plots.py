@@ -192,7 +192,8 @@ def running_mean(y: np.ndarray, width: int) -> np.ndarray:
     number = np.convolve(finite.astype(float), window, "full")
     total = np.convolve(np.where(finite, y, 0.0), window, "full")
     cut = slice(width // 2, width // 2 + len(y))
-    return np.divide(total[cut], number[cut], out=np.full(len(y), np.nan), where=number[cut] > 0)
+    mean: np.ndarray = np.divide(total[cut], number[cut], out=np.full(len(y), np.nan), where=number[cut] > 0)
+    return mean
 
 
 def _canvas() -> tuple[Figure, Axes]:

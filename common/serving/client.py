@@ -100,16 +100,18 @@ class Client:
 
     def metadata(self, model: str) -> dict[str, Any]:
         """Names, types and shapes of the model's tensors, and its versions."""
-        return self._ask(
+        found: dict[str, Any] = self._ask(
             model, lambda: self._connection.get_model_metadata(model, headers=self.headers, **self._json())
         )
+        return found
 
     def statistics(self, model: str) -> dict[str, Any]:
         """Counts and accumulated nanoseconds per model version; an ensemble's parts have their own. Needs the key."""
         answer = self._ask(
             model, lambda: self._connection.get_inference_statistics(model, headers=self.headers, **self._json())
         )
-        return answer["model_stats"][0]
+        counts: dict[str, Any] = answer["model_stats"][0]
+        return counts
 
     def close(self) -> None:
         self._connection.close()

@@ -120,7 +120,7 @@ def data_type(spec: TensorSpec) -> int:
             f"the tensor {spec.name} has the type {spec.dtype}, which Triton does not know",
             f"allowed: {', '.join(DATA_TYPES)}",
         )
-    return pb.DataType.Value(DATA_TYPES[spec.dtype])
+    return int(pb.DataType.Value(DATA_TYPES[spec.dtype]))
 
 
 def dimensions(spec: TensorSpec) -> list[int]:

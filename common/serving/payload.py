@@ -70,7 +70,7 @@ class Payload:
         """Whether this very server is there, with the stub of the running Python."""
         if not self.record.is_file():
             return False
-        return read_json(self.record) == _contents()
+        return bool(read_json(self.record) == _contents())
 
     def may_be_replaced(self) -> bool:
         """Whether the folder is absent, empty, or holds an unpacked server and nothing else."""

@@ -5,6 +5,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from tritonclient.grpc import model_config_pb2 as pb
+
 from common.errors import ServingError
 from common.export.signature import Signature
 from common.files import atomic_writer
@@ -19,7 +21,6 @@ from common.serving.config import (
     add_step,
     add_warmup,
     model_config,
-    pb,
     read_config,
     write_config,
 )

@@ -139,4 +139,4 @@ class Supervisor:
 
     def _pause(self, earlier: int) -> float:
         """Seconds before the next attempt after so many earlier ones."""
-        return min(self.policy.longest_pause, self.policy.first_pause * 2**earlier)
+        return min(self.policy.longest_pause, self.policy.first_pause * 2.0**earlier)

@@ -229,7 +229,7 @@ def chosen(run: RunDirectory, precision: str) -> Choice:
             f"There are: {', '.join(label for label in record['latency_batch_1'] if label not in failed)}.",
         )
     engine, found = min(speeds, key=lambda label: speeds[label]).split()
-    return Choice(engine, found, f"the fastest in {precision}")  # type: ignore[arg-type]
+    return Choice(engine, found, f"the fastest in {precision}")
 
 
 def _choose(table: ParityTable, latencies: dict[str, Latency]) -> Choice | None:

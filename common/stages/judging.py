@@ -31,7 +31,8 @@ def judge(
     challenge.weights.load(task, run.weights_file)
     task.place(place).eval()
     with torch.no_grad(), select_precision(precision, place).context(place):
-        return task.evaluate(data.validation_batches())
+        found: Evaluation = task.evaluate(data.validation_batches())
+    return found
 
 
 def keep_evaluation(
@@ -39,7 +40,7 @@ def keep_evaluation(
 ) -> None:
     """Write the two files of an evaluation of the run's weights. facts: what else the record is to hold."""
     with atomic_writer(predictions) as stream:
-        np.savez_compressed(stream, allow_pickle=False, **evaluation.predictions)  # type: ignore[arg-type]
+        np.savez_compressed(stream, allow_pickle=False, **evaluation.predictions)
     write_json(
         record,
         {

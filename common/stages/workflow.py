@@ -31,7 +31,7 @@ from common.run import fitting
 from common.run.overrides import chosen_fields
 from common.run.recipe import Recipe
 from common.run.result import Interval, Kit, Result, decide, ranked, result_line
-from common.run.run_directory import RunDirectory
+from common.run.run_directory import Entry, RunDirectory
 from common.slug import slug
 from common.stages.held_out import judge_own_test
 from common.stages.judging import can_be_read, is_of_weights, judge, keep_evaluation
@@ -39,7 +39,7 @@ from common.stages.pace import within
 from common.storage.run_lock import hold
 from common.terminal.console import say
 from common.training.forecast import Forecaster
-from common.training.observers import Entry, JsonLines, Observer, Profiler, ProgressReport, RunFacts, TensorBoard
+from common.training.observers import JsonLines, Observer, Profiler, ProgressReport, RunFacts, TensorBoard
 from common.training.task import DataModule
 from common.training.trainer import Trainer
 

@@ -112,7 +112,7 @@ def _is_alive(note: dict[str, Any]) -> bool:
     if note["host"] != socket.gethostname():
         return True
     try:
-        return psutil.Process(note["process"]).create_time() <= note["since"] + 1  # second, of rounding
+        return bool(psutil.Process(note["process"]).create_time() <= note["since"] + 1)  # second, of rounding
     except psutil.NoSuchProcess:
         return False
     except psutil.Error:

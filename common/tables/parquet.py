@@ -228,4 +228,4 @@ def check_columns(path: Path, schema: pa.Schema, columns: list[str]) -> None:
 
 
 def _is_list(kind: pa.DataType) -> bool:
-    return pa.types.is_list(kind) or pa.types.is_large_list(kind)
+    return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind))

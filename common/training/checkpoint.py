@@ -146,7 +146,7 @@ def read_state(source: Path | BinaryIO, device: torch.device, path: Path) -> dic
     Raises CheckpointError where another version of the kit wrote it.
     """
     try:
-        state = torch.load(source, map_location=device, weights_only=True)
+        state: dict[str, Any] = torch.load(source, map_location=device, weights_only=True)
     except (pickle.UnpicklingError, EOFError, KeyError) as error:
         raise refuse_other(path, {}, error) from error
     found = state.get("format") if isinstance(state, dict) else None

@@ -14,11 +14,11 @@ from common.errors import DamagedFileError
 from common.files import read_json, write_json
 from common.machine.environment import GIGABYTE, ROOT, processor
 from common.run.recipe import Recipe
-from common.run.run_directory import RunDirectory
+from common.run.run_directory import Entry, RunDirectory
 from common.terminal.duration import duration
 from common.training.advice import ten_minutes
 from common.training.cadence import Cadence
-from common.training.observers import Entry, Observer, RunFacts
+from common.training.observers import Observer, RunFacts
 
 WARM_STEPS = 2  # first steps that are not counted: loaders fill up, kernels are chosen
 FEWEST_STEPS = 5  # counted before a forecast

@@ -32,8 +32,9 @@ def linear(inputs: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor
     """
     if not _is_for_onednn(inputs, weight):
         return functional.linear(inputs, weight, bias)
-    answer: Tensor = _OneDnnLinear.apply(inputs.flatten(0, -2), weight, bias)
-    return answer.unflatten(0, inputs.shape[:-1])
+    answer: Tensor = _OneDnnLinear.apply(inputs.flatten(0, -2), weight, bias)  # type: ignore[no-untyped-call]  # torch's
+    shaped: Tensor = answer.unflatten(0, inputs.shape[:-1])
+    return shaped
 
 
 class _OneDnnLinear(torch.autograd.Function):

@@ -62,7 +62,7 @@ class Mean(Metric):
     def compute(self) -> float:
         total, count = self.totals.tolist()
         _require_samples(count)
-        return total / count
+        return float(total / count)
 
 
 class Accuracy(Metric):

@@ -266,10 +266,14 @@ def _apex_optimizer(
     try:
         apex = importlib.import_module("apex.optimizers")
         if config.name == "adamw":
-            return apex.FusedAdam(groups, lr=lr, betas=betas, eps=ADAM_EPSILON, adam_w_mode=True)
-        if config.name == "lamb":  # an infinite maximal norm: clipping is the trainer's business
-            return apex.FusedLAMB(groups, lr=lr, betas=betas, eps=LAMB_EPSILON, max_grad_norm=math.inf)
-        return apex.FusedSGD(groups, lr=lr, momentum=config.momentum, nesterov=config.nesterov)
+            built: torch.optim.Optimizer = apex.FusedAdam(
+                groups, lr=lr, betas=betas, eps=ADAM_EPSILON, adam_w_mode=True
+            )
+        elif config.name == "lamb":  # an infinite maximal norm: clipping is the trainer's business
+            built = apex.FusedLAMB(groups, lr=lr, betas=betas, eps=LAMB_EPSILON, max_grad_norm=math.inf)
+        else:
+            built = apex.FusedSGD(groups, lr=lr, momentum=config.momentum, nesterov=config.nesterov)
+        return built
     except (ImportError, AttributeError, RuntimeError) as error:  # RuntimeError: apex built without its CUDA kernels
         raise DeviceError(
             f"optimizer.implementation apex was chosen, and NVIDIA's apex cannot be used here: {error}.",

@@ -90,7 +90,7 @@ class TrainStep(Step):
     def _forward_backward(self, batch: Batch, share: float) -> dict[str, Tensor]:
         settings = self.settings
         with nvtx.annotate("forward", domain="kit"), settings.precision.context(settings.device):
-            losses = self._module(batch)
+            losses: dict[str, Tensor] = self._module(batch)
         with nvtx.annotate("backward", domain="kit"):
             self.backward(losses, share)
         return losses

@@ -109,7 +109,7 @@ class Task(nn.Module, ABC):
     def place(self, device: torch.device, *, channels_last: bool = True) -> Self:
         """Move to a device, with image weights in the layout its convolutions are fastest in."""
         layout = torch.channels_last if channels_last else torch.contiguous_format
-        return self.to(device=device, memory_format=layout)  # type: ignore[call-overload]  # torch's stubs leave it out
+        return self.to(device=device, memory_format=layout)  # type: ignore[call-overload,no-any-return]  # torch's stubs leave it out
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         return self.loss(batch)

@@ -49,7 +49,8 @@ class BasicBlock(nn.Module):
         shortcut = features if self.downsample is None else self.downsample(features)
         features = self.relu(self.bn1(self.conv1(features)))
         features = self.bn2(self.conv2(features))
-        return self.relu(features + shortcut)
+        answer: Tensor = self.relu(features + shortcut)
+        return answer
 
 
 class Bottleneck(nn.Module):
@@ -81,7 +82,8 @@ class Bottleneck(nn.Module):
         features = self.relu(self.bn1(self.conv1(features)))
         features = self.relu(self.bn2(self.conv2(features)))
         features = self.bn3(self.conv3(features))
-        return self.relu(features + shortcut)
+        answer: Tensor = self.relu(features + shortcut)
+        return answer
 
 
 Block = BasicBlock | Bottleneck
@@ -127,7 +129,7 @@ class Trunk(nn.Module):
         images:  (batch, 3, height, width), normalised
         returns: (batch, self.width, height / stride, width / stride), the stem's stride being 4
         """
-        features = self.maxpool(self.relu(self.bn1(self.conv1(images))))
+        features: Tensor = self.maxpool(self.relu(self.bn1(self.conv1(images))))
         for name in self.stage_names:
             for block in self.get_submodule(name).children():
                 features = self._run(block, features)
@@ -148,16 +150,18 @@ class Trunk(nn.Module):
 
     def _run(self, block: nn.Module, features: Tensor) -> Tensor:
         if not (self.gradient_checkpointing and self.training and torch.is_grad_enabled()):
-            return block(features)
-        if torch.compiler.is_compiling():  # a compiled graph writes the running statistics once, whatever it recomputes
-            return checkpoint(block, features, use_reentrant=False, preserve_rng_state=False)
-        return checkpoint(
-            block,
-            features,
-            use_reentrant=False,
-            preserve_rng_state=False,  # the blocks draw no random numbers
-            context_fn=lambda: (contextlib.nullcontext(), _buffers_kept(block)),
-        )
+            answer: Tensor = block(features)
+        elif torch.compiler.is_compiling():  # a compiled graph writes the running statistics once, whatever it repeats
+            answer = checkpoint(block, features, use_reentrant=False, preserve_rng_state=False)
+        else:
+            answer = checkpoint(
+                block,
+                features,
+                use_reentrant=False,
+                preserve_rng_state=False,  # the blocks draw no random numbers
+                context_fn=lambda: (contextlib.nullcontext(), _buffers_kept(block)),
+            )
+        return answer
 
 
 class ResNet(Trunk):
@@ -185,7 +189,8 @@ class ResNet(Trunk):
         images:  (batch, 3, height, width), normalised
         returns: (batch, class)
         """
-        return self.fc(self.features(images))
+        logits: Tensor = self.fc(self.features(images))
+        return logits
 
     def features(self, images: Tensor) -> Tensor:
         """The pooled embedding the classifier sees, for visual search.
@@ -193,7 +198,8 @@ class ResNet(Trunk):
         images:  (batch, 3, height, width), normalised
         returns: (batch, width), width being 512 for depths 18 and 34, else 2048
         """
-        return self.avgpool(self.feature_map(images)).flatten(1)
+        pooled: Tensor = self.avgpool(self.feature_map(images))
+        return pooled.flatten(1)
 
     def stages(self) -> list[tuple[str, nn.Module]]:
         """Name and module of each part from stem to head; together they hold every parameter exactly once."""

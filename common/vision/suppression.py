@@ -106,7 +106,8 @@ def placed(rows: Tensor, group: Tensor, rank: Tensor, shape: tuple[int, int]) ->
     """Rows put at (group, rank) of zeros (*shape, ...); those of a rank beyond the shape are left out."""
     slots = rows.new_zeros(shape[0] * shape[1] + 1, *rows.shape[1:])
     slot = torch.where(rank < shape[1], group * shape[1] + rank, shape[0] * shape[1])
-    return slots.index_copy_(0, slot, rows)[:-1].unflatten(0, shape)
+    table: Tensor = slots.index_copy_(0, slot, rows)[:-1].unflatten(0, shape)
+    return table
 
 
 @torch.library.custom_op("kit::largest", mutates_args=())

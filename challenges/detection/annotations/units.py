@@ -87,7 +87,8 @@ class _Boxes:
             return np.hstack([(corners[:, :2] + corners[:, 2:]) / 2, corners[:, 2:] - corners[:, :2]])
         if stated.form == FORMS[2]:
             return np.hstack([corners[:, :2], corners[:, 2:] - corners[:, :2]])
-        return corners + np.array([1, 1, 0, 0]) * self.annotations.first
+        moved: np.ndarray = corners + np.array([1, 1, 0, 0]) * self.annotations.first
+        return moved
 
     def corners(self, rows: np.ndarray, stated: _Meaning, meaning: _Meaning) -> np.ndarray:
         """The boxes as shares of their images, were their numbers what `meaning` says."""
@@ -95,7 +96,8 @@ class _Boxes:
         corners = as_corners(numbers, meaning.form)
         if meaning.unit == "pixels":
             first = self.annotations.first if meaning.form == FORMS[1] and not self.annotations.extents[rows[0]] else 0
-            return (corners - np.array([1, 1, 0, 0]) * first) / sides
+            shares: np.ndarray = (corners - np.array([1, 1, 0, 0]) * first) / sides
+            return shares
         return corners / 100 if meaning.unit == "percent" else corners
 
     def fit(self, rows: np.ndarray, stated: _Meaning, meaning: _Meaning) -> float:

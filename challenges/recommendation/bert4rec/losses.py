@@ -21,7 +21,8 @@ def catalogue_cross_entropy(states: Tensor, weights: Tensor, bias: Tensor, label
     bias:    (item,)
     labels:  (prediction,) int64; negative ones do not count.
     """
-    return _CatalogueCrossEntropy.apply(states, weights, bias, labels)
+    loss: Tensor = _CatalogueCrossEntropy.apply(states, weights, bias, labels)  # type: ignore[no-untyped-call]  # torch's
+    return loss
 
 
 def sampled_cross_entropy(states: Tensor, weights: Tensor, bias: Tensor, labels: Tensor, candidates: Tensor) -> Tensor:

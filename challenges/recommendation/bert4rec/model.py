@@ -78,7 +78,8 @@ class SequenceTransformer(nn.Module):
         *earlier, final = self.blocks
         for block in earlier:
             states = block(states, visible)
-        return final(states, visible, last)
+        encoded: Tensor = final(states, visible, last)
+        return encoded
 
     def logits(self, states: Tensor) -> Tensor:
         """(..., width) states -> (..., item) unnormalised log-probabilities."""
@@ -127,7 +128,8 @@ class Block(nn.Module):
         attended = self.merge(attended.transpose(1, 2).flatten(2))
         states = self.attention_norm(states + self.dropout(attended))
         inner = functional.gelu(self.expand(states))
-        return self.output_norm(states + self.dropout(self.contract(inner)))
+        normalised: Tensor = self.output_norm(states + self.dropout(self.contract(inner)))
+        return normalised
 
 
 class Dropout(nn.Module):

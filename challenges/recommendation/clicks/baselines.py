@@ -53,7 +53,7 @@ class FactorisationMachine(nn.Module):
         """(batch,) logits"""
         bags = [Bag(batch[f"{one.name}__values"], batch[f"{one.name}__offsets"]) for one in self.spec.multi_hot]
         ids = batch["categorical"]
-        logit = self.by_number(self.numbers(batch["dense"])) + self.weights(ids, bags).sum(1)
+        logit: Tensor = self.by_number(self.numbers(batch["dense"])) + self.weights(ids, bags).sum(1)
         if self.table is not None:
             rows = self.table(ids, bags)
             logit = logit + 0.5 * (rows.sum(1).square() - rows.square().sum(1)).sum(1, keepdim=True)
@@ -100,7 +100,8 @@ def _trained(
 
     def logits(batch: Batch) -> np.ndarray:
         with torch.no_grad():
-            return model(batch).numpy()
+            answer: np.ndarray = model(batch).numpy()
+        return answer
 
     return logits
 

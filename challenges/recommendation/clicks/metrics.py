@@ -39,7 +39,8 @@ class RankedRows:
 def log_losses(label: np.ndarray, logit: np.ndarray) -> np.ndarray:
     """(row,) float64: the cross entropy of each row, from logits, which never saturate."""
     logit = np.asarray(logit, np.float64)
-    return np.maximum(logit, 0) - logit * label + np.log1p(np.exp(-np.abs(logit)))
+    losses: np.ndarray = np.maximum(logit, 0) - logit * label + np.log1p(np.exp(-np.abs(logit)))
+    return losses
 
 
 def probabilities(logit: np.ndarray) -> np.ndarray:
@@ -50,7 +51,7 @@ def probabilities(logit: np.ndarray) -> np.ndarray:
 
 def entropy(rate: float) -> float:
     """Of one click that comes at this rate, in nats: the log loss of always answering it."""
-    return -rate * np.log(rate) - (1 - rate) * np.log(1 - rate)
+    return float(-rate * np.log(rate) - (1 - rate) * np.log(1 - rate))
 
 
 def summary(label: np.ndarray, logit: np.ndarray) -> dict[str, float]:

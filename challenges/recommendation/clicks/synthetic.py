@@ -106,7 +106,8 @@ def _power_law(draws: np.random.Generator, rows: int, size: int) -> np.ndarray:
     power = 1 - EXPONENT
     reach = (size + 1) ** power - 1
     ranks = (draws.random(rows) * reach + 1) ** (1 / power) - 1
-    return np.minimum(ranks.astype(np.int64), size - 1)
+    values: np.ndarray = np.minimum(ranks.astype(np.int64), size - 1)
+    return values
 
 
 def _logit(seed: int, ranks: np.ndarray, logs: np.ndarray) -> np.ndarray:

@@ -108,7 +108,7 @@ class FusedTable(Tables):
     def _read(self, index: Tensor, starts: Tensor | None) -> Tensor:
         """(bag, width) float32: the sum of the rows of every bag; of one row each without `starts`."""
         if self.is_sparse:
-            read: Tensor = _Read.apply(self.weight, index, starts)
+            read: Tensor = _Read.apply(self.weight, index, starts)  # type: ignore[no-untyped-call]  # torch's
             return read
         if starts is None:
             return functional.embedding(index, self.weight).float()

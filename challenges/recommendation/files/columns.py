@@ -151,7 +151,7 @@ def _time_kind(layout: Layout) -> TimeKind:
 
 def _is_text(kind: pa.DataType) -> bool:
     value = kind.value_type if pa.types.is_dictionary(kind) else kind
-    return pa.types.is_string(value) or pa.types.is_large_string(value)
+    return bool(pa.types.is_string(value) or pa.types.is_large_string(value))
 
 
 def _joined(parts: list[np.ndarray]) -> np.ndarray:
@@ -167,7 +167,7 @@ def _joined(parts: list[np.ndarray]) -> np.ndarray:
 
 
 def _ratings(column: pa.Array) -> np.ndarray:
-    values = column.cast(pa.float32(), safe=False).to_numpy(zero_copy_only=False)
+    values: np.ndarray = column.cast(pa.float32(), safe=False).to_numpy(zero_copy_only=False)
     wrong = np.count_nonzero(~np.isfinite(values))
     if wrong:
         raise UnusableError(f"a rating is missing or not finite, in {wrong:,} of {len(values):,} rows")
@@ -188,7 +188,8 @@ def _times(column: pa.Array, kind: TimeKind) -> np.ndarray:
         return np.where(np.isnan(seconds), UNKNOWN_TIME, np.nan_to_num(seconds) * 1e6).astype(np.int64)
     if not pa.types.is_integer(column.type):
         raise UnusableError(f"the times are {column.type}, neither numbers nor dates")
-    return column.cast(pa.int64()).fill_null(UNKNOWN_TIME).to_numpy(zero_copy_only=False)
+    times: np.ndarray = column.cast(pa.int64()).fill_null(UNKNOWN_TIME).to_numpy(zero_copy_only=False)
+    return times
 
 
 def _numbers_of_text(column: pa.Array, kind: TimeKind) -> pa.Array:

@@ -30,7 +30,8 @@ class IdNumbers:
             raise UnusableError(f"{_article(self.role)} is missing, in {column.null_count:,} of {len(column):,} rows")
         encoded = column if pa.types.is_dictionary(column.type) else column.dictionary_encode()
         numbers = np.asarray([self._number(value) for value in encoded.dictionary.to_pylist()], np.int32)
-        return numbers[encoded.indices.to_numpy()]
+        found: np.ndarray = numbers[encoded.indices.to_numpy()]
+        return found
 
     def _number(self, value: Any) -> int:
         name = value.strip() if isinstance(value, str) else _id_text(value, self.role)

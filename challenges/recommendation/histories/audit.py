@@ -58,7 +58,8 @@ def concentration(popularity: np.ndarray) -> dict[str, float]:
 
 
 def _pairs(split: HistorySplit, users: np.ndarray, items: np.ndarray) -> np.ndarray:
-    return users.astype(np.int64) * split.num_items + items
+    pairs: np.ndarray = users.astype(np.int64) * split.num_items + items
+    return pairs
 
 
 def targets_already_seen(split: HistorySplit) -> int:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import torch
 from rich.console import Console
@@ -25,13 +25,13 @@ from common.storage.weight_files import read_weights, save_weights, weights_meta
 RecipeType = TypeVar("RecipeType", bound=RecommendationRecipe)
 
 
-class HistoryWeights(Weights[RecommendationRecipe, HistoryData, RankingTask]):
+class HistoryWeights(Weights[RecommendationRecipe, HistoryData, RankingTask[Any]]):
     """Tables belong to one catalogue, so that a training starts from nothing."""
 
-    def save(self, task: RankingTask, data: HistoryData, recipe: RecommendationRecipe, path: Path) -> None:
+    def save(self, task: RankingTask[Any], data: HistoryData, recipe: RecommendationRecipe, path: Path) -> None:
         save_weights(task.state_dict(), path, weights_metadata((), {"items": data.split.num_items}))
 
-    def load(self, task: RankingTask, path: Path) -> None:
+    def load(self, task: RankingTask[Any], path: Path) -> None:
         """Raises CheckpointError where the file is another model's or another catalogue's."""
         tensors = read_weights(path).tensors
         task.neighbours = tensors.get("neighbours")
@@ -51,7 +51,7 @@ class HistoryPage(Page[RecommendationRecipe, HistoryData]):
         return sections(run, HistorySplit.read(run.data), recipe)
 
 
-class HistoryChallenge(Challenge[RecipeType, HistoryData, RankingTask], Generic[RecipeType]):
+class HistoryChallenge(Challenge[RecipeType, HistoryData, RankingTask[Any]], Generic[RecipeType]):
     """NCF, VAE-CF or BERT4Rec: they differ in their tasks, in how batches are made, and in what is asked of them."""
 
     predicts_from: tuple[str, ...] = ("history",)
@@ -73,7 +73,7 @@ class HistoryChallenge(Challenge[RecipeType, HistoryData, RankingTask], Generic[
 
     def predict(
         self,
-        trained: Trained[RecipeType, HistoryData, RankingTask],
+        trained: Trained[RecipeType, HistoryData, RankingTask[Any]],
         question: Question,
         output: Path,
         device: torch.device,

@@ -89,12 +89,13 @@ def best_reachable(root: Path, protocol: Protocol = "leave-one-out") -> dict[str
     Raises DataError where the folder is not the demo, or there is no figure for the protocol.
     """
     try:
-        return read_json(root / MARKER)["best_reachable"][protocol]
+        best: dict[str, float] = read_json(root / MARKER)["best_reachable"][protocol]
     except (OSError, ValueError, KeyError):
         raise DataError(
             f"{root} has no best reachable figures for {protocol}.",
             "They are known for the demo interactions, leave-one-out and held-out-users.",
         ) from None
+    return best
 
 
 def _is_whole(folder: Path, description: _Description) -> bool:

@@ -40,7 +40,8 @@ class Taste:
     def mixture(self, step: int) -> np.ndarray:
         """(user, genre): the taste when `step` films have been watched."""
         share = np.clip(step / np.maximum(self.lengths - 1, 1), 0, 1)[:, None]
-        return (1 - share) * self.early + share * self.late
+        taste: np.ndarray = (1 - share) * self.early + share * self.late
+        return taste
 
     def next_probabilities(self, step: int, last: np.ndarray, seen: np.ndarray) -> np.ndarray:
         """(user, item): the probability of each film to be the next.
@@ -123,4 +124,5 @@ def membership(taste: Taste, users: np.ndarray, told: np.ndarray) -> np.ndarray:
     after[:, :-1] = told[:, 1:] & (PART_OF[:-1] < PARTS - 1)
     next_picked = np.roll(picked, -1, axis=1)
     led = FOLLOW * picked / np.maximum(FOLLOW * picked + next_picked, 1e-12)
-    return 1 - (1 - picked) * (1 - FOLLOW * before) * (1 - led * after)
+    chances: np.ndarray = 1 - (1 - picked) * (1 - FOLLOW * before) * (1 - led * after)
+    return chances

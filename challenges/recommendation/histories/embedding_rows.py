@@ -12,4 +12,5 @@ def rows_of(table: Tensor, index: Tensor) -> Tensor:
     """
     if table.device.type == "cuda":
         return functional.embedding(index, table)
-    return table.index_select(0, index.flatten()).unflatten(0, index.shape)
+    rows: Tensor = table.index_select(0, index.flatten()).unflatten(0, index.shape)
+    return rows

@@ -137,7 +137,7 @@ class HistorySplit:
         for name, histories in parts.items():
             arrays |= {f"{name}_offsets": histories.offsets, f"{name}_items": histories.items}
         with atomic_writer(folder / "split.npz") as stream:
-            np.savez(stream, allow_pickle=False, **arrays)  # type: ignore[arg-type]
+            np.savez(stream, allow_pickle=False, **arrays)
         return sha256(folder / "split.npz")
 
     @staticmethod

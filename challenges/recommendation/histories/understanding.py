@@ -116,7 +116,8 @@ def _known_times(interactions: Interactions) -> np.ndarray:
     """(row,) int64: the times there are, in the unit in which they were written."""
     times = np.zeros(0, np.int64) if interactions.times is None else interactions.times
     known = times[times != UNKNOWN_TIME]
-    return known // 1_000_000 if interactions.time_kind == "fraction" else known
+    written: np.ndarray = known // 1_000_000 if interactions.time_kind == "fraction" else known
+    return written
 
 
 def _times(interactions: Interactions) -> str:

@@ -52,10 +52,12 @@ class NeuMF(nn.Module):
     def forward(self, user: Tensor, item: Tensor) -> Tensor:
         """Score pairs. user: (batch,) int64; item: (batch, n) int64; returns (batch, n) logits."""
         if self.tower == "gmf":
-            return self.gmf(user, item)
-        if self.tower == "mlp":
-            return self.mlp(user, item)
-        return self.gmf(user, item) + self.mlp(user, item)
+            logits: Tensor = self.gmf(user, item)
+        elif self.tower == "mlp":
+            logits = self.mlp(user, item)
+        else:
+            logits = self.gmf(user, item) + self.mlp(user, item)
+        return logits
 
     def score_all(self, user: Tensor) -> Tensor:
         """Score every item. user: (batch,) int64; returns (batch, item) logits; memory stays bounded."""
@@ -90,11 +92,13 @@ class Factorisation(nn.Module):
 
     def forward(self, user: Tensor, item: Tensor) -> Tensor:
         """Score pairs. user: (batch,); item: (batch, n); returns (batch, n) logits."""
-        return self.predict(rows_of(self.user.weight, user)[:, None] * rows_of(self.item.weight, item)).squeeze(-1)
+        logits: Tensor = self.predict(rows_of(self.user.weight, user)[:, None] * rows_of(self.item.weight, item))
+        return logits.squeeze(-1)
 
     def score_all(self, user: Tensor) -> Tensor:
         """(batch, item) logits by one matrix product."""
-        return (self.user(user) * self.predict.weight) @ self.item.weight.T + self.predict.bias
+        weighted: Tensor = self.user(user) * self.predict.weight
+        return weighted @ self.item.weight.T + self.predict.bias
 
 
 class Perceptron(nn.Module):
@@ -127,7 +131,8 @@ class Perceptron(nn.Module):
 
     def first_items(self) -> Tensor:
         """The item half of the first layer for the whole catalogue, (item, width)."""
-        return self.first_item(self.item.weight)
+        halves: Tensor = self.first_item(self.item.weight)
+        return halves
 
     def score_with(self, first_items: Tensor, user: Tensor) -> Tensor:
         """(batch, item) logits, given `first_items()`; holds (batch, item, width) at once."""
@@ -138,13 +143,15 @@ class Perceptron(nn.Module):
         state = functional.dropout(first.relu(), self.dropout, self.training)
         for layer in self.hidden:
             state = functional.dropout(layer(state).relu(), self.dropout, self.training)
-        return self.predict(state).squeeze(-1)
+        logits: Tensor = self.predict(state)
+        return logits.squeeze(-1)
 
 
 def _half(layer: nn.Linear, table: nn.Embedding, index: Tensor) -> Tensor:
     """`layer` of the table's rows that `index` names; of the whole table first where that is less work."""
     if table.num_embeddings > index.numel():
-        return layer(rows_of(table.weight, index))
+        half: Tensor = layer(rows_of(table.weight, index))
+        return half
     return rows_of(layer(table.weight).float(), index)  # its gradient adds up hundreds of pairs
 
 

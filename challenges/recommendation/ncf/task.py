@@ -57,7 +57,7 @@ class NcfTask(RankingTask[NcfRecipe]):
         self.stage: Tensor
         if recipe.pretraining.is_used:
             self.register_buffer("stage", torch.tensor(float(JOINED)))
-            self.register_load_state_dict_post_hook(_follow_stage)
+            self.register_load_state_dict_post_hook(_follow_stage)  # type: ignore[no-untyped-call]  # torch's
 
     def set_trainable(self, step: int) -> bool:
         """Train one tower at a time while pretraining; join them when its last step is over."""

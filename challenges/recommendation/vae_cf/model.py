@@ -108,4 +108,5 @@ class Autoencoder(nn.Module):
         *inner, last = self.decoder
         for layer in inner:
             code = layer(code).tanh()
-        return last(code)
+        logits: Tensor = last(code)
+        return logits

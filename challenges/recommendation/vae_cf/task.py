@@ -54,7 +54,8 @@ class VaeCfTask(RankingTask[VaeCfRecipe]):
         return [scheduled_optimizer(self.model, config, build_schedule(config, total_steps, steps_per_epoch))]
 
     def scores(self, batch: Batch) -> Tensor:
-        return self.model(batch["entry_row"], batch["entry_item"], len(batch["index"]))[0]
+        scores: Tensor = self.model(batch["entry_row"], batch["entry_item"], len(batch["index"]))[0]
+        return scores
 
     def inference_module(self) -> nn.Module:
         return LikelyItems(self.model, self._count, self.neighbours)

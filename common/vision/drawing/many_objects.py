@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from PIL import Image
 
-from common.vision.drawing.objects import Array
+from common.vision.drawing.objects import Array, Pixels
 from common.vision.drawing.scene import (
     Camera,
     Placed,
@@ -128,10 +128,10 @@ def _surroundings(thing: Placed, camera: Camera) -> Array:
     offset = camera.origin - thing.middle
     b = dot(offset, camera.directions)
     seen = np.flatnonzero(b * b - (dot(offset, offset) - thing.reach**2) > 0)
-    return np.asarray(_extent(seen, camera)) if seen.size else np.zeros(4)
+    return np.asarray(_extent(seen, camera), np.float64) if seen.size else np.zeros(4)
 
 
-def _extent(pixels: Array, camera: Camera) -> tuple[float, float, float, float]:
+def _extent(pixels: Pixels, camera: Camera) -> tuple[float, float, float, float]:
     rows, columns = np.divmod(pixels, camera.width)
     return float(columns.min()), float(rows.min()), float(columns.max() + 1), float(rows.max() + 1)
 
@@ -141,7 +141,7 @@ def _crowded(first: Array, second: Array) -> bool:
     return bool(shared > CROWDED * min((first[2:] - first[:2]).prod(), (second[2:] - second[:2]).prod()))
 
 
-def _visible(silhouettes: list[tuple[Array, Array]], depth: Array) -> tuple[Array, Array]:
+def _visible(silhouettes: list[tuple[Pixels, Array]], depth: Array) -> tuple[Pixels, Array]:
     """Which object each pixel shows, -1 for none, and how far away it is: (pixel,) each.
 
     silhouettes: pixels and distances of each object in the empty room. Objects that are mostly hidden are taken away.
@@ -161,7 +161,7 @@ def _visible(silhouettes: list[tuple[Array, Array]], depth: Array) -> tuple[Arra
     return _visible([nothing if number in hidden else kept for number, kept in enumerate(silhouettes)], depth)
 
 
-def _box(hits: Array, camera: Camera, width: int, height: int) -> tuple[float, float, float, float]:
+def _box(hits: Pixels, camera: Camera, width: int, height: int) -> tuple[float, float, float, float]:
     left, top, right, bottom = _extent(hits, camera)
     across, down = width / camera.width, height / camera.height
     return left * across, top * down, right * across, bottom * down

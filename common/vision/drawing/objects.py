@@ -7,8 +7,11 @@ arrays of one shape, and returns distances that are not larger than the true one
 from collections.abc import Callable
 
 import numpy as np
+from numpy.typing import NDArray
 
-Array = np.ndarray
+Array = NDArray[np.floating]
+Pixels = NDArray[np.integer]
+"""Positions in a picture that was laid out flat."""
 Distance = Callable[[Array, Array, Array], Array]
 Builder = Callable[[np.random.Generator], Distance]
 
@@ -18,6 +21,13 @@ def _length(*parts: Array) -> Array:
     for part in parts[1:]:
         total += part * part
     return np.sqrt(total, out=total)
+
+
+def _union(first: Array, *others: Array) -> Array:
+    """Distance to the nearest of several solids."""
+    for other in others:
+        first = np.minimum(first, other)
+    return first
 
 
 def _rounded(across: Array, along: Array) -> Array:
@@ -60,7 +70,7 @@ def bottle(random: np.random.Generator) -> Distance:
         slanted = _cone(across, y, (radius, shoulder - 0.02), (neck, top))
         upper = _cylinder(across, y - (top + 1) / 2, neck, (1 - top) / 2)
         lip = _cylinder(across, y - 0.96, neck + 0.022, 0.035)
-        return np.minimum(np.minimum(body, slanted), np.minimum(upper, lip))
+        return _union(body, slanted, upper, lip)
 
     return distance
 
@@ -72,7 +82,7 @@ def bowl(random: np.random.Generator) -> Distance:
     def distance(x: Array, y: Array, z: Array) -> Array:
         across = _length(x, z)
         shell = np.maximum(np.abs(_length(across, y - radius - 0.03) - radius) - 0.025, y - rim)
-        return np.minimum(shell, _cylinder(across, y - 0.04, foot, 0.05))
+        return _union(shell, _cylinder(across, y - 0.04, foot, 0.05))
 
     return distance
 
@@ -92,7 +102,7 @@ def chair(random: np.random.Generator) -> Distance:
             back = np.minimum(posts, rails)
         else:
             back = _box(x, y - (seat + 1) / 2, behind, (half, (1 - seat) / 2, 0.028))
-        return np.minimum(np.minimum(legs, plate), back)
+        return _union(legs, plate, back)
 
     return distance
 
@@ -117,10 +127,10 @@ def dumbbell(random: np.random.Generator) -> Distance:
         across, along = _length(y - radius, z), np.abs(x)
         handle = _cylinder(across, x, bar, apart)
         if balls:
-            return np.minimum(handle, _length(across, along - apart) - radius)
+            return _union(handle, _length(across, along - apart) - radius)
         plates = _cylinder(across, along - apart, radius - 0.02, half - 0.02) - 0.02
         small = _cylinder(across, along - apart + half + 0.03, radius * 0.7, 0.035)
-        return np.minimum(handle, np.minimum(plates, small))
+        return _union(handle, plates, small)
 
     return distance
 
@@ -139,7 +149,7 @@ def hammer(random: np.random.Generator) -> Distance:
             else _cylinder(_length(head, z), x + reach / 2, thick, reach / 2)
         )
         claw = _box(x - reach / 2, head + x * x * 0.9, z, (reach / 2, thick * 0.42, thick * 0.8)) * 0.75
-        return np.minimum(handle, np.minimum(face, claw))
+        return _union(handle, face, claw)
 
     return distance
 
@@ -157,7 +167,7 @@ def lamp(random: np.random.Generator) -> Distance:
         outer = _cone(across, y, (low, start), (high, 1.0))
         inner = _cone(across, y, (low - 0.03 - 0.1 * slope, start - 0.1), (high - 0.03 + 0.1 * slope, 1.1))
         shade = np.maximum(outer, -inner)
-        return np.minimum(np.minimum(base, pole), shade)
+        return _union(base, pole, shade)
 
     return distance
 
@@ -171,7 +181,7 @@ def mug(random: np.random.Generator) -> Distance:
         outer = _cylinder(across, y - height / 2, radius, height / 2)
         inner = _cylinder(across, y - height / 2 - 0.06, radius - 0.035, height / 2)
         ring = _ring(_length(x - radius, (y - height / 2) * 0.85), z, hold, thickness)
-        return np.minimum(np.maximum(outer, -inner), np.maximum(ring, radius - 0.02 - across))
+        return _union(np.maximum(outer, -inner), np.maximum(ring, radius - 0.02 - across))
 
     return distance
 
@@ -185,7 +195,7 @@ def mushroom(random: np.random.Generator) -> Distance:
         stalk = _cone(across, y, (stem * 1.35, 0.0), (stem, edge + 0.1))
         squeeze = tall / radius
         cap = np.maximum((_length(across, (y - edge) / squeeze) - radius) * min(squeeze, 1.0), edge - y)
-        return np.minimum(stalk, cap)
+        return _union(stalk, cap)
 
     return distance
 
@@ -201,7 +211,7 @@ def teapot(random: np.random.Generator) -> Distance:
         share = np.clip(((x - 0.2) * (spout - 0.2) + (y - middle * 0.8) * 0.32) / ((spout - 0.2) ** 2 + 0.32**2), 0, 1)
         nozzle = _length(x - 0.2 - share * (spout - 0.2), y - middle * 0.8 - share * 0.32, z) - (0.095 - 0.05 * share)
         ring = _ring(_length(x + radius, (y - middle) * 0.9), z, hold, 0.035)
-        return np.minimum(np.minimum(body, knob), np.minimum(nozzle, ring))
+        return _union(body, knob, nozzle, ring)
 
     return distance
 

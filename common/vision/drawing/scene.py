@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageFilter
 
-from common.vision.drawing.objects import OBJECTS, Array, Distance
+from common.vision.drawing.objects import OBJECTS, Array, Distance, Pixels
 from common.vision.drawing.surfaces import any_colour, grain_at, pattern, surface_colours, texture
 
 SUPERSAMPLING = 1.25  # sides of the rendered picture over those of the saved one
@@ -14,7 +14,8 @@ STEPS, SHADOW_STEPS = 36, 14  # along a ray; more change no pixel visibly
 
 def dot(first: Array, second: Array) -> Array:
     """The scalar product over the first axis, element by element: the same bits on any number of BLAS threads."""
-    return first[0] * second[0] + first[1] * second[1] + first[2] * second[2]
+    product: Array = first[0] * second[0] + first[1] * second[1] + first[2] * second[2]
+    return product
 
 
 def rotate(matrix: Array, points: Array) -> Array:
@@ -133,7 +134,8 @@ def lamp_light(random: np.random.Generator) -> Array:
     """The unit direction towards the lamp, (3,)."""
     around, up = random.uniform(0, 2 * np.pi), np.radians(random.uniform(28, 70))
     light = np.array([np.cos(around) * np.cos(up), np.sin(up), np.sin(around) * np.cos(up) * 0.8 + 0.25])
-    return (light / np.linalg.norm(light)).astype(np.float32)
+    direction: Array = (light / np.linalg.norm(light)).astype(np.float32)
+    return direction
 
 
 def room(camera: Camera, light: Array, ambient: float, random: np.random.Generator) -> tuple[Array, Array]:
@@ -183,7 +185,7 @@ def clutter(
         depth[seen] = distances
 
 
-def _ball(camera: Camera, centre: Array, size: float) -> tuple[Array, Array, Array]:
+def _ball(camera: Camera, centre: Array, size: float) -> tuple[Pixels, Array, Array]:
     """Pixels that see the ball, their depths and normals (3, pixel)."""
     offset = camera.origin - centre
     b = dot(offset, camera.directions)
@@ -194,7 +196,7 @@ def _ball(camera: Camera, centre: Array, size: float) -> tuple[Array, Array, Arr
     return seen, distances, normals
 
 
-def _block(camera: Camera, centre: Array, size: float, random: np.random.Generator) -> tuple[Array, Array, Array]:
+def _block(camera: Camera, centre: Array, size: float, random: np.random.Generator) -> tuple[Pixels, Array, Array]:
     """Pixels that see a box of random proportions and heading, their depths and normals (3, pixel)."""
     half = np.array([size * random.uniform(0.5, 1.3), size, size * random.uniform(0.5, 1.3)], np.float32)
     turn = _turn_y(random.uniform(0, np.pi))
@@ -210,7 +212,7 @@ def _block(camera: Camera, centre: Array, size: float, random: np.random.Generat
     return seen, entering[seen], rotate(turn, normals)
 
 
-def march(thing: Placed, camera: Camera, depth: Array) -> tuple[Array, Array]:
+def march(thing: Placed, camera: Camera, depth: Array) -> tuple[Pixels, Array]:
     """Pixels that see the object before anything else, and their distances in world units."""
     offset = camera.origin - thing.middle
     b = dot(offset, camera.directions)
@@ -221,7 +223,7 @@ def march(thing: Placed, camera: Camera, depth: Array) -> tuple[Array, Array]:
     origin = thing.inside_out(camera.origin[:, None])[:, 0]
     directions = thing.turned(camera.directions[:, rays])
     tolerance = 0.0015
-    found: list[tuple[Array, Array]] = []
+    found: list[tuple[Pixels, Array]] = []
     for _ in range(STEPS):
         gap = thing.distance(*(origin[axis] + directions[axis] * travelled for axis in range(3)))
         hit = gap < tolerance
@@ -269,7 +271,7 @@ def shadow_of(thing: Placed, camera: Camera, light: Array, depth: Array, ambient
 def shade(
     thing: Placed,
     camera: Camera,
-    hits: Array,
+    hits: Pixels,
     distances: Array,
     light: Array,
     ambient: float,
@@ -298,7 +300,8 @@ def shade(
     soft = ambient * (0.75 + 0.3 * sky) * open_sky
     edge = (1 + dot(directions, normals)) ** 3 * gloss * 0.35
     paint = pattern(points, around, random)
-    return (paint * (soft + 0.95 * direct)[:, None] + (shine + edge * ambient)[:, None]).astype(np.float32)
+    colour: Array = (paint * (soft + 0.95 * direct)[:, None] + (shine + edge * ambient)[:, None]).astype(np.float32)
+    return colour
 
 
 def tone(colour: Array) -> Array:
@@ -322,7 +325,7 @@ def defocus(
     return Image.composite(backdrop.filter(ImageFilter.GaussianBlur(blur)), backdrop, mask)
 
 
-def _paste(backdrop: Image.Image, paint: Array, hits: Array, camera: Camera) -> Image.Image:
+def _paste(backdrop: Image.Image, paint: Array, hits: Pixels, camera: Camera) -> Image.Image:
     pixels = np.asarray(backdrop).reshape(-1, 3).copy()
     pixels[hits] = tone(paint)
     return Image.fromarray(pixels.reshape(camera.height, camera.width, 3))

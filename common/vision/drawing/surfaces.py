@@ -3,8 +3,9 @@
 from functools import cache
 
 import numpy as np
+from numpy.typing import NDArray
 
-Array = np.ndarray
+Array = NDArray[np.floating]
 
 
 @cache
@@ -16,19 +17,22 @@ def _noise() -> Array:
     spectrum = np.fft.rfft2(random.standard_normal((side, side))) / frequency**1.1
     spectrum[0, 0] = 0
     field = np.fft.irfft2(spectrum)
-    return np.clip(0.5 + field / field.std() * 0.2, 0, 1).astype(np.float32)
+    noise: Array = np.clip(0.5 + field / field.std() * 0.2, 0, 1).astype(np.float32)
+    return noise
 
 
 def grain_at(u: Array, v: Array) -> Array:
     """The noise at (u, v), one unit being one repetition."""
     rows, columns = (v * 256).astype(np.int32) & 255, (u * 256).astype(np.int32) & 255
-    return _noise()[rows, columns]
+    grain: Array = _noise()[rows, columns]
+    return grain
 
 
 def _colour(hue: float, strength: float, value: float) -> Array:
     """Hue, saturation and value to linear light, (3,)."""
     wheel = np.clip(np.abs((hue * 6 + np.array([0, 4, 2])) % 6 - 3) - 1, 0, 1)
-    return ((value * (1 - strength + strength * wheel)) ** 2.2).astype(np.float32)
+    light: Array = ((value * (1 - strength + strength * wheel)) ** 2.2).astype(np.float32)
+    return light
 
 
 def any_colour(random: np.random.Generator) -> Array:

@@ -80,7 +80,10 @@ class ServedClicks(ServedFace[ClickRecipe, ClickData]):
             expected = probabilities(columns["logit"][:limit])
 
         def ask(rows: Sequence[int]) -> list[float]:
-            return score(client, name, {column: values[rows] for column, values in words.items()}).tolist()
+            found: list[float] = score(
+                client, name, {column: values[rows] for column, values in words.items()}
+            ).tolist()
+            return found
 
         answers, milliseconds = timed(ask, range(len(label)), SENT_TOGETHER)
         same = np.abs(np.asarray(answers) - expected) <= PROBABILITY[SERVED_AS].probability

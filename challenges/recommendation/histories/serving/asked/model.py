@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import triton_python_backend_utils as pb_utils
-from naming import Catalogue, shortened  # type: ignore[import-not-found]  # which lies beside this file
+from naming import Catalogue, shortened  # which lies beside this file
 
 try:
     from common.serving.backends.tensors import output_tensor, string_bytes, string_tensor
@@ -22,7 +22,7 @@ except ImportError:  # Triton's own image, whose stub and NumPy fit each other
     string_tensor = output_tensor  # type: ignore[assignment]
 
     def string_bytes(tensor: Any) -> bytes:
-        return tensor.as_numpy().tobytes()
+        return bytes(tensor.as_numpy().tobytes())
 
 
 NARROWEST = 8  # columns of positions; wider ones are powers of two, so that histories of many lengths share a batch
