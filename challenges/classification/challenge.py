@@ -25,6 +25,8 @@ from common.run.run_directory import RunDirectory
 
 
 class ClassificationChallenge(Challenge[ClassificationRecipe, PhotographData, ClassificationTask]):
+    """Folders of photographs in, the class of each out."""
+
     model = "resnet50"
     recipe_class = ClassificationRecipe
     recipes = RECIPES
@@ -51,7 +53,7 @@ class ClassificationChallenge(Challenge[ClassificationRecipe, PhotographData, Cl
             seed=recipe.training.seed,
             group_pattern=recipe.data.group_pattern,
             split=recipe.data.split,
-            console=console,
+            progress=console,
         )
         report.print(console)
         manifest = report.manifest

@@ -102,16 +102,15 @@ def check(
     group_pattern: str | None = None,
     split: SplitRule = "keep",
     workers: int | None = None,
-    console: Console | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Console | Callable[[int, int], None] | None = None,
 ) -> CheckReport:
     """Scan the photographs under `root` and write manifest.csv, quarantine.csv and check.json into `output`.
 
     validation_fraction, seed: of the split that is drawn where the folder has none.
     group_pattern: regular expression over file names; files with the same match stay in one split of a drawn split.
     split:    what becomes of given splits.
-    workers:  processes, as `probe_all` takes them. console: where progress is shown; standard error by default.
-    progress: called with (done, in all) instead of showing progress.
+    workers:  processes, as `probe_all` takes them.
+    progress: where it is shown, standard error by default, or what is called with (done, in all) instead.
     Nothing is opened when `output` holds the check of the same files with the same arguments. `root` is only read.
     Raises DataError when nothing can be learnt from the folder.
     """
@@ -136,7 +135,7 @@ def check(
     stored = _stored(output, listing.fingerprint, arguments)
     if stored is not None:
         return stored
-    facts, problems = probe_listed(root, [file.path for file in layout.files], workers, console, progress)
+    facts, problems = probe_listed(root, [file.path for file in layout.files], workers, progress)
     usable = [file.path in facts for file in layout.files]
     try:
         audit.refuse_hopeless(root, layout, usable, Counter(problem.code for problem in problems))

@@ -23,6 +23,8 @@ from common.run.run_directory import RunDirectory
 
 
 class DetectionChallenge(Challenge[DetectionRecipe, SceneData, DetectionTask]):
+    """Annotated images in, boxes out."""
+
     model = "ssd300"
     recipe_class = DetectionRecipe
     recipes = RECIPES
@@ -49,7 +51,7 @@ class DetectionChallenge(Challenge[DetectionRecipe, SceneData, DetectionTask]):
             validation_fraction=recipe.data.validation_fraction,
             seed=recipe.training.seed,
             view=View(recipe.preprocessing.crop, recipe.data.tile),
-            console=console,
+            progress=console,
         )
         report.print(console)
         scenes = report.scenes

@@ -118,15 +118,14 @@ def check(
     seed: int = 0,
     view: View = View(),  # noqa: B008 (frozen)
     workers: int | None = None,
-    console: Console | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Console | Callable[[int, int], None] | None = None,
 ) -> CheckReport:
     """Scan images and annotations under `root`; write images.csv, boxes.csv, quarantine.csv, check.json to `output`.
 
     validation_fraction, seed: of the split that is drawn where the folder has none.
     view:     the network's, at which the objects' sizes are judged.
-    workers:  processes, as `probe_all` takes them. console: where progress is shown; standard error by default.
-    progress: called with (done, in all) instead of showing progress.
+    workers:  processes, as `probe_all` takes them.
+    progress: where it is shown, standard error by default, or what is called with (done, in all) instead.
     Nothing is opened when `output` holds the check of the same files with the same arguments. `root` is only read.
     Raises DataError when nothing can be learnt from the folder.
     """
@@ -147,7 +146,7 @@ def check(
         return stored if is_judged else _written(_sized(stored, view), output)
     with _reasons_kept(output):
         annotations = annotation_files.read(root, listing)
-    facts, problems = probe_listed(root, [image.path for image in annotations.images], workers, console, progress)
+    facts, problems = probe_listed(root, [image.path for image in annotations.images], workers, progress)
     with _reasons_kept(output):
         annotations = reinterpret(reconcile(annotations, facts), facts)
         cleaned = clean(annotations, facts)

@@ -167,13 +167,12 @@ def probe_listed(
     root: Path,
     paths: Iterable[str],
     workers: int | None,
-    console: Console | None,
-    progress: Callable[[int, int], None] | None,
+    progress: Console | Callable[[int, int], None] | None,
 ) -> tuple[dict[str, ImageFacts], list[ImageProblem]]:
     """Probe files by their paths relative to `root`: usable ones by path, in order, and the others by path.
 
     workers:  processes, as `probe_all` takes them.
-    progress: called with (done, in all) instead of showing progress on `console`, or on standard error.
+    progress: where it is shown, standard error by default, or what is called with (done, in all) instead.
     """
     found: dict[str, ImageFacts] = {}
     problems: list[ImageProblem] = []
@@ -181,7 +180,7 @@ def probe_listed(
     named = sorted(path for path in paths if is_unicode(path))
     for path in sorted(paths - set(named)):
         problems.append(ImageProblem(Path(displayed(path)), "unreadable", "the file's name is not UTF-8"))
-    with _counter(console, progress) as count:
+    with _counter(progress) as count:
         for result in probe_all([root / path for path in named], workers, count):
             relative = result.path.relative_to(root)
             if isinstance(result, ImageFacts):
@@ -193,14 +192,12 @@ def probe_listed(
 
 
 @contextmanager
-def _counter(
-    console: Console | None, progress: Callable[[int, int], None] | None
-) -> Iterator[Callable[[int, int], None]]:
-    if progress is not None:
-        yield progress
-    else:
-        with counting("checking photographs", console) as count:
+def _counter(progress: Console | Callable[[int, int], None] | None) -> Iterator[Callable[[int, int], None]]:
+    if progress is None or isinstance(progress, Console):
+        with counting("checking photographs", progress) as count:
             yield count
+    else:
+        yield progress
 
 
 def is_unicode(path: str) -> bool:

@@ -1,6 +1,6 @@
 """From interactions to what trains and what is held out, in one of three protocols."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -13,6 +13,18 @@ from common.errors import DataError
 
 FEWEST_TUNING_USERS = 200  # or half of all: fewer tell the better of two weights by luck, more are missed in training
 FEWEST_JUDGED = 1000
+
+
+class _Parts(NamedTuple):
+    """Masks or positions of rows; the users of `seen`, which is told, and of `targets` are the judged ones.
+
+    tuning: what is told, and the targets, of the users that weights are chosen by.
+    """
+
+    train: np.ndarray
+    seen: np.ndarray
+    targets: np.ndarray
+    tuning: tuple[np.ndarray, np.ndarray] | None = None
 
 
 def split(interactions: Interactions, config: HistoryConfig, fingerprint: str = "") -> HistorySplit:
@@ -41,22 +53,19 @@ def _histories(users: np.ndarray, items: np.ndarray, num_users: int) -> Historie
 def _assemble(
     interactions: Interactions,
     table: Filtered,
-    parts: tuple[np.ndarray, np.ndarray, np.ndarray],
+    parts: _Parts,
     protocol: str,
     fingerprint: str,
     facts: dict[str, Any],
     *,
     catalogue: np.ndarray | None = None,
     negatives: np.ndarray | None = None,
-    tuning: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> HistorySplit:
     """Number what is left and cut the rows of training, of what is told, and of targets, into histories.
 
-    parts: masks or positions of rows of `table`; the users of the last two are the judged ones.
     catalogue: (item,) bool, items there are; all that were kept by default.
-    tuning: rows of what is told, and of targets, of the users that weights are chosen by.
     """
-    train, seen, targets = parts
+    train, seen, targets, tuning = parts
     present = np.zeros(len(interactions.item_ids), bool)
     present[table.items] = True
     present = present if catalogue is None else catalogue
@@ -125,8 +134,8 @@ def _leave_one_out(
         "targets_decided_by_tie_rule": tied,
     }
     train = ~target & ~tuning
-    parts = (train, seen, target)
-    return _assemble(interactions, table, parts, "leave-one-out", fingerprint, facts, tuning=(train & seen, tuning))
+    parts = _Parts(train, seen, target, (train & seen, tuning))
+    return _assemble(interactions, table, parts, "leave-one-out", fingerprint, facts)
 
 
 def _tuning_users(table: Filtered, config: HistoryConfig) -> np.ndarray:
@@ -172,11 +181,9 @@ def _held_out_users(
         "fold_in": config.fold_in,
         "seed": config.split_seed,
     }
-    parts = (role[table.users] == 0, known & ~target & with_target[table.users], target)
-    return _assemble(
-        interactions, table, parts, "held-out-users", fingerprint, facts, catalogue=catalogue,
-        tuning=(tunes & ~tuned, tuned),
-    )  # fmt: skip
+    seen = known & ~target & with_target[table.users]
+    parts = _Parts(role[table.users] == 0, seen, target, (tunes & ~tuned, tuned))
+    return _assemble(interactions, table, parts, "held-out-users", fingerprint, facts, catalogue=catalogue)
 
 
 def judged_users(count: int, share: float) -> int:
@@ -229,7 +236,7 @@ def _global_time(interactions: Interactions, table: Filtered, config: HistoryCon
         "users_not_judged": late_users - int(judged.sum()),
         "unseen_in_training": int(np.count_nonzero(later & learnt[table.users] & ~known[table.items])),
     }
-    parts = (train, train & judged[table.users], target)
+    parts = _Parts(train, train & judged[table.users], target)
     return _assemble(interactions, table, parts, "global-time", fingerprint, facts, catalogue=known)
 
 
@@ -273,11 +280,10 @@ def _official(interactions: Interactions, table: Filtered, config: HistoryConfig
     return _assemble(
         interactions,
         whole,
-        (train & ~tuning, seen, ~train),
+        _Parts(train & ~tuning, seen, ~train, (train & ~tuning, tuning)),
         "leave-one-out",
         fingerprint,
         facts,
         catalogue=present,
         negatives=negatives,
-        tuning=(train & ~tuning, tuning),
     )
