@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from challenges.registry import MODELS
+
 ROOT = Path(__file__).parents[1]
 OURS = ("benchmarks", "challenges", "common")
 ROOMS = (
@@ -26,11 +28,20 @@ ROOMS = (
     ("stages",),
 )
 """The rooms of `common`, from the ground up: each may look into those below it."""
-WINGS = {
-    "challenges": ("classification", "detection", "recommendation"),
-    "challenges.recommendation": ("ncf", "vae_cf", "bert4rec", "dlrm", "wide_and_deep"),
-}
 SOURCES = sorted(path for package in OURS for path in (ROOT / package).rglob("*.py"))
+
+
+def wings() -> dict[str, set[str]]:
+    """Packages that know nothing of each other, by where they lie: challenges, and the models of one challenge."""
+    found: dict[str, set[str]] = {}
+    for entry in MODELS.values():
+        parts = entry.package.split(".")
+        for depth in range(1, len(parts)):
+            found.setdefault(".".join(parts[:depth]), set()).add(parts[depth])
+    return found
+
+
+WINGS = wings()
 
 
 def imports(path: Path) -> set[str]:
