@@ -1,0 +1,1 @@
+"""How speed is measured, and the records."""

@@ -27,7 +27,7 @@ class PerTableDlrm(nn.Module):
         self.row, self.column = torch.tril_indices(vectors, vectors, -1)
 
     def forward(self, dense: Tensor, ids: list[Tensor], starts: Tensor) -> Tensor:
-        """dense (batch, number), ids (batch,) for every column, starts (batch,): 0, 1, ... -> logits (batch,)"""
+        """dense (batch, number), ids (batch,) for every column, starts (batch,): 0, 1, ... -> logits (batch,)."""
         own = self.bottom(dense)
         vectors = torch.stack([own, *(table(one, starts) for table, one in zip(self.tables, ids, strict=True))], 1)
         products = torch.bmm(vectors, vectors.transpose(1, 2))

@@ -183,7 +183,7 @@ def serve(build: Callable[[Job, PeerHistories], Peer], learn: Callable[[Job], di
         answer({"version": peer.version})
         peer.train(None, lambda samples: answer({"samples": samples}))
         return
-    peer.train(job.epochs, lambda samples: None)
+    peer.train(job.epochs, lambda _: None)
     if job.work == "rank":
         np.save(Path(job.folder) / TOP_ITEMS_FILE, peer.top_items(job.top_k))
     answer({"version": peer.version})

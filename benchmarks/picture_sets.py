@@ -96,7 +96,7 @@ def generate(folder: Path, kind: str, train: int, seed: int, workers: int | None
     recipe = _Recipe(kind, train, seed)
 
     def fill(new: Path) -> None:
-        make_files(_make, list(_orders(new, recipe)), workers, nullcontext(lambda done, whole: None))
+        make_files(_make, list(_orders(new, recipe)), workers, nullcontext(lambda *_: None))
         write_json(new / MARKER, asdict(recipe))
 
     side = _side(kind)

@@ -97,11 +97,15 @@ class Side(Protocol):
 
 
 class Classifier(Side, Protocol):
+    """One way of telling pictures apart."""
+
     def predictions(self, job: Job) -> dict[str, str]:
         """What each validation picture shows: path below val/ -> class."""
 
 
 class Detector(Side, Protocol):
+    """One way of finding things in pictures."""
+
     def boxes(self, job: Job) -> list[Box]:
         """Around what is in the validation pictures."""
 

@@ -78,7 +78,7 @@ class RecBolePeer:
 
     def more(self, clock: Clock) -> None:
         with contextlib.suppress(TimeIsOverError):
-            self._trainer._train_epoch(Told(self._train_data, lambda rows: stop_when_over(clock)), self._epochs)
+            self._trainer._train_epoch(Told(self._train_data, lambda _: stop_when_over(clock)), self._epochs)
         self._epochs += 1
 
     def state(self) -> Any:

@@ -131,7 +131,7 @@ class Record:
         return device_slug(self.system)
 
 
-def new_record(
+def new_record(  # noqa: PLR0913  # a record's fields by name, as its schema has them
     *,
     kind: Kind,
     name: str,

@@ -1,0 +1,1 @@
+"""One folder per challenge, and the command line."""

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from common.stages.workflow import Request
 
 
-def list(options: argparse.Namespace) -> None:
+def list(_options: argparse.Namespace) -> None:
     from rich.table import Table
 
     table = Table("model/recipe", "what", "target", "source", title="Recipes", title_justify="left")
@@ -35,7 +35,7 @@ def list(options: argparse.Namespace) -> None:
     _console().print(table)
 
 
-def doctor(options: argparse.Namespace) -> int:
+def doctor(_options: argparse.Namespace) -> int:
     """Exit code 2 where something must be mended."""
     from common.stages.doctor import examine
 

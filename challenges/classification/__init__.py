@@ -1,0 +1,1 @@
+"""Challenge 1: photographs in classes."""

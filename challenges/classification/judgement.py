@@ -12,6 +12,8 @@ IMAGENET_CLASSES, IMAGENET_VALIDATION = 1000, 50_000
 
 
 class ClassificationJudgement(Judgement[ClassificationRecipe, PhotographData]):
+    """Top-1 accuracy, beside what needs no network."""
+
     primary_metric = "top1"
 
     def comparability(self, recipe: ClassificationRecipe, data: PhotographData) -> tuple[bool, str]:

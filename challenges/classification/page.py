@@ -18,6 +18,8 @@ NUM_SAMPLES = 24  # training samples shown in the report
 
 
 class ClassificationPage(Page[ClassificationRecipe, PhotographData]):
+    """Training samples, accuracy by class, and what was mistaken for what."""
+
     def keep_samples(self, run: RunDirectory, recipe: ClassificationRecipe, data: PhotographData) -> None:
         batch = next(data.train_batches(0, min(NUM_SAMPLES, data.num_train), 1))
         images = data.preprocessing.pixels(batch["images"].cpu().numpy())
@@ -26,7 +28,7 @@ class ClassificationPage(Page[ClassificationRecipe, PhotographData]):
 
     def sections(self, run: RunDirectory, recipe: ClassificationRecipe) -> Sequence[Section]:
         manifest = Manifest.read(run.data / "manifest.csv")
-        parts = sections(run, manifest, recipe)
+        parts = sections(run, manifest)
         if _samples_file(run).is_file():
             samples = np.load(_samples_file(run))
             parts.append(sample_grid(samples["images"], samples["labels"], manifest.classes))

@@ -26,7 +26,6 @@ from common.report.elements import (
 )
 from common.report.pictures import jpeg_uri, thumbnail
 from common.report.plots import reliability_chart
-from common.run.recipe import Recipe
 from common.run.result import Baseline, wilson
 from common.run.run_directory import RunDirectory
 
@@ -83,7 +82,7 @@ class Predictions:
         return cells.reshape(num_classes, num_classes)
 
 
-def sections(run: RunDirectory, manifest: Images, recipe: Recipe) -> list[Section]:
+def sections(run: RunDirectory, manifest: Images) -> list[Section]:
     """Everything the run's files allow: the data sections always, the others once there are predictions."""
     parts: list[Section] = []
     if run.predictions_file.is_file():

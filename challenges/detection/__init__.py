@@ -1,0 +1,1 @@
+"""Challenge 2: what is where in images."""

@@ -89,7 +89,8 @@ class SceneData(DataModule):
 
     def searched(self, scenes: Scenes, rows: NDArray[np.int64]) -> Iterator[Batch]:
         """The given images as they are searched for objects: as `batches_of`, or with the recipe's tiles window by
-        window, with the windows' left, top, right, bottom in pixels as `window` (batch, 4) int32."""
+        window, with the windows' left, top, right, bottom in pixels as `window` (batch, 4) int32.
+        """
         if self._config.tile is None:
             return self.batches_of(scenes, rows)
         return self._windows_of(scenes, rows, self._config.tile)

@@ -11,6 +11,8 @@ COCO_CLASSES, COCO_VALIDATION = 80, 5000
 
 
 class DetectionJudgement(Judgement[DetectionRecipe, SceneData]):
+    """COCO's average precision."""
+
     primary_metric = "ap"
 
     def comparability(self, recipe: DetectionRecipe, data: SceneData) -> tuple[bool, str]:

@@ -18,6 +18,8 @@ NUM_SAMPLES = 12  # training samples shown in the report
 
 
 class DetectionPage(Page[DetectionRecipe, SceneData]):
+    """Training samples, precision by class, and what was found where."""
+
     def keep_samples(self, run: RunDirectory, recipe: DetectionRecipe, data: SceneData) -> None:
         batch = next(data.train_batches(0, min(NUM_SAMPLES, data.num_train), 1))
         images = data.preprocessing.pixels(batch["images"].cpu().numpy())

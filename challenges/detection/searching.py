@@ -174,7 +174,8 @@ def covered(boxes: NDArray[np.float32], others: NDArray[np.float32]) -> NDArray[
 
 def _objects(pieces: Sightings, threshold: float) -> DetectionTable:
     """The pieces of one image and class, joined where two windows' pieces overlap by more than the threshold (IoU) in
-    what both windows show: the box around them all, with the best of their scores."""
+    what both windows show: the box around them all, with the best of their scores.
+    """
     boxes, windows = torch.from_numpy(pieces.table.boxes), torch.from_numpy(pieces.windows)
     low = torch.maximum(windows[:, None, :2], windows[None, :, :2])
     high = torch.minimum(windows[:, None, 2:], windows[None, :, 2:])

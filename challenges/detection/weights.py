@@ -148,6 +148,8 @@ def _likely_reason(found: Mapping[str, Tensor]) -> str:
 
 
 class DetectionWeights(Weights[DetectionRecipe, SceneData, DetectionTask]):
+    """A backbone's weights, or a whole detector's."""
+
     def start(self, task: DetectionTask, recipe: DetectionRecipe, console: Console) -> None:
         if recipe.backbone is not None:
             say(console, f"backbone: {load_backbone(task.model, recipe.backbone)}")

@@ -1,0 +1,1 @@
+"""Challenge 3: what a person wants next."""

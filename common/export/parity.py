@@ -56,9 +56,10 @@ class Tolerance:
 
 @dataclass(frozen=True)
 class Tolerances:
-    """Per precision. Seen on ResNet-50 against float32, trained and with random weights (which amplify errors most):
+    """What each precision may differ by.
 
-    relative errors of 1e-5 in fp32, 0.0001 to 0.009 in fp16, 0.002 to 0.06 in bf16, 0.03 to 0.10 in INT8.
+    Seen on ResNet-50 against float32, trained and with random weights (which amplify errors most): relative errors of
+    1e-5 in fp32, 0.0001 to 0.009 in fp16, 0.002 to 0.06 in bf16, 0.03 to 0.10 in INT8.
     """
 
     fp32: Tolerance = Tolerance(absolute=1e-3, relative=1e-3, disagreement=0.0, metric_loss=0.0)

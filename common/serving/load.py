@@ -91,7 +91,7 @@ class LoadGenerator:
     headers: Mapping[str, str] = field(default_factory=key_header)
     memory_bytes: Callable[[], int] | None = None
 
-    def run(self, plan: LoadPlan, report: Callable[[dict[str, Any]], None] = lambda step: None) -> dict[str, Any]:
+    def run(self, plan: LoadPlan, report: Callable[[dict[str, Any]], None] = lambda _: None) -> dict[str, Any]:
         """The record of all steps; `report` gets each as it ends."""
         steps = []
         for settings in [{"concurrency": number} for number in plan.concurrencies] + [

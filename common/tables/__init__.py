@@ -1,0 +1,1 @@
+"""Columns of tables on their way from Parquet files to the device."""

@@ -243,7 +243,8 @@ def _sample_range(encoded: bytes, picture: np.ndarray) -> SampleRange:
 
 def _middle(stream: Any) -> tuple[int, int, int, int]:
     """Top, left, bottom and right of a part that lies inside the picture as stored and as turned: random crops are
-    decoded on their own, often by another decoder than whole files."""
+    decoded on their own, often by another decoder than whole files.
+    """
     side = min(stream.height, stream.width)
     return side // 4, side // 4, side - side // 4, side - side // 4
 

@@ -133,7 +133,12 @@ def _(values: Tensor, count: int) -> tuple[Tensor, Tensor]:
 
 @torch.library.custom_op("kit::suppress", mutates_args=())
 def suppress(
-    boxes: Tensor, scores: Tensor, labels: Tensor, num_labels: int, per_label: int, iou_threshold: float
+    boxes: Tensor,
+    scores: Tensor,
+    labels: Tensor,
+    num_labels: int,
+    per_label: int,  # noqa: ARG001  # read by engines
+    iou_threshold: float,
 ) -> Tensor:
     """Which candidates greedy suppression within their image and label keeps; see `keep_best`.
 
@@ -153,5 +158,5 @@ def suppress(
 
 
 @suppress.register_fake
-def _(boxes: Tensor, scores: Tensor, labels: Tensor, num_labels: int, per_label: int, iou_threshold: float) -> Tensor:
+def _(_boxes: Tensor, scores: Tensor, *_: Tensor | float) -> Tensor:
     return scores.new_empty(scores.shape, dtype=torch.bool)

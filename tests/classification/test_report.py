@@ -17,12 +17,10 @@ from challenges.classification.report import (
     sections,
 )
 from common.report.page import write_report
-from common.run.recipe import Recipe
 from common.run.result import wilson
 from common.run.run_directory import RunDirectory
 
 CLASSES = ("apple & pear", "bird", "car")
-RECIPE = Recipe(summary="photographs")
 
 
 @dataclass(frozen=True)
@@ -92,7 +90,7 @@ def manifest(tmp_path: Path) -> Manifest:
 
 
 def text_of(run: RunDirectory, manifest: Manifest) -> dict[str, str]:
-    return {section.title: str(section.html).replace("\u00a0", " ") for section in sections(run, manifest, RECIPE)}
+    return {section.title: str(section.html).replace("\u00a0", " ") for section in sections(run, manifest)}
 
 
 def test_before_the_first_evaluation_there_is_the_data(run, manifest):
@@ -113,7 +111,7 @@ def test_every_section_joins_the_page(run, manifest):
     make_predictions(run, manifest, accuracy=0.8)
     write_data_files(run, 2, ["bird has four times the images of car"])
     titles = ["Accuracy per class", "Confusion matrix", "Worst mistakes", "Calibration", "Data"]
-    made = sections(run, manifest, RECIPE)
+    made = sections(run, manifest)
     assert [section.title for section in made] == titles
     page = write_report(run, made).read_text()
     assert [title for title in titles if f"<h2>{title}</h2>" in page] == titles

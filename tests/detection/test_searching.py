@@ -138,7 +138,7 @@ def test_an_image_no_larger_than_a_tile_gives_what_it_gives_without(tmp_path):
                 assert np.array_equal(column, plain.table.columns()[name]), name
 
 
-def slow_merge(seen, limits):
+def slow_merge(seen, limits):  # noqa: C901  # the rule as one would write it first
     """One image's sightings, a tuple (box, score, label, window) each, merged box by box."""
     rows = [
         (*(column.tolist() for column in (seen.table.boxes[row], seen.table.scores[row], seen.table.labels[row])),

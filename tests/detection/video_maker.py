@@ -18,7 +18,7 @@ def moving_square(number: int, width: int = 64, height: int = 48) -> np.ndarray:
     return picture
 
 
-def make_video(
+def make_video(  # noqa: PLR0913  # what a file may state, each apart from the others
     path: Path,
     times: Sequence[int] = range(0, 500, 40),
     *,

@@ -23,6 +23,8 @@ EXAMPLES = 8  # files answered by Triton that the report shows
 
 
 class ServedClassifier(ServedFace[ClassificationRecipe, PhotographData]):
+    """Image files in, the likeliest classes out."""
+
     dialogue = ClassifierDialogue()
 
     def contract(self, recipe: ClassificationRecipe, data: PhotographData) -> tuple[dict[str, Any], tuple[str, ...]]:

@@ -172,7 +172,7 @@ def parse(path: Path) -> ElementTree.Element:
     return element
 
 
-def _refuse_document_type(*declaration: object) -> None:
+def _refuse_document_type(*_declaration: object) -> None:
     raise _FileError("annotation-malformed", "it declares a document type, which annotations have no use for")
 
 

@@ -31,6 +31,8 @@ SERVED_AS = "bf16"  # how close served boxes are asked to be, in the terms of co
 
 
 class ServedDetector(ServedFace[DetectionRecipe, SceneData]):
+    """Image files in, named boxes out."""
+
     dialogue = DetectorDialogue()
 
     def comparison(self) -> DetectionComparison:

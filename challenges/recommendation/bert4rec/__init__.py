@@ -1,0 +1,1 @@
+"""BERT4Rec: the next item of an ordered history."""

@@ -20,6 +20,8 @@ from common.run.fitting import Fit
 
 
 class Bert4RecChallenge(HistoryChallenge[Bert4RecRecipe]):
+    """Ordered histories in, the next item out."""
+
     model = "bert4rec"
     recipe_class = Bert4RecRecipe
     recipes = RECIPES

@@ -50,7 +50,7 @@ class FactorisationMachine(nn.Module):
         nn.init.zeros_(self.by_number.bias)
 
     def forward(self, batch: Batch) -> Tensor:
-        """(batch,) logits"""
+        """(batch,) logits."""
         bags = [Bag(batch[f"{one.name}__values"], batch[f"{one.name}__offsets"]) for one in self.spec.multi_hot]
         ids = batch["categorical"]
         logit: Tensor = self.by_number(self.numbers(batch["dense"])) + self.weights(ids, bags).sum(1)

@@ -15,6 +15,8 @@ BATCH = 4096
 
 
 class ClickJudgement(Judgement[ClickRecipe, ClickData]):
+    """The area under the ROC curve, beside what has no hidden layer."""
+
     primary_metric = "auc"
 
     def comparability(self, recipe: ClickRecipe, data: ClickData) -> tuple[bool, str]:

@@ -59,7 +59,7 @@ class PairProducts(nn.Module):
         self.register_buffer("both", both.flatten(), persistent=False)
 
     def forward(self, vectors: Tensor) -> Tensor:
-        """(batch, vector, width) -> (batch, pair)"""
+        """(batch, vector, width) -> (batch, pair)."""
         if torch.compiler.is_compiling():
             return torch.bmm(vectors, vectors.transpose(1, 2)).flatten(1).index_select(1, self.lower)
         kind = vectors.device.type
@@ -109,7 +109,7 @@ class LowRankCrosses(nn.Module):
                 nn.init.xavier_normal_(parameter)
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """(batch, width) -> (batch, width)"""
+        """(batch, width) -> (batch, width)."""
         state = inputs
         for down, up in zip(self.down, self.up, strict=True):
             state = inputs * up(down(state)) + state

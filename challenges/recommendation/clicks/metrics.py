@@ -44,7 +44,7 @@ def log_losses(label: np.ndarray, logit: np.ndarray) -> np.ndarray:
 
 
 def probabilities(logit: np.ndarray) -> np.ndarray:
-    """(row,) float64"""
+    """(row,) float64."""
     half = np.asarray(logit, np.float64) / 2
     return 0.5 * (1 + np.tanh(half))
 
@@ -56,7 +56,8 @@ def entropy(rate: float) -> float:
 
 def summary(label: np.ndarray, logit: np.ndarray) -> dict[str, float]:
     """auc, log_loss; normalised_entropy, below 1 where more is known than the rate; calibration, predicted clicks over
-    true ones; accuracy at one half."""
+    true ones; accuracy at one half.
+    """
     losses = log_losses(label, logit)
     rate = float(np.mean(label, dtype=np.float64))
     return {

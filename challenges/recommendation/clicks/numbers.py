@@ -21,7 +21,7 @@ class PlainNumbers(nn.Module):
         self.width = len(columns)
 
     def forward(self, dense: Tensor) -> Tensor:
-        """(batch, column) -> (batch, width)"""
+        """(batch, column) -> (batch, width)."""
         return dense
 
 

@@ -22,6 +22,8 @@ PARTS = ("head", "tail", "unseen")
 
 
 class ClickPage(Page[ClickRecipe, ClickData]):
+    """The rows, the figures by part, and how far probabilities can be believed."""
+
     def sections(self, run: RunDirectory, recipe: ClickRecipe) -> Sequence[Section]:
         """As far as the run has got: the data from the start, figures once it was evaluated."""
         spec, record = FeatureSpec.read(run.data), check_record(run)

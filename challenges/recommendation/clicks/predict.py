@@ -56,7 +56,6 @@ def _scored(
 
 def _write(stream: Any, columns: dict[str, np.ndarray], probability: np.ndarray, *, is_first: bool) -> None:
     """One batch as CSV, under its columns' names where it is the first."""
-
     text = io.StringIO()
     writer = csv.writer(text)
     if is_first:

@@ -170,7 +170,8 @@ class ClickTask(Task, Generic[RecipeType]):
 
     def _places(self, batch: Batch) -> np.ndarray:
         """(row,) int8 by the column with the most values: 0 for its commonest tenth, 1 for the others, 2 for those that
-        training did not see, -1 without such a column."""
+        training did not see, -1 without such a column.
+        """
         columns = self.spec.categorical
         if not columns:
             return np.full(len(batch["label"]), -1, np.int8)

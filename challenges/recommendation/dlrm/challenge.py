@@ -6,6 +6,8 @@ from challenges.recommendation.dlrm.task import DlrmTask
 
 
 class DlrmChallenge(ClickChallenge[DlrmRecipe, DlrmTask]):
+    """Rows of a click log in, probabilities out, by products of embeddings."""
+
     model = "dlrm"
     recipe_class = DlrmRecipe
     recipes = RECIPES

@@ -54,7 +54,7 @@ class Dlrm(nn.Module):
         self.logit = started(Linear(top[-1] if top else known, 1))
 
     def forward(self, numbers: Tensor, rows: Tensor) -> Tensor:
-        """numbers (batch, n) float32, rows (batch, column, width) float32 -> logits (batch,)"""
+        """numbers (batch, n) float32, rows (batch, column, width) float32 -> logits (batch,)."""
         vectors, own = rows, []
         if self.bottom is not None:
             own = [self.bottom(numbers)]

@@ -8,6 +8,8 @@ from challenges.recommendation.dlrm.recipes import DlrmRecipe
 
 
 class DlrmTask(ClickTask[DlrmRecipe]):
+    """A click model whose network is DLRM."""
+
     def build_network(self) -> nn.Module:
         config = self.recipe.model
         return Dlrm(

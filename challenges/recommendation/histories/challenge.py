@@ -48,7 +48,7 @@ class HistoryPage(Page[RecommendationRecipe, HistoryData]):
     """Histories are shown from the split itself."""
 
     def sections(self, run: RunDirectory, recipe: RecommendationRecipe) -> Sequence[Section]:
-        return sections(run, HistorySplit.read(run.data), recipe)
+        return sections(run, HistorySplit.read(run.data))
 
 
 class HistoryChallenge(Challenge[RecipeType, HistoryData, RankingTask[Any]], Generic[RecipeType]):

@@ -33,6 +33,8 @@ class Questions(ABC):
 
 
 class ByHistory(Questions):
+    """The model reads the items themselves."""
+
     asks_by_user = False
 
     def of_judged(self, split: HistorySplit, rows: np.ndarray) -> "Arrays":
@@ -43,6 +45,8 @@ class ByHistory(Questions):
 
 
 class ByUser(Questions):
+    """The model knows the users of its training data, and no others."""
+
     asks_by_user = True
 
     def of_judged(self, split: HistorySplit, rows: np.ndarray) -> "Arrays":

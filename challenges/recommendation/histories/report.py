@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 
 from challenges.recommendation.histories.histories import HistorySplit
-from challenges.recommendation.histories.recipes import RecommendationRecipe
 from common.files import read_json
 from common.report.elements import Markup, Section, facts, folded_table, join, notice, paragraph, percentage, table
 from common.run.run_directory import RunDirectory
@@ -15,7 +14,7 @@ SHOWN_USERS, SHOWN_HISTORY = 8, 6  # examples, and items of a history that are n
 HEAD_SHARE = 0.01  # the most popular share of the catalogue that popularity bias is told by
 
 
-def sections(run: RunDirectory, split: HistorySplit, recipe: RecommendationRecipe) -> list[Section]:
+def sections(run: RunDirectory, split: HistorySplit) -> list[Section]:
     """As far as the run has got: the data from the start, rankings once it was evaluated."""
     parts = [_data(split, read_json(run.data / "check.json"))]
     if not (run.evaluation_file.is_file() and run.predictions_file.is_file()):

@@ -1,0 +1,1 @@
+"""NeuMF: users and items by embedding."""

@@ -19,6 +19,8 @@ from common.run.fitting import Fit
 
 
 class NcfChallenge(HistoryChallenge[NcfRecipe]):
+    """Users of the training data in, items out."""
+
     model = "ncf"
     recipe_class = NcfRecipe
     recipes = RECIPES

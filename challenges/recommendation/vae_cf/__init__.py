@@ -1,0 +1,1 @@
+"""Mult-VAE: whole histories at once."""

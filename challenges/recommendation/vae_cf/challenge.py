@@ -22,6 +22,8 @@ ANNEALED = 0.25
 
 
 class VaeCfChallenge(HistoryChallenge[VaeCfRecipe]):
+    """Whole histories in, what else belongs to them out."""
+
     model = "vae_cf"
     recipe_class = VaeCfRecipe
     recipes = RECIPES

@@ -6,6 +6,8 @@ from challenges.recommendation.wide_and_deep.task import WideAndDeepTask
 
 
 class WideAndDeepChallenge(ClickChallenge[WideAndDeepRecipe, WideAndDeepTask]):
+    """Rows of a click log in, probabilities out, by crosses and by layers."""
+
     model = "wide_and_deep"
     recipe_class = WideAndDeepRecipe
     recipes = RECIPES

@@ -44,7 +44,7 @@ class WideAndDeep(nn.Module):
             nn.init.zeros_(self.wide.weight)
 
     def forward(self, numbers: Tensor, rows: Tensor, weights: Tensor) -> Tensor:
-        """numbers (batch, n), rows (batch, column, width), weights (batch, wide column, 1) -> logits (batch,)"""
+        """numbers (batch, n), rows (batch, column, width), weights (batch, wide column, 1) -> logits (batch,)."""
         deep = self.logit(self.deep(torch.cat([numbers, rows.flatten(1)], 1)))
         wide = weights.sum(1)
         if self.wide is not None:

@@ -71,7 +71,7 @@ def _convolution(channels: int, width: int, stride: int = 1) -> nn.Module:
 
 
 def _rows(features: Tensor, size: int) -> Tensor:
-    """(batch, shape * size, height, width) -> (batch, anchor, size)"""
+    """(batch, shape * size, height, width) -> (batch, anchor, size)."""
     batch, _, height, width = features.shape
     return features.view(batch, SHAPES, size, height * width).transpose(2, 3).reshape(batch, -1, size)
 

@@ -20,6 +20,8 @@ except ImportError:  # Triton's own image, whose stub and NumPy fit each other
 
 
 class TritonPythonModel:
+    """From boxes in shares of the image and labels to pixels and names."""
+
     def initialize(self, args: dict[str, str]) -> None:
         """The parameter `classes`: a JSON list of the foreground classes' names; label 0 is the padding."""
         parameters = json.loads(args["model_config"])["parameters"]

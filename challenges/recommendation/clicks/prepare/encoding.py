@@ -43,7 +43,7 @@ def temporary_files(job: Job) -> list[Path]:
 
 
 @functools.lru_cache(maxsize=1)
-def _transform(folder: Path, spec: str) -> Transform:
+def _transform(folder: Path, _spec: str) -> Transform:
     """Read once by each process and spec."""
     return Transform.read(folder)
 

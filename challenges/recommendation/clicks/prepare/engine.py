@@ -12,6 +12,8 @@ Result = TypeVar("Result")
 
 
 class Engine(Protocol):
+    """What runs the steps of a preparation."""
+
     def run(
         self, step: Callable[[Job, int], Result], job: Job, numbers: Sequence[int], tell: Callable[[], None]
     ) -> list[Result]:
@@ -19,6 +21,8 @@ class Engine(Protocol):
 
 
 class Local:
+    """The processes of this machine."""
+
     def run(
         self, step: Callable[[Job, int], Result], job: Job, numbers: Sequence[int], tell: Callable[[], None]
     ) -> list[Result]:

@@ -113,7 +113,7 @@ ADULT_COLUMNS = (
 )  # fmt: skip
 
 
-def adult(root: Path, note: Note) -> tuple[TextTable, FeatureSpec]:
+def adult(root: Path, _note: Note) -> tuple[TextTable, FeatureSpec]:
     """The census's official training and test files; the census's own weight of a row, fnlwgt, is left out."""
     parts = []
     splits: tuple[tuple[str, Split], ...] = (("adult.data", "train"), ("adult.test", "test"))
@@ -208,7 +208,7 @@ def _movielens(root: Path) -> MovieLens:
     return reader
 
 
-def movielens(root: Path, note: Note) -> tuple[MovieLens, FeatureSpec]:
+def movielens(root: Path, _note: Note) -> tuple[MovieLens, FeatureSpec]:
     """Users, films and what is known of them."""
     flat = ("user", "film", "gender", "age", "occupation", "zip")
     return _movielens(root), FeatureSpec(
@@ -226,7 +226,7 @@ def movielens(root: Path, note: Note) -> tuple[MovieLens, FeatureSpec]:
     )
 
 
-def movielens_autoint(root: Path, note: Note) -> tuple[MovieLens, FeatureSpec]:
+def movielens_autoint(root: Path, _note: Note) -> tuple[MovieLens, FeatureSpec]:
     """The fields of AutoInt (Song et al. 2019), which have neither users nor films."""
     flat = ("gender", "age", "occupation", "zip", "year")
     return _movielens(root), FeatureSpec(

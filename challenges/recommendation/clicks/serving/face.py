@@ -26,6 +26,8 @@ SERVED_AS = "bf16"  # how close served probabilities are asked to be, in the ter
 
 
 class ServedClicks(ServedFace[ClickRecipe, ClickData]):
+    """Rows in words in, probabilities out."""
+
     dialogue = RowDialogue()
 
     def comparison(self) -> ProbabilityComparison:

@@ -35,6 +35,8 @@ SERVED_SAME = 0.8  # share of the evaluation's items that a served answer must h
 
 
 class ServedRecommender(ServedFace[RecommendationRecipe, HistoryData]):
+    """Names in, the best unseen items by name out."""
+
     def __init__(self, questions: Questions) -> None:
         self._questions = questions
         self.dialogue = UserDialogue() if questions.asks_by_user else HistoryDialogue()

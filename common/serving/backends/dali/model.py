@@ -26,6 +26,8 @@ LARGEST = 100_000_000
 
 
 class TritonPythonModel:
+    """From image files to what the network takes, by DALI."""
+
     def initialize(self, args: dict[str, str]) -> None:
         config = json.loads(args["model_config"])
         filename = config.get("default_model_filename") or "model.dali"

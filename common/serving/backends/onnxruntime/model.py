@@ -7,6 +7,8 @@ from common.serving.backends.engine import EngineModel
 
 
 class TritonPythonModel(EngineModel):
+    """Runs model.onnx."""
+
     default_filename = "model.onnx"
 
     def load(self, artefact: Path, parameters: dict[str, str]) -> Runner:

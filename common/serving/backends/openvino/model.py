@@ -7,6 +7,8 @@ from common.serving.backends.engine import EngineModel
 
 
 class TritonPythonModel(EngineModel):
+    """Runs the model with OpenVINO."""
+
     default_filename = "model.xml"
 
     def load(self, artefact: Path, parameters: dict[str, str]) -> Runner:

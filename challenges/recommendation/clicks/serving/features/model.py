@@ -17,6 +17,8 @@ from common.serving.backends.tensors import failure, output_tensor
 
 
 class TritonPythonModel:
+    """From raw values to what the model takes."""
+
     def initialize(self, args: dict[str, str]) -> None:
         """features.json and vocabulary/ lie beside this file."""
         self.transform = Transform.read(Path(args["model_repository"], args["model_version"]))

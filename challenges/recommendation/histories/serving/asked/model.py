@@ -51,6 +51,8 @@ pb_utils.deserialize_bytes_tensor = Serialised
 
 
 class TritonPythonModel:
+    """From names to positions of the catalogue."""
+
     def initialize(self, args: dict[str, str]) -> None:
         """catalogue.json beside this file: `identifiers` and `titles` of the items, and `users` where they are known.
 

@@ -21,6 +21,8 @@ except ImportError:  # Triton's own image, whose stub and NumPy fit each other
 
 
 class TritonPythonModel:
+    """From positions of the catalogue to names."""
+
     def initialize(self, args: dict[str, str]) -> None:
         """catalogue.json beside this file: lists of `identifiers` and `titles`, in the order of the positions.
 
