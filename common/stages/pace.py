@@ -1,5 +1,6 @@
 """A training that is told its minutes: its epochs follow from how long a few steps take, which teach nothing."""
 
+import io
 import math
 import time
 from collections.abc import Callable
@@ -14,6 +15,7 @@ from common.errors import RecipeError
 from common.machine.precision import select_precision
 from common.run.overrides import apply_overrides, chosen_fields
 from common.run.recipe import Recipe
+from common.training.averages import MovingAverage
 from common.training.forecast import EVALUATION_WORK
 from common.training.step import build_step
 from common.training.task import StepSettings
@@ -91,13 +93,16 @@ def _measured(
 def _sample_seconds(
     challenge: Challenge[Any, Any, Any], recipe: Recipe, data: Any, device: torch.device, enough: float
 ) -> float:
-    """Of training, its loading included; the network that is trained for it is thrown away."""
+    """Of training, its loading and checkpoints included; the network that is trained for it is thrown away."""
     training = recipe.training
     task = challenge.build_task(recipe, data).place(device, channels_last=training.channels_last).train()
     optimizers = task.optimizers(TIMED_STEPS[1], 1)
     task.set_trainable(TIMED_STEPS[1])
     precision = select_precision(training.precision, device)
-    step = build_step(task, optimizers, StepSettings(precision, device, clip_norm=recipe.optimizer.clip_norm))
+    decay = training.ema_decay
+    average = None if decay is None else MovingAverage(task, decay, task.unaveraged())
+    settings = StepSettings(precision, device, clip_norm=recipe.optimizer.clip_norm, average=average)
+    step = build_step(task, optimizers, settings)
     parts = training.accumulation(1)
     batches = data.train_batches(0, training.batch_size, parts)
 
@@ -113,7 +118,11 @@ def _sample_seconds(
         run(done)
         if done >= fewest and clock() - started >= enough:
             break
-    return (clock() - started) / (done * training.batch_size)
+    each = (clock() - started) / done
+    started = clock()
+    kept = [task, *([average] if average else []), *(scheduled.optimizer for scheduled in optimizers)]
+    torch.save([part.state_dict() for part in kept], io.BytesIO())
+    return (each + (clock() - started) / training.checkpoint_every) / training.batch_size
 
 
 def _are_free(flags: tuple[str, ...], given: tuple[str, ...]) -> bool:
