@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from common.errors import ServingError
-from common.export.signature import BatchRange, Signature, TensorSpec
+from common.export.signature import BatchRange, Signature, SizeRange, TensorSpec
 from common.files import read_json, sha256, write_json
 
 Precision = Literal["fp32", "fp16", "bf16", "int8"]
@@ -106,7 +106,8 @@ def signature_from_json(value: Mapping[str, Any]) -> Signature:
         side: tuple(TensorSpec(spec["name"], spec["dtype"], tuple(spec["shape"])) for spec in value[side])
         for side in ("inputs", "outputs")
     }
-    return Signature(inputs=specs["inputs"], outputs=specs["outputs"], batch=BatchRange(**value["batch"]))
+    free = {name: SizeRange(**sizes) for name, sizes in value.get("free", {}).items()}
+    return Signature(inputs=specs["inputs"], outputs=specs["outputs"], batch=BatchRange(**value["batch"]), free=free)
 
 
 def _parse(value: Mapping[str, Any]) -> ArtefactSidecar:

@@ -23,7 +23,7 @@ def begin_export(run: RunDirectory) -> None:
 
 
 def finish_export(run: RunDirectory, left_out: dict[str, str]) -> None:
-    """left_out: precision -> why it was not written."""
+    """left_out: precision, or `tensorrt` and a precision -> why it was not written."""
     write_json(_record_file(run), {**stamp(run), "left_out": left_out})
 
 
@@ -39,7 +39,7 @@ def is_exported(run: RunDirectory) -> bool:
 
 
 def left_out_of(run: RunDirectory) -> dict[str, str]:
-    """Precision -> why, of those that the last export left out."""
+    """What the last export left out, and why: a precision, or a precision of TensorRT's, such as `tensorrt bf16`."""
     path = _record_file(run)
     return dict(read_json(path).get("left_out") or {}) if path.is_file() else {}
 
@@ -47,8 +47,13 @@ def left_out_of(run: RunDirectory) -> dict[str, str]:
 def forget(run: RunDirectory, precision: Precision) -> None:
     """Remove what an earlier or a failed export wrote in this precision."""
     for path in (artefact(run, precision), artefact(run, precision, "plan")):
-        path.unlink(missing_ok=True)
-        sidecar_path(path).unlink(missing_ok=True)
+        forget_file(path)
+
+
+def forget_file(path: Path) -> None:
+    """Remove an exported file and its record."""
+    path.unlink(missing_ok=True)
+    sidecar_path(path).unlink(missing_ok=True)
 
 
 def _record_file(run: RunDirectory) -> Path:

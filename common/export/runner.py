@@ -198,10 +198,9 @@ class TensorRtRunner(Runner):
             buffers = {name: torch.from_numpy(np.ascontiguousarray(a)).cuda() for name, a in inputs.items()}
             for name, tensor in buffers.items():
                 if not context.set_input_shape(name, tuple(tensor.shape)):
-                    low, high = self._signature.batch.minimum, self._signature.batch.maximum
-                    raise ServingError(
-                        f"{name} has shape {tuple(tensor.shape)}", f"the plan takes batches of {low} to {high}"
-                    )
+                    sizes = {"batches": self._signature.batch, **self._signature.free}
+                    taken = ", ".join(f"{what} of {size.minimum} to {size.maximum}" for what, size in sizes.items())
+                    raise ServingError(f"{name} has shape {tuple(tensor.shape)}", f"the plan takes {taken}")
             for spec in self._signature.outputs:
                 shape = tuple(context.get_tensor_shape(spec.name))
                 if min(shape) < 0:  # unknown to TensorRT, as of what it computes from a suppression's answer

@@ -1,6 +1,7 @@
 """The tensors a model takes and gives: written once, read by ONNX, TensorRT, Triton, the client and the benchmark."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 Dimension = int | str
 """A fixed size, or the name of a free one."""
@@ -20,22 +21,36 @@ class TensorSpec:
 
 
 @dataclass(frozen=True)
-class BatchRange:
+class SizeRange:
+    """The sizes of a free dimension an engine is built for, and the one it is tuned for."""
+
+    minimum: int
+    optimum: int
+    maximum: int
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.minimum <= self.optimum <= self.maximum:
+            raise ValueError(f"a range of sizes must rise from 1: {self.minimum}, {self.optimum}, {self.maximum}")
+
+
+@dataclass(frozen=True)
+class BatchRange(SizeRange):
     """The batch sizes an engine is built for."""
 
     minimum: int = 1
     optimum: int = 8
     maximum: int = 32
 
-    def __post_init__(self) -> None:
-        if not 1 <= self.minimum <= self.optimum <= self.maximum:
-            raise ValueError(f"a batch range must rise from 1: {self.minimum}, {self.optimum}, {self.maximum}")
-
 
 @dataclass(frozen=True)
 class Signature:
-    """Inputs are named as in the inference module's `forward`; outputs are given in the order it returns them."""
+    """Inputs are named as in the inference module's `forward`; outputs are given in the order it returns them.
+
+    free: the range of every free dimension, by name. One that has none may be of any size, for which TensorRT builds no
+          plan.
+    """
 
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     batch: BatchRange = BatchRange()
+    free: Mapping[str, SizeRange] = field(default_factory=dict)

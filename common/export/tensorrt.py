@@ -4,12 +4,14 @@ from pathlib import Path
 from typing import Any
 
 from common.errors import DeviceError, KitError, ServingError
-from common.export.artefact import ArtefactSidecar, read_sidecar, write_sidecar
-from common.export.signature import Signature
+from common.export.artefact import ArtefactSidecar, Precision, read_sidecar, write_sidecar
+from common.export.signature import Dimension, Signature, SizeRange
 from common.files import atomic_writer
 
 WORKSPACE_GIB = 4.0
 REBUILD = "build the plan on this machine: kit export RUN"
+OLDEST_CAPABILITY: dict[Precision, tuple[int, int]] = {"bf16": (8, 0)}
+"""The first GPU of a precision that not all have: Turing (7.5) multiplies fp16 and INT8, and no bfloat16."""
 
 
 def load_tensorrt() -> Any:
@@ -37,6 +39,18 @@ def gpu_identity() -> dict[str, str]:
     return {"gpu": torch.cuda.get_device_name(), "compute_capability": f"{major}.{minor}"}
 
 
+def plan_target() -> dict[str, str]:
+    """What a plan of this machine is built for: gpu, compute_capability, tensorrt; empty where none can be built."""
+    import torch
+
+    if not torch.cuda.is_available():
+        return {}
+    try:
+        return {**gpu_identity(), "tensorrt": str(load_tensorrt().__version__)}
+    except DeviceError:
+        return {}
+
+
 def build_plan(
     onnx_path: Path, plan: Path, *, timing_cache: Path | None = None, workspace_gib: float = WORKSPACE_GIB
 ) -> ArtefactSidecar:
@@ -44,11 +58,13 @@ def build_plan(
 
     The graph's own sidecar gives precision, signature and batch range. timing_cache: a file read and extended, which
     makes the next build of a similar graph faster.
-    Raises DeviceError without TensorRT or a GPU, KitError where TensorRT does not accept the graph.
+    Raises DeviceError without TensorRT, a GPU or the precision on it, KitError where TensorRT does not take the graph.
     """
     trt = load_tensorrt()
     device = gpu_identity()
     source = read_sidecar(onnx_path)
+    _require_precision(source.precision, device)
+    _require_ranges(source.signature)
     logger = trt.Logger(trt.Logger.ERROR)
     builder = trt.Builder(logger)
     # Strong typing is a choice in TensorRT 10 and the only way in 11, which ignores the flag.
@@ -113,19 +129,35 @@ def load_engine(plan: Path) -> Any:
 
 
 def _profile(builder: Any, signature: Signature) -> Any:
-    """One optimisation profile over the signature's batch range."""
+    """One optimisation profile over the ranges of the batch and of every free dimension."""
     profile = builder.create_optimization_profile()
-    batch = signature.batch
     for spec in signature.inputs:
-        if any(isinstance(size, str) for size in spec.shape):
-            raise KitError(
-                f"{spec.name} has free dimensions {spec.shape}",
-                "a plan is built for a range of batch sizes alone",
-                "fix the sizes in the task's signature",
-            )
-        smallest, usual, largest = ((size, *spec.shape) for size in (batch.minimum, batch.optimum, batch.maximum))
-        profile.set_shape(spec.name, smallest, usual, largest)
+        sizes = [signature.batch, *(_range(signature, size) for size in spec.shape)]
+        smallest = tuple(size.minimum for size in sizes)
+        usual = tuple(size.optimum for size in sizes)
+        profile.set_shape(spec.name, smallest, usual, tuple(size.maximum for size in sizes))
     return profile
+
+
+def _range(signature: Signature, size: Dimension) -> SizeRange:
+    return signature.free[size] if isinstance(size, str) else SizeRange(size, size, size)
+
+
+def _require_ranges(signature: Signature) -> None:
+    free = {size: spec.name for spec in signature.inputs for size in spec.shape if isinstance(size, str)}
+    unlimited = [f"{name} of {tensor}" for name, tensor in free.items() if name not in signature.free]
+    if unlimited:
+        raise KitError(f"the size {', '.join(unlimited)} has no range", "a TensorRT plan is built for ranges of sizes")
+
+
+def _require_precision(precision: Precision, device: dict[str, str]) -> None:
+    oldest = OLDEST_CAPABILITY.get(precision, (0, 0))
+    if tuple(map(int, device["compute_capability"].split("."))) < oldest:
+        raise DeviceError(
+            f"{device['gpu']} (compute capability {device['compute_capability']}) has no {precision} in TensorRT",
+            f"GPUs from {oldest[0]}.{oldest[1]} on have it",
+            "use fp16 there",
+        )
 
 
 def _timing_cache(config: Any, path: Path | None) -> Any:

@@ -14,13 +14,22 @@ from rich.console import Console
 from common.challenge import Challenge, Trained
 from common.errors import DamagedFileError, KitError, ServingError, TrainingError
 from common.export.artefact import Precision, read_sidecar, write_sidecar
-from common.export.exported import artefact, begin_export, finish_export, forget, is_exported, left_out_of, stamp
+from common.export.exported import (
+    artefact,
+    begin_export,
+    finish_export,
+    forget,
+    forget_file,
+    is_exported,
+    left_out_of,
+    stamp,
+)
 from common.export.latency import Latency, fastest, measure_latencies
 from common.export.lint import lint
 from common.export.onnx import OPSET, convert_precision, export_onnx, quantize_int8
 from common.export.parity import ParityTable, compare
 from common.export.runner import Arrays, OnnxRunner, OpenVinoRunner, Runner, TensorRtRunner
-from common.export.tensorrt import build_plan
+from common.export.tensorrt import build_plan, plan_target
 from common.failures import explain
 from common.files import read_json, write_json
 from common.machine.precision import cpu_has_bfloat16
@@ -53,7 +62,8 @@ class Choice:
 def export(challenge: Challenge[Any, Any, Any], run: RunDirectory, console: Console) -> None:
     """Write the run's ONNX graphs in every precision, and TensorRT plans where there is a GPU.
 
-    A reduced precision that cannot be made of this model, or pays for nothing, is left out and said so.
+    A reduced precision that cannot be made of this model is left out and said so, and so is a plan that cannot be built
+    of it here: another engine serves then.
     """
     run.require_weights()
     if is_exported(run):
@@ -74,6 +84,9 @@ def export(challenge: Challenge[Any, Any, Any], run: RunDirectory, console: Cons
             continue
         path = artefact(run, precision)
         say(console, f"export: {path} ({path.stat().st_size / 1e6:.1f} MB)")
+        if plan_target() and (reason := _write_plan(run, precision)):
+            left_out[f"tensorrt {precision}"] = reason
+            say(console, f"export: tensorrt {precision} is left out: {reason}")
     finish_export(run, left_out)
 
 
@@ -95,8 +108,19 @@ def _write_graph(trained: Trained[Any, Any, Any], precision: Precision) -> None:
         path, precision=precision, opset=OPSET, signature=signature, preprocessing=preprocessing,
         class_names=class_names, metrics=run.evaluation()["metrics"] if run.evaluation_file.is_file() else {},
     )  # fmt: skip
-    if _can_build_plans():
-        build_plan(path, artefact(run, precision, "plan"), timing_cache=run.export / "timing.cache")
+
+
+def _write_plan(run: RunDirectory, precision: Precision) -> str:
+    """Build the plan of a graph; returns why there is none, or nothing."""
+    plan = artefact(run, precision, "plan")
+    forget_file(plan)
+    try:
+        build_plan(artefact(run, precision), plan, timing_cache=run.export / "timing.cache")
+    except Exception as error:  # TensorRT's bindings raise what they like
+        if isinstance(explain(error), TrainingError):  # no memory, no room on the disk
+            raise
+        return _first_line(error)
+    return ""
 
 
 def parity(challenge: Challenge[Any, Any, Any], run: RunDirectory, console: Console) -> Choice:
@@ -148,22 +172,23 @@ def parity(challenge: Challenge[Any, Any, Any], run: RunDirectory, console: Cons
 def engines(run: RunDirectory, left_out: dict[str, str] | None = None) -> Iterator[Runner]:
     """Every engine that this machine has for the run's artefacts, checked against their checksums.
 
-    left_out: receives label -> why of each engine that a reduced precision is not there for; such an engine is skipped.
+    left_out: receives label -> why of each engine that is skipped: it has no graph or plan here, or does not load it.
     """
     absent = left_out_of(run)
     told = {} if left_out is None else left_out
     for engine, precision, load in _loaders():
-        if precision in absent:
-            told[f"{engine} {precision}"] = absent[precision]
+        label = f"{engine} {precision}"
+        if reason := absent.get(label) or absent.get(precision):
+            told[label] = reason
             continue
         path = artefact(run, precision, "plan" if engine == "tensorrt" else "onnx")
         read_sidecar(artefact(run, precision))
         try:
             runner = load(path)
         except KitError as error:
-            if precision == REQUIRED:
+            if precision == REQUIRED and engine != "tensorrt":
                 raise
-            told[f"{engine} {precision}"] = _first_line(error)
+            told[label] = _first_line(error)
             continue
         yield runner
 
@@ -175,7 +200,7 @@ def _loaders() -> Iterator[tuple[Engine, Precision, Callable[[Path], Runner]]]:
     for precision in get_args(Precision):
         if precision != "bf16" or cpu_has_bfloat16():
             yield "openvino", precision, functools.partial(OpenVinoRunner, precision=precision)
-    if _can_build_plans():
+    if plan_target():
         yield from (("tensorrt", precision, TensorRtRunner) for precision in get_args(Precision))
 
 
@@ -263,9 +288,3 @@ def _parity_record(run: RunDirectory) -> dict[str, Any]:
     if not isinstance(record, dict) or not {"stamp", "choice", "rows", "latency_batch_1"} <= record.keys():
         raise DamagedFileError(run.parity_file, "it lacks fields", f"Delete it, then: kit parity {run.path}")
     return record
-
-
-def _can_build_plans() -> bool:
-    import importlib.util
-
-    return torch.cuda.is_available() and importlib.util.find_spec("tensorrt") is not None

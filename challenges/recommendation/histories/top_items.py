@@ -3,13 +3,16 @@
 import torch
 from torch import Tensor
 
-from common.export.signature import Signature, TensorSpec
+from common.export.signature import Signature, SizeRange, TensorSpec
 
 SEEN = -1e4
 """The score of a seen item: below any other, and still a float16 number."""
 
 LOWEST = SEEN / 2
 """What scores no more is no recommendation, in any precision."""
+
+LONGEST = 10_000
+"""Names in one history that a server is asked with."""
 
 
 def marked(history: Tensor, num_items: int) -> Tensor:
@@ -36,9 +39,16 @@ def best_unseen(scores: Tensor, seen: Tensor, count: int, neighbours: Tensor | N
     return items, best
 
 
+def list_sizes(longest: int) -> SizeRange:
+    """Of lists of positions up to `longest`, which a server fills up to a power of two."""
+    largest = 1 << (longest - 1).bit_length()
+    return SizeRange(1, min(64, largest), largest)
+
+
 def history_signature(count: int) -> Signature:
     """Of a module that takes histories, padded with -1, and answers as `best_unseen` does."""
     return Signature(
         inputs=(TensorSpec("history", "int64", ("history",)),),
         outputs=(TensorSpec("items", "int64", (count,)), TensorSpec("scores", "float32", (count,))),
+        free={"history": list_sizes(LONGEST)},
     )

@@ -12,7 +12,7 @@ from challenges.recommendation.histories.histories import HistorySplit
 from challenges.recommendation.histories.negatives import UnseenItems
 from challenges.recommendation.histories.ranking_task import RankingTask
 from challenges.recommendation.histories.recipes import EvaluationConfig
-from challenges.recommendation.histories.top_items import SEEN, best_unseen
+from challenges.recommendation.histories.top_items import LONGEST, SEEN, best_unseen, list_sizes
 from challenges.recommendation.ncf.model import NeuMF, Tower
 from challenges.recommendation.ncf.recipes import NcfRecipe
 from common.errors import DataError
@@ -124,6 +124,7 @@ class NcfTask(RankingTask[NcfRecipe]):
             inputs=(TensorSpec("user", "int64", (1,)), TensorSpec("seen", "int64", ("seen",))),
             outputs=(TensorSpec("items", "int64", (count,)), TensorSpec("scores", "float32", (count,))),
             batch=BatchRange(1, min(8, largest), largest),
+            free={"seen": list_sizes(self.split.num_items + LONGEST)},  # the user's own, and those of the request
         )
 
 

@@ -12,7 +12,7 @@ from common.errors import DeviceError, KitError, ServingError
 from common.export import runner, tensorrt
 from common.export.artefact import read_sidecar, write_sidecar
 from common.export.onnx import OPSET
-from common.export.signature import Signature, TensorSpec
+from common.export.signature import Signature, SizeRange, TensorSpec
 from tests.common.export.conftest import SIGNATURE, batch_of
 
 APIS = {
@@ -199,11 +199,36 @@ def test_a_build_that_fails_leaves_no_plan(machine, graph, tmp_path):
     assert not (tmp_path / "model.plan").exists()
 
 
-def test_free_dimensions_are_refused(machine, graph, tmp_path):
-    machine()
-    free = Signature((TensorSpec("tokens", "int64", ("length",)),), SIGNATURE.outputs)
-    with pytest.raises(KitError, match="free dimensions"):
-        tensorrt.build_plan(graph(signature=free), tmp_path / "model.plan")
+FREE = (TensorSpec("history", "int64", ("history",)), TensorSpec("user", "int64", (1,)))
+
+
+def test_a_plan_spans_the_range_of_every_free_size(machine, graph, tmp_path):
+    fake = machine()
+    signature = Signature(FREE, SIGNATURE.outputs, SIGNATURE.batch, {"history": SizeRange(1, 64, 16384)})
+    plan = tmp_path / "model.plan"
+    assert tensorrt.build_plan(graph(signature=signature), plan).signature == read_sidecar(plan).signature == signature
+    assert [call.args for call in fake.profile.set_shape.call_args_list] == [
+        ("history", (1, 1), (4, 64), (32, 16384)),
+        ("user", (1, 1), (4, 1), (32, 1)),
+    ]
+
+
+def test_a_free_size_without_a_range_is_refused_before_anything_is_built(machine, graph, tmp_path):
+    fake = machine()
+    with pytest.raises(KitError, match="the size history of history has no range"):
+        tensorrt.build_plan(graph(signature=Signature(FREE, SIGNATURE.outputs)), tmp_path / "model.plan")
+    fake.builder.create_network.assert_not_called()
+
+
+def test_a_precision_that_the_gpu_does_not_have_is_refused_by_name(machine, graph, tmp_path):
+    fake = machine(gpu={"gpu": "Tesla T4", "compute_capability": "7.5"})
+    with pytest.raises(DeviceError, match=r"Tesla T4 \(compute capability 7\.5\) has no bf16 in TensorRT"):
+        tensorrt.build_plan(graph("bf16"), tmp_path / "model.plan")
+    fake.builder.create_network.assert_not_called()
+    for precision in ("fp32", "fp16", "int8"):
+        tensorrt.build_plan(graph(precision), tmp_path / "model.plan")
+    machine(gpu={"gpu": "NVIDIA A100", "compute_capability": "8.0"})
+    tensorrt.build_plan(graph("bf16"), tmp_path / "model.plan")
 
 
 @pytest.mark.parametrize(

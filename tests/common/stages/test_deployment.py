@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from common.challenge import Trained
-from common.errors import KitError, ParityError, ServingError, TrainingError
+from common.errors import DeviceError, KitError, ParityError, ServingError, TrainingError
 from common.export.exported import artefact, is_exported, left_out_of
 from common.export.parity import ONE_ANSWER, Judged, Tolerance
 from common.export.runner import Runner
@@ -93,6 +93,7 @@ def test_a_plan_is_left_to_nvidias_image(run, capsys):
     assert not run.serving.exists()
 
 
+TARGET = {"gpu": "NVIDIA H200", "compute_capability": "9.0", "tensorrt": "11.1.0.106"}
 LOGITS = 9 * np.eye(3, dtype=np.float32)[np.arange(8) % 3]
 
 
@@ -104,6 +105,17 @@ class Engine(Runner):
 
     def __call__(self, inputs):
         return {"logits": inputs["logits"] if self._sound else -inputs["logits"]}
+
+
+class Loaded(Engine):
+    """What loads an artefact: the engine itself."""
+
+    def __call__(self, path):
+        return self
+
+
+def write_graph(run, precision):
+    artefact(run, precision).write_bytes(b"graph")
 
 
 class TrainedStub:
@@ -251,3 +263,29 @@ def test_the_server_falls_back_to_fp32_unless_the_precision_was_asked_for(run, m
         with pytest.raises(ParityError):
             prove_served(None, run, choice, Console(file=io.StringIO()), falls_back=False)
     assert seen == served
+
+
+def test_a_plan_that_cannot_be_built_is_a_row_with_its_reason_and_not_the_end(trained, monkeypatch):
+    def build(graph, plan, timing_cache):
+        if ".fp16." in graph.name:
+            raise DeviceError("no fp16 here", "another GPU")
+        if ".fp32." in graph.name:
+            raise KitError("the size history has no range")
+        plan.write_bytes(b"plan")
+
+    monkeypatch.setattr(deployment, "_write_graph", lambda trained, precision: write_graph(trained.run, precision))
+    monkeypatch.setattr(deployment, "plan_target", lambda: TARGET)
+    monkeypatch.setattr(deployment, "build_plan", build)
+    console = Console(file=io.StringIO(), width=200)
+    export(None, trained.run, console)
+    assert "tensorrt fp16 is left out: no fp16 here" in console.file.getvalue()
+    reasons = {"tensorrt fp32": "the size history has no range", "tensorrt fp16": "no fp16 here"}
+    assert left_out_of(trained.run) == reasons
+    assert is_exported(trained.run)
+    labels = [label.split() for label in ("tensorrt fp32", "tensorrt bf16", "openvino fp16")]
+    loaders = [(*label, Loaded(*label)) for label in labels]
+    monkeypatch.setattr(deployment, "_loaders", lambda: iter(loaders))
+    monkeypatch.setattr(deployment, "read_sidecar", lambda path: None)
+    told = {}
+    assert [engine.label for engine in engines(trained.run, told)] == ["tensorrt bf16", "openvino fp16"]
+    assert told == {"tensorrt fp32": reasons["tensorrt fp32"]}

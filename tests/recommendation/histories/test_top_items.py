@@ -2,7 +2,7 @@
 
 import torch
 
-from challenges.recommendation.histories.top_items import SEEN, best_unseen, marked
+from challenges.recommendation.histories.top_items import SEEN, best_unseen, history_signature, list_sizes, marked
 
 
 def test_seen_items_are_never_answered_and_padding_hides_nothing():
@@ -20,3 +20,10 @@ def test_too_few_unseen_items_show_in_the_score():
 
 def test_marks_count_repetitions_once_and_leave_strangers_out():
     assert marked(torch.tensor([[1, 1, -1, 7, 3]]), 4).tolist() == [[0, 1, 0, 1]]
+
+
+def test_the_longest_list_that_a_server_sends_is_in_the_range_that_engines_are_built_for():
+    sizes = history_signature(10).free["history"]
+    assert (sizes.minimum, sizes.maximum) == (1, 16_384)  # 10,000 names, filled up to a power of two
+    assert list_sizes(16_384).maximum == 16_384
+    assert list_sizes(16_385).maximum == 32_768

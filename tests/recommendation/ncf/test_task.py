@@ -243,3 +243,4 @@ def test_exported_answers_equal_the_tasks(tmp_path):
 def test_the_served_batch_shrinks_with_the_catalogue():
     task = NcfTask(PLAIN, build_split([[0]], [[1]], num_items=400_000))
     assert task.signature().batch.maximum == 27
+    assert task.signature().free["seen"].maximum >= 410_000  # all of it, and what a request names

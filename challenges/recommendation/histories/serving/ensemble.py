@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from challenges.recommendation.histories.top_items import LONGEST
 from common.errors import ServingError
 from common.export.signature import Signature, TensorSpec
 from common.serving.repository import Exported, ModelRepository, Part, PythonStep
@@ -21,7 +22,7 @@ UNKNOWN = TensorSpec("unknown", "bytes", ("unknown",))
 class HistoryLimits:
     """What a request may hold: names in one history, and bytes of all names, each with 4 for its length."""
 
-    maximum_names: int = 10_000
+    maximum_names: int = LONGEST
     maximum_bytes: int = 8 * 1024 * 1024
 
 
