@@ -1,11 +1,16 @@
-"""Which files a run's export has written, of which weights, and which precisions it left out."""
+"""Which files a run's export has written, of which weights, for which GPU, and what it left out."""
 
 from pathlib import Path
 from typing import Any, get_args
 
 from common.export.artefact import Precision, sidecar_path
+from common.export.tensorrt import plan_target
 from common.files import file_stamp, read_json, write_json
+from common.machine.environment import package_versions
+from common.machine.precision import cpu_has_bfloat16
 from common.run.run_directory import RunDirectory
+
+CPU_ENGINES = ("onnxruntime", "openvino")
 
 
 def artefact(run: RunDirectory, precision: str, kind: str = "onnx") -> Path:
@@ -13,8 +18,19 @@ def artefact(run: RunDirectory, precision: str, kind: str = "onnx") -> Path:
 
 
 def stamp(run: RunDirectory) -> dict[str, Any]:
-    """What the exported files depend on."""
-    return {"weights": list(file_stamp(run.weights_file))}
+    """What the exported files depend on: the weights and, for plans, GPU and TensorRT; {} where none can be built."""
+    return {"weights": list(file_stamp(run.weights_file)), "plans": plan_target()}
+
+
+def parity_stamp(run: RunDirectory) -> dict[str, Any]:
+    """What a comparison of engines depends on: the exported files, and the engines of this machine."""
+    record = _record_file(run)
+    return {
+        **stamp(run),
+        "export": list(file_stamp(record)) if record.is_file() else None,
+        "engines": {name: version for name, version in package_versions().items() if name in CPU_ENGINES},
+        "cpu_bf16": cpu_has_bfloat16(),
+    }
 
 
 def begin_export(run: RunDirectory) -> None:
@@ -28,11 +44,20 @@ def finish_export(run: RunDirectory, left_out: dict[str, str]) -> None:
 
 
 def is_exported(run: RunDirectory) -> bool:
-    """Whether the last export was of these weights and all its files are there."""
-    if not _record_file(run).is_file():
+    """Whether the last export was of these weights, for this GPU and TensorRT, and all its files are there."""
+    if not has_graphs(run) or _record(run).get("plans") != plan_target():
         return False
-    record = read_json(_record_file(run))
-    if not isinstance(record, dict) or record != {**stamp(run), "left_out": record.get("left_out")}:
+    absent = left_out_of(run)
+    wanted = get_args(Precision) if plan_target() else ()
+    return all(
+        artefact(run, precision, "plan").is_file() or {precision, f"tensorrt {precision}"} & absent.keys()
+        for precision in wanted
+    )
+
+
+def has_graphs(run: RunDirectory) -> bool:
+    """Whether the last export was of these weights and its ONNX files, which any machine's engines read, are there."""
+    if _record(run).get("weights") != stamp(run)["weights"]:
         return False
     absent = left_out_of(run)
     return all(artefact(run, precision).is_file() or precision in absent for precision in get_args(Precision))
@@ -40,8 +65,7 @@ def is_exported(run: RunDirectory) -> bool:
 
 def left_out_of(run: RunDirectory) -> dict[str, str]:
     """What the last export left out, and why: a precision, or a precision of TensorRT's, such as `tensorrt bf16`."""
-    path = _record_file(run)
-    return dict(read_json(path).get("left_out") or {}) if path.is_file() else {}
+    return dict(_record(run).get("left_out") or {})
 
 
 def forget(run: RunDirectory, precision: Precision) -> None:
@@ -54,6 +78,12 @@ def forget_file(path: Path) -> None:
     """Remove an exported file and its record."""
     path.unlink(missing_ok=True)
     sidecar_path(path).unlink(missing_ok=True)
+
+
+def _record(run: RunDirectory) -> dict[str, Any]:
+    """What the last export wrote; nothing where none ended."""
+    found = read_json(_record_file(run)) if _record_file(run).is_file() else {}
+    return found if isinstance(found, dict) else {}
 
 
 def _record_file(run: RunDirectory) -> Path:

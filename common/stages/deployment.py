@@ -20,9 +20,10 @@ from common.export.exported import (
     finish_export,
     forget,
     forget_file,
+    has_graphs,
     is_exported,
     left_out_of,
-    stamp,
+    parity_stamp,
 )
 from common.export.latency import Latency, fastest, measure_latencies
 from common.export.lint import lint
@@ -70,24 +71,36 @@ def export(challenge: Challenge[Any, Any, Any], run: RunDirectory, console: Cons
         console.print("export: nothing changed since the last export.")
         return
     trained = Trained.load(challenge, run)
+    left_before = left_out_of(run) if has_graphs(run) else None  # then plans alone are made anew, for this machine
     begin_export(run)
     left_out: dict[str, str] = {}
     for precision in get_args(Precision):
-        try:
-            _write_graph(trained, precision)
-        except Exception as error:  # ModelOpt and what it calls raise families of their own
-            if precision == REQUIRED or isinstance(explain(error), TrainingError):  # no memory, no room on the disk
-                raise
-            left_out[precision] = _first_line(error)
+        if left_before is None:
+            reason = _hindrance(_write_graph, trained, precision, required=precision == REQUIRED)
+        else:
+            reason = left_before.get(precision, "")
+        if reason:
+            left_out[precision] = reason
             forget(run, precision)
-            say(console, f"export: {precision} is left out: {left_out[precision]}")
+            say(console, f"export: {precision} is left out: {reason}")
             continue
         path = artefact(run, precision)
         say(console, f"export: {path} ({path.stat().st_size / 1e6:.1f} MB)")
-        if plan_target() and (reason := _write_plan(run, precision)):
+        if plan_target() and (reason := _hindrance(_write_plan, run, precision)):
             left_out[f"tensorrt {precision}"] = reason
             say(console, f"export: tensorrt {precision} is left out: {reason}")
     finish_export(run, left_out)
+
+
+def _hindrance(write: Callable[..., None], *arguments: Any, required: bool = False) -> str:
+    """Call `write`; returns why it could not, or nothing. A lack of memory or of room on the disk is raised."""
+    try:
+        write(*arguments)
+    except Exception as error:  # ModelOpt, TensorRT and what they call raise families of their own
+        if required or isinstance(explain(error), TrainingError):
+            raise
+        return _first_line(error)
+    return ""
 
 
 def _write_graph(trained: Trained[Any, Any, Any], precision: Precision) -> None:
@@ -110,17 +123,10 @@ def _write_graph(trained: Trained[Any, Any, Any], precision: Precision) -> None:
     )  # fmt: skip
 
 
-def _write_plan(run: RunDirectory, precision: Precision) -> str:
-    """Build the plan of a graph; returns why there is none, or nothing."""
+def _write_plan(run: RunDirectory, precision: Precision) -> None:
     plan = artefact(run, precision, "plan")
     forget_file(plan)
-    try:
-        build_plan(artefact(run, precision), plan, timing_cache=run.export / "timing.cache")
-    except Exception as error:  # TensorRT's bindings raise what they like
-        if isinstance(explain(error), TrainingError):  # no memory, no room on the disk
-            raise
-        return _first_line(error)
-    return ""
+    build_plan(artefact(run, precision), plan, timing_cache=run.export / "timing.cache")
 
 
 def parity(challenge: Challenge[Any, Any, Any], run: RunDirectory, console: Console) -> Choice:
@@ -130,7 +136,7 @@ def parity(challenge: Challenge[Any, Any, Any], run: RunDirectory, console: Cons
     data. Raises ParityError, after the table was printed and recorded, where an engine in fp32 is outside its own.
     """
     run.require_weights()
-    if run.parity_file.is_file() and (known := _parity_record(run))["stamp"] == stamp(run):
+    if run.parity_file.is_file() and (known := _parity_record(run))["stamp"] == parity_stamp(run):
         console.print("parity: nothing changed since the last comparison.")
         return Choice(**known["choice"])
     trained = Trained.load(challenge, run)
@@ -157,7 +163,7 @@ def parity(challenge: Challenge[Any, Any, Any], run: RunDirectory, console: Cons
             **read_json(run.parity_file),
             "latency_batch_1": {label: asdict(latency) for label, latency in latencies.items()},
             "choice": asdict(choice) if choice else None,
-            "stamp": stamp(run) if required.passed else None,
+            "stamp": parity_stamp(run) if required.passed else None,
         },
     )
     required.require()
@@ -184,6 +190,8 @@ def engines(run: RunDirectory, left_out: dict[str, str] | None = None) -> Iterat
         path = artefact(run, precision, "plan" if engine == "tensorrt" else "onnx")
         read_sidecar(artefact(run, precision))
         try:
+            if engine == "tensorrt" and not path.is_file():
+                raise ServingError("no plan was built on this machine", remedy=f"kit export {run.path}")
             runner = load(path)
         except KitError as error:
             if precision == REQUIRED and engine != "tensorrt":

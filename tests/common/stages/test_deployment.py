@@ -10,6 +10,7 @@ from rich.console import Console
 
 from common.challenge import Trained
 from common.errors import DeviceError, KitError, ParityError, ServingError, TrainingError
+from common.export import exported
 from common.export.exported import artefact, is_exported, left_out_of
 from common.export.parity import ONE_ANSWER, Judged, Tolerance
 from common.export.runner import Runner
@@ -274,7 +275,8 @@ def test_a_plan_that_cannot_be_built_is_a_row_with_its_reason_and_not_the_end(tr
         plan.write_bytes(b"plan")
 
     monkeypatch.setattr(deployment, "_write_graph", lambda trained, precision: write_graph(trained.run, precision))
-    monkeypatch.setattr(deployment, "plan_target", lambda: TARGET)
+    for module in (deployment, exported):
+        monkeypatch.setattr(module, "plan_target", lambda: TARGET)
     monkeypatch.setattr(deployment, "build_plan", build)
     console = Console(file=io.StringIO(), width=200)
     export(None, trained.run, console)
@@ -289,3 +291,65 @@ def test_a_plan_that_cannot_be_built_is_a_row_with_its_reason_and_not_the_end(tr
     told = {}
     assert [engine.label for engine in engines(trained.run, told)] == ["tensorrt bf16", "openvino fp16"]
     assert told == {"tensorrt fp32": reasons["tensorrt fp32"]}
+
+
+def exported_on(monkeypatch, run, target):
+    """Export on a machine whose plans are built for `target`; returns the graphs and plans that were written anew."""
+    written = []
+
+    def write(trained, precision):
+        written.append(precision)
+        write_graph(run, precision)
+
+    def build(graph, plan, timing_cache):
+        written.append(plan.name)
+        plan.write_bytes(b"plan")
+
+    monkeypatch.setattr(deployment, "_write_graph", write)
+    monkeypatch.setattr(deployment, "build_plan", build)
+    for module in (deployment, exported):
+        monkeypatch.setattr(module, "plan_target", lambda: target)
+    export(None, run, Console(file=io.StringIO()))
+    return written
+
+
+def test_on_another_machine_plans_alone_are_built_anew(trained, monkeypatch):
+    graphs = ["fp32", "fp16", "bf16", "int8"]
+    plans = [f"model.{precision}.plan" for precision in graphs]
+    assert exported_on(monkeypatch, trained.run, {}) == graphs
+    assert exported_on(monkeypatch, trained.run, {}) == []
+    for target in (TARGET, {**TARGET, "gpu": "NVIDIA L4"}, {**TARGET, "tensorrt": "11.4.0.106"}):
+        assert exported_on(monkeypatch, trained.run, target) == plans
+        assert exported_on(monkeypatch, trained.run, target) == []
+    artefact(trained.run, "fp16", "plan").unlink()
+    assert exported_on(monkeypatch, trained.run, target) == plans
+    trained.run.weights_file.write_bytes(b"other weights")
+    assert exported_on(monkeypatch, trained.run, {}) == graphs
+
+
+def test_engines_are_compared_anew_where_others_are_there(trained, monkeypatch):
+    def compared():
+        console = Console(file=io.StringIO(), width=200)
+        parity(TrainedStub.challenge, trained.run, console)
+        return "nothing changed" not in console.file.getvalue()
+
+    trained.answers = {"onnxruntime fp32": True}
+    assert [compared(), compared()] == [True, False]
+    exported_on(monkeypatch, trained.run, TARGET)
+    assert [compared(), compared()] == [True, False]
+    artefact(trained.run, "fp16", "plan").unlink()
+    exported_on(monkeypatch, trained.run, TARGET)  # the same machine, and plans that were built later
+    assert [compared(), compared()] == [True, False]
+    monkeypatch.setattr(exported, "package_versions", lambda: {"openvino": "2030.1"})
+    assert [compared(), compared()] == [True, False]
+    monkeypatch.setattr(exported, "package_versions", lambda: {"openvino": "2030.1", "torch": "9"})
+    assert not compared()
+
+
+def test_a_plan_that_was_not_built_here_is_a_row_that_says_so(trained, monkeypatch):
+    loaders = [("onnxruntime", "fp32", Loaded("onnxruntime", "fp32")), ("tensorrt", "fp32", Loaded("tensorrt", "fp32"))]
+    monkeypatch.setattr(deployment, "_loaders", lambda: iter(loaders))
+    monkeypatch.setattr(deployment, "read_sidecar", lambda path: None)
+    told = {}
+    assert [engine.label for engine in engines(trained.run, told)] == ["onnxruntime fp32"]
+    assert told == {"tensorrt fp32": "no plan was built on this machine"}
