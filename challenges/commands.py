@@ -227,6 +227,19 @@ def serve(options: argparse.Namespace) -> None:
         )
 
 
+def repository(options: argparse.Namespace) -> None:
+    runs = [_open_run(given) for given in options.runs]
+    from common.serving.releases import container_release, find_release
+    from common.stages.serving_stage import write_for
+
+    release = find_release(options.server) if options.server else container_release()
+    folder = Path(options.repository) if options.repository else None
+    with contextlib.ExitStack() as held:
+        for _, run in runs:
+            held.enter_context(run.lock("repository", shared=True))
+        write_for(runs, _console(), release, precision=options.precision, folder=folder)
+
+
 def client(options: argparse.Namespace) -> None:
     from challenges.asking import ask
     from common.serving.client import Client

@@ -161,6 +161,18 @@ def _add_serving_verbs(verb: Callable[..., argparse.ArgumentParser]) -> None:
         "--repository", help="folder of the model repository (default: a private one; with --container RUN/serving)"
     )
 
+    repository = verb(
+        "repository",
+        "write the model repository that a Triton server of a release serves, with the best engine that it has",
+        f"kit repository {run}\nkit repository {run} --precision fp32 --server 24.10",
+    )
+    repository.add_argument("runs", nargs="+", metavar="RUN", help="run directories that passed `kit parity`")
+    _add_precision(repository)
+    repository.add_argument(
+        "--server", metavar="VERSION", help="Triton's release, such as 26.07 (default: that of containers/versions.env)"
+    )
+    repository.add_argument("--repository", help="its folder (default: RUN/serving)")
+
     client = verb(
         "client",
         "ask a server about images, histories or users: the likeliest classes, what was found where, what comes next",

@@ -2,7 +2,7 @@
 
 import contextlib
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, get_args
@@ -36,6 +36,7 @@ from common.files import read_json, write_json
 from common.machine.precision import cpu_has_bfloat16
 from common.run.run_directory import RunDirectory
 from common.serving.config import Engine, EngineOptions
+from common.serving.releases import Release
 from common.serving.repository import Exported, ModelRepository
 from common.terminal.console import say
 
@@ -238,31 +239,58 @@ def write_repository(
     challenge.served.add_to_repository(repository, name, exported, sidecar.class_names, run)
 
 
-def chosen(run: RunDirectory, precision: str) -> Choice:
+def chosen(run: RunDirectory, precision: str, release: Release | None = None) -> Choice:
     """What to serve: the fastest engine that passed, or the fastest that passed in one precision.
 
-    Raises ServingError where parity was not proven, or not in that precision.
+    release: the server, which may not have every engine; the reason of the choice then names what it does not have.
+    Raises ServingError where parity was not proven, or not in that precision, or by no engine that the server has.
     """
     if not run.parity_file.is_file() or _parity_record(run)["stamp"] is None:
         raise ServingError(
             f"{run.path} has no export that was proven equal to the trained model.", remedy=f"kit parity {run.path}"
         )
     record = _parity_record(run)
-    if precision == "auto":
-        return Choice(**record["choice"])
-    failed = {f"{row['engine']} {row['precision']}" for row in record["rows"] if not row["passed"]}
-    speeds = {
-        label: latency["p50_ms"]
-        for label, latency in record["latency_batch_1"].items()
-        if label.split()[1] == precision and label not in failed
-    }
-    if not speeds:
+    recorded = Choice(**record["choice"])
+    if precision == "auto" and not _refusal(run, recorded.label, release):
+        return recorded
+    passed = _speeds(record)
+    wanted = [
+        label for label in passed if precision in (label.split()[1], "auto") and _is_close(record, label, precision)
+    ]
+    refused = {label: reason for label in wanted if (reason := _refusal(run, label, release))}
+    served = [label for label in wanted if label not in refused]
+    if not served:
         raise ServingError(
-            f"{run.path} has no engine in {precision} that passed parity on this machine.",
-            f"There are: {', '.join(label for label in record['latency_batch_1'] if label not in failed)}.",
+            f"{run.path} has no engine in {precision} that passed parity on this machine"
+            f"{' and that the server has' if refused else ''}.",
+            "; ".join(dict.fromkeys(refused.values())) or f"There are: {', '.join(passed)}.",
         )
-    engine, found = min(speeds, key=lambda label: speeds[label]).split()
-    return Choice(engine, found, f"the fastest in {precision}")
+    engine, found = served[0].split()
+    instead = f"; {wanted[0]} is faster, but {refused[wanted[0]]}" if wanted[0] in refused else ""
+    return Choice(engine, found, f"the fastest in {found}{instead}")  # type: ignore[arg-type]
+
+
+def _speeds(record: Mapping[str, Any]) -> dict[str, float]:
+    """Milliseconds for one sample of every engine that passed, the fastest first."""
+    failed = {f"{row['engine']} {row['precision']}" for row in record["rows"] if not row["passed"]}
+    speeds = {label: latency["p50_ms"] for label, latency in record["latency_batch_1"].items() if label not in failed}
+    return dict(sorted(speeds.items(), key=lambda item: item[1]))
+
+
+def _is_close(record: Mapping[str, Any], label: str, precision: str) -> bool:
+    """Whether an engine may serve unasked; one that was asked for by its precision may in any case."""
+    agreement = {f"{row['engine']} {row['precision']}": row["agreement"] or 0.0 for row in record["rows"]}
+    return precision != "auto" or label.endswith(REQUIRED) or agreement[label] >= SERVED_AGREEMENT
+
+
+def _refusal(run: RunDirectory, label: str, release: Release | None) -> str:
+    """Why the server does not run an engine; empty where it does, or where no server was named."""
+    if release is None:
+        return ""
+    engine, precision = label.split()
+    if engine == "tensorrt" and engine in release.engines:
+        return release.refusal("tensorrt", read_sidecar(artefact(run, precision, "plan")).target["tensorrt"])
+    return release.refusal(engine)  # type: ignore[arg-type]
 
 
 def _choose(table: ParityTable, latencies: dict[str, Latency]) -> Choice | None:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from common.export.exported import artefact
 from common.export.parity import compare
 from common.export.runner import TritonRunner
 from common.files import read_json, write_json
-from common.machine.environment import ROOT, collect_environment
+from common.machine.environment import collect_environment
 from common.run.run_directory import RunDirectory
 from common.serving import tethered
 from common.serving.claim import claimed, seal
@@ -31,6 +32,7 @@ from common.serving.container import container_command, unpinned_warning
 from common.serving.front import Front
 from common.serving.load import LOAD_RECORD, LoadGenerator, LoadPlan
 from common.serving.payload import DEFAULT_FOLDER, WARNING, Payload
+from common.serving.releases import LOCAL, Release, container_release, read_versions
 from common.serving.repository import ModelRepository
 from common.serving.server import LocalServer, Ports
 from common.serving.supervisor import Supervisor
@@ -40,7 +42,6 @@ from common.stages.deployment import REQUIRED, Choice, chosen, withdraw, write_r
 from common.terminal.console import say
 
 FILES = 200  # validation files, at most, sent to the server by the whole line; `kit parity --files N` sends others
-VERSIONS_FILE = ROOT / "containers" / "versions.env"
 Runs = Sequence[tuple[Challenge[Any, Any, Any], RunDirectory]]
 
 
@@ -55,9 +56,18 @@ def prove_served(
 ) -> None:
     """Start a real Triton on the run, compare its answers with the trained module's and the evaluation's, stop it.
 
-    falls_back: serve fp32 where a reduced precision answers too much differently.
+    falls_back: take another engine where the server for tests does not have this one, and fp32 where a reduced
+                precision answers too much differently.
     Raises ParityError where too many files are answered differently; writes serving.json for the report.
     """
+    if refusal := LOCAL.refusal(choice.engine):
+        if not falls_back:
+            _say(
+                console, f"serve: {choice.label} is left to NVIDIA's image, since {refusal}: kit repository {run.path}"
+            )
+            return
+        choice = chosen(run, "auto", LOCAL)
+        _say(console, f"serve: {choice.label} is proven: {choice.why}")
     try:
         _prove(challenge, run, choice, console, limit)
     except ParityError as error:
@@ -71,9 +81,6 @@ def prove_served(
 def _prove(
     challenge: Challenge[Any, Any, Any], run: RunDirectory, choice: Choice, console: Console, limit: int
 ) -> None:
-    if choice.engine == "tensorrt":  # the server for tests has no backend for plans
-        _say(console, f"serve: a TensorRT plan is served by NVIDIA's image: kit serve {run.path} --container")
-        return
     sidecar = read_sidecar(artefact(run, choice.precision))
     trained, comparison = Trained.load(challenge, run), challenge.served.comparison()
     with (
@@ -115,6 +122,29 @@ def _prove(
         )
 
 
+def write_for(
+    runs: Runs, console: Console, release: Release, *, precision: str = "auto", folder: Path | None = None
+) -> None:
+    """Write the runs' repository for a Triton release, and say which engine serves each, and why.
+
+    folder: left out, the run's own, or runs/serving for several.
+    """
+    choices = _choices(runs, precision, release)
+    with _repository(runs, choices, folder or _folder_of(runs)) as repository:
+        for name, (_, run) in zip(_names(runs), runs, strict=True):
+            choice = choices[run.path]
+            _say(console, f"repository: {name} by {choice.label}: {choice.why}")
+        _say(console, f"repository: {repository.path} for Triton {release.name} ({release.version})")
+
+
+def _choices(runs: Runs, precision: str, release: Release) -> dict[Path, Choice]:
+    return {run.path: chosen(run, precision, release) for _, run in runs}
+
+
+def _folder_of(runs: Runs) -> Path:
+    return runs[0][1].serving if len(runs) == 1 else Path("runs") / "serving"
+
+
 def serve(
     runs: Runs,
     console: Console,
@@ -128,13 +158,14 @@ def serve(
 
     in_container: with NVIDIA's current Triton image under Docker instead of the server for tests.
     """
-    choices = {run.path: chosen(run, precision) for _, run in runs}
+    choices = _choices(runs, precision, container_release() if in_container else LOCAL)
+    for choice in choices.values():
+        _say(console, f"serve: {choice.label}: {choice.why}")
     ports = ports.chosen()  # a taken port is told before anything is written
     front = Front(ports)
     if in_container:
         inner = front.server_ports.chosen()
-        own = runs[0][1].serving if len(runs) == 1 else Path("runs") / "serving"
-        with _repository(runs, choices, folder or own) as repository, front.before(inner):
+        with _repository(runs, choices, folder or _folder_of(runs)) as repository, front.before(inner):
             _say(console, front.banner())
             _run_container(repository, inner)
         return
@@ -218,13 +249,11 @@ def _run_container(repository: ModelRepository, ports: Ports) -> None:
     docker = shutil.which("docker")
     if docker is None:
         raise ServingError("There is no docker on this machine.", remedy="Install it, or leave out --container.")
-    versions = dict(
-        line.split("=", 1) for line in VERSIONS_FILE.read_text().splitlines() if "=" in line and line[0] != "#"
-    )
-    if warning := unpinned_warning(versions["TRITON_IMAGE"]):
+    image = read_versions()["TRITON_IMAGE"]
+    if warning := unpinned_warning(image):
         print(warning, file=sys.stderr)
     gpus = "all" if repository.device == "gpu" else ""
-    command = container_command(versions["TRITON_IMAGE"], repository.path, ports=ports, gpus=gpus)
+    command = container_command(image, repository.path, ports=ports, gpus=gpus)
     command = [sys.executable, "-I", "-S", tethered.__file__, str(os.getpid()), docker, *command[1:]]
     if subprocess.run(command).returncode not in (0, 130):
         raise ServingError("The container ended with an error.", "Its message stands above.", "Is Docker running?")
@@ -238,7 +267,9 @@ def _repository(runs: Runs, choices: dict[Path, Choice], folder: Path) -> Iterat
     with claimed(folder, names):
         repository = ModelRepository(folder, "gpu" if on_gpu else "cpu")
         for name, (challenge, run) in zip(names, runs, strict=True):
-            write_repository(challenge, run, choices[run.path], repository, name)
+            choice = choices[run.path]
+            own = replace(repository, device="gpu" if choice.engine == "tensorrt" else "cpu")
+            write_repository(challenge, run, choice, own, name)
         if not repository.models():
             raise ServingError("There is nothing to serve.", remedy="kit serve RUN")
         seal(folder)

@@ -185,14 +185,15 @@ def walk(request: Request, console: Console) -> Result:
 
 
 def _deploy(challenge: Challenge[Any, Any, Any], run: RunDirectory, console: Console) -> None:
-    """Export, prove and serve, as far as this installation goes."""
+    """Export, prove and write the repository, and prove it with a server where this installation has one."""
     if importlib.util.find_spec("onnx") is None:
         console.print(
             "export: left out, the serving packages are not installed: make, or pip install '.[serve,quantize]'"
         )
         return
+    from common.serving.releases import container_release
     from common.stages.deployment import export, parity
-    from common.stages.serving_stage import payload_folder, prove_served
+    from common.stages.serving_stage import payload_folder, prove_served, write_for
 
     export(challenge, run, console)
     choice = parity(challenge, run, console)
@@ -200,6 +201,7 @@ def _deploy(challenge: Challenge[Any, Any, Any], run: RunDirectory, console: Con
         prove_served(challenge, run, choice, console)
     else:
         console.print("serve: left out, there is no Triton server here: make triton")
+    write_for([(challenge, run)], console, container_release())
 
 
 class LiveReport(Observer):

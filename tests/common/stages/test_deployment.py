@@ -2,6 +2,7 @@
 
 import io
 import json
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -17,9 +18,14 @@ from common.export.runner import Runner
 from common.export.signature import BatchRange, Signature
 from common.report.deployment import deployment_sections
 from common.run.run_directory import RunDirectory
+from common.serving.claim import foreign
+from common.serving.config import model_config
+from common.serving.releases import LOCAL, container_release, find_release
+from common.serving.repository import ModelRepository
 from common.stages import deployment, serving_stage
 from common.stages.deployment import Choice, chosen, engines, export, parity, withdraw
-from common.stages.serving_stage import prove_served
+from common.stages.serving_stage import prove_served, write_for
+from tests.common.export.conftest import SIGNATURE
 
 
 def row(engine, precision, passed=True):
@@ -88,10 +94,78 @@ def test_a_run_without_export_has_no_such_sections(tmp_path):
     assert deployment_sections(RunDirectory(tmp_path)) == []
 
 
-def test_a_plan_is_left_to_nvidias_image(run, capsys):
-    prove_served(None, run, Choice("tensorrt", "fp16", "0.4 ms"), Console(width=200))
-    assert "--container" in capsys.readouterr().out
-    assert not run.serving.exists()
+@pytest.fixture
+def planned(run, monkeypatch):
+    """The run on a GPU machine, where the fastest engine is a plan of the container's TensorRT."""
+    record = json.loads(run.parity_file.read_text())
+    record["rows"] += [row("tensorrt", "fp16"), row("tensorrt", "fp32")]
+    record["latency_batch_1"] |= {"tensorrt fp16": {"p50_ms": 0.4}, "tensorrt fp32": {"p50_ms": 0.9}}
+    record["choice"] = {"engine": "tensorrt", "precision": "fp16", "why": "0.4 ms"}
+    run.parity_file.write_text(json.dumps(record))
+    monkeypatch.setattr(deployment, "read_sidecar", lambda path: SimpleNamespace(target=TARGET))
+    return run
+
+
+def test_an_engine_is_chosen_that_the_server_has(planned):
+    release = container_release()
+    assert TARGET["tensorrt"] == release.tensorrt
+    assert chosen(planned, "auto", release).label == "tensorrt fp16"
+    assert chosen(planned, "fp32", release).label == "tensorrt fp32"
+    local = chosen(planned, "auto", LOCAL)
+    assert local.label == "openvino fp32"
+    assert "tensorrt fp16 is faster, but Triton 24.10 has no tensorrt" in local.why
+    assert chosen(planned, "int8", LOCAL).label == "onnxruntime int8"
+    with pytest.raises(ServingError, match="no tensorrt"):
+        chosen(planned, "fp16", LOCAL)
+
+
+def test_a_plan_of_another_tensorrt_is_not_given_to_the_server(planned):
+    other = chosen(planned, "auto", replace(container_release(), tensorrt="12.0.0.1"))
+    assert other.label == "openvino fp32"
+    assert "reads plans of TensorRT 12.0.0.1, this one is of 11.1.0.106" in other.why
+
+
+def test_the_local_server_proves_another_engine_where_a_plan_is_chosen(planned, monkeypatch):
+    seen = []
+    monkeypatch.setattr(serving_stage, "_prove", lambda challenge, run, choice, console, limit: seen.append(choice))
+    console = Console(file=io.StringIO(), width=200)
+    prove_served(None, planned, chosen(planned, "auto"), console)
+    assert [choice.label for choice in seen] == ["openvino fp32"]
+    assert "tensorrt fp16 is faster" in console.file.getvalue()
+    prove_served(None, planned, chosen(planned, "fp16"), console, falls_back=False)
+    assert len(seen) == 1
+    assert "left to NVIDIA's image" in console.file.getvalue()
+
+
+def written_by(repository, name, exported, class_names, run):
+    files = {exported.artefact.name: exported.artefact}
+    repository.write(model_config(name, exported.engine, SIGNATURE, repository.device), files)
+
+
+@pytest.mark.parametrize(
+    ("release", "platform"), [(container_release(), ("", "tensorrt_plan")), (LOCAL, ("openvino", ""))]
+)
+def test_a_repository_is_written_without_a_server(planned, monkeypatch, release, platform):
+    for name in ("model.fp16.plan", "model.fp32.onnx"):
+        (planned.export / name).write_bytes(b"graph")
+    found = SimpleNamespace(target=TARGET, signature=SIGNATURE, class_names=())
+    monkeypatch.setattr(deployment, "read_sidecar", lambda path: found)
+    challenge = SimpleNamespace(model="cats", served=SimpleNamespace(add_to_repository=written_by))
+    console = Console(file=io.StringIO(), width=300)
+    write_for([(challenge, planned)], console, release)
+    config = ModelRepository(planned.serving).config("cats")
+    assert (config.backend, config.platform) == platform
+    assert f"{planned.serving} for Triton {release.name}" in console.file.getvalue()
+    kinds = {"tensorrt_plan": config.instance_group[0].KIND_GPU, "": config.instance_group[0].KIND_CPU}
+    assert config.instance_group[0].kind == kinds[config.platform]
+    assert foreign(planned.serving) == []
+
+
+def test_an_unknown_server_is_refused_with_those_that_there_are():
+    assert find_release("24.10") == find_release("2.51.0") == LOCAL
+    assert find_release(container_release().version) == container_release()
+    with pytest.raises(ServingError, match=r"There are 26\.07 \(2\.71\.0\) and 24\.10"):
+        find_release("25.01")
 
 
 TARGET = {"gpu": "NVIDIA H200", "compute_capability": "9.0", "tensorrt": "11.1.0.106"}
