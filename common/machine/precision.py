@@ -3,8 +3,10 @@
 import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
+from torch import Tensor
 
 from common.errors import RecipeError
 
@@ -28,11 +30,49 @@ class Precision:
     def scaler(self, device: torch.device) -> torch.amp.GradScaler:
         """A gradient scaler: dynamic for fp16, whose gradients underflow; elsewhere it only skips non-finite steps.
 
-        With a fused optimizer it decides on the device, without a synchronisation.
+        On a GPU it decides on the device, without a synchronisation, whatever the optimizer.
         """
+        kind = torch.amp.GradScaler if device.type == "cpu" else DeviceScaler
         if self.name == "fp16":
-            return torch.amp.GradScaler(device.type)
-        return torch.amp.GradScaler(device.type, init_scale=1.0, growth_interval=2**31 - 1)
+            return kind(device.type)
+        return kind(device.type, init_scale=1.0, growth_interval=2**31 - 1)
+
+
+class DeviceScaler(torch.amp.GradScaler):
+    """A gradient scaler that never waits to learn whether the gradients are finite.
+
+    Fused optimizers look at that themselves. Any other steps first, and where the step was not finite its weights and
+    state are put back, on the device; state that the step began is zero then. Counters that an optimizer keeps on the
+    host go on. Gradients that are sparse are waited for: their tables are too large to be copied.
+    """
+
+    def _maybe_opt_step(
+        self, optimizer: torch.optim.Optimizer, optimizer_state: dict[str, Any], *args: Any, **kwargs: Any
+    ) -> float | None:
+        parameters = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+        if any(parameter.grad.is_sparse for parameter in parameters):
+            return super()._maybe_opt_step(optimizer, optimizer_state, *args, **kwargs)
+        bad = sum(optimizer_state["found_inf_per_device"].values()) > 0
+        with torch.no_grad():
+            tensors = _tensors(optimizer, parameters)
+            before = [torch.empty_like(tensor) for tensor in tensors]
+            torch._foreach_copy_(before, tensors)
+            result = optimizer.step(*args, **kwargs)
+            held = {id(tensor): old for tensor, old in zip(tensors, before, strict=True)}
+            for tensor in _tensors(optimizer, parameters):
+                torch.where(bad, held.get(id(tensor), tensor.new_zeros(())), tensor, out=tensor)
+        return result
+
+
+def _tensors(optimizer: torch.optim.Optimizer, parameters: list[Tensor]) -> list[Tensor]:
+    """The parameters and what an optimizer keeps of them on their device."""
+    state = [
+        value
+        for parameter in parameters
+        for value in optimizer.state.get(parameter, {}).values()
+        if isinstance(value, Tensor) and value.device == parameter.device
+    ]
+    return [*parameters, *state]
 
 
 def select_precision(name: str, device: torch.device) -> Precision:

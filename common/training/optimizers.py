@@ -112,7 +112,18 @@ def build_optimizer(
         return torch.optim.Adagrad(groups, lr=config.peak_lr, **kernel)
     if config.name == "adamw":
         return torch.optim.AdamW(groups, lr=config.peak_lr, betas=config.betas, eps=ADAM_EPSILON, **kernel)
-    return torch.optim.SGD(groups, lr=config.peak_lr, momentum=config.momentum, nesterov=config.nesterov, **kernel)
+    sgd = torch.optim.SGD(groups, lr=config.peak_lr, momentum=config.momentum, nesterov=config.nesterov, **kernel)
+    if config.momentum:
+        sgd.register_step_pre_hook(_begin_momentum)
+    return sgd
+
+
+def _begin_momentum(optimizer: torch.optim.Optimizer, *_: Any) -> None:
+    """Begin momentum at zero: torch's fused kernel leaves it unwritten where the first gradients are not finite."""
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            if parameter.grad is not None and optimizer.state[parameter].get("momentum_buffer") is None:
+                optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
 
 
 def _require_implementation(config: OptimizerConfig, device: torch.device) -> None:
@@ -207,6 +218,10 @@ class Ftrl(torch.optim.Optimizer):
         weight_decay: float = 0.0,
     ) -> None:
         super().__init__(params, {"lr": lr, "l1": l1, "start": start, "weight_decay": weight_decay})
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                squares = torch.full_like(parameter, group["start"])
+                self.state[parameter].update(squares=squares, linear=torch.zeros_like(parameter))
 
     @overload
     def step(self, closure: None = None) -> None: ...
@@ -226,13 +241,13 @@ class Ftrl(torch.optim.Optimizer):
                 if parameter.grad is None:
                     continue
                 state = self.state[parameter]
-                if not state:
-                    state.update(squares=torch.full_like(parameter, group["start"]), linear=torch.zeros_like(parameter))
-                values, state["squares"], state["linear"] = ftrl_update(
+                values, squares, linear = ftrl_update(
                     parameter, parameter.grad, state["squares"], state["linear"],
                     lr=group["lr"], l1=group["l1"], l2=group["weight_decay"],
                 )  # fmt: skip
                 parameter.copy_(values)
+                state["squares"].copy_(squares)
+                state["linear"].copy_(linear)
         return loss
 
 

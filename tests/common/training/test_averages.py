@@ -8,6 +8,7 @@ from torch import nn
 
 from common.errors import RecipeError
 from common.training.averages import MovingAverage
+from tests.common.training.reads import Reads
 
 
 def network():
@@ -82,3 +83,12 @@ def test_shared_weights_are_averaged_once():
 def test_impossible_decays_are_refused(decay):
     with pytest.raises(RecipeError, match="ema-decay"):
         MovingAverage(network(), decay)
+
+
+def test_an_update_never_asks_the_device_and_is_two_calls():
+    module = network()
+    average = MovingAverage(module, 0.9)
+    with Reads() as counted:
+        average.update(module)
+    assert counted.count == 0
+    assert counted.names == ["_foreach_lerp_", "_foreach_copy_"]

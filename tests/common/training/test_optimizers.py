@@ -10,10 +10,12 @@ import torch
 from torch import nn
 
 from common.errors import DeviceError, RecipeError
+from common.machine.precision import DeviceScaler
 from common.run.recipe import OptimizerConfig
 from common.training.optimizers import Ftrl, Lamb, build_optimizer, parameter_groups, stage_scales
 from common.training.schedules import build_schedule
 from common.training.task import ScheduledOptimizer
+from tests.common.training.reads import Reads
 
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
 
@@ -168,6 +170,62 @@ def test_a_step_with_infinite_gradients_changes_nothing(name):
     clean = network()
     train(clean, build_optimizer(OptimizerConfig(name=name, peak_lr=0.01), groups_of(clean), "cpu"), 1)
     assert_same_weights(run(1, spoil=None), clean)
+
+
+@pytest.mark.parametrize("implementation", ["fused", "foreach"])
+@pytest.mark.parametrize("kind", [torch.amp.GradScaler, DeviceScaler])
+def test_a_first_step_with_infinite_gradients_leaves_momentum_at_rest(monkeypatch, kind, implementation):
+    """torch's fused kernel takes the first momentum from memory that nobody wrote: here it holds the worst."""
+    config = OptimizerConfig(name="sgd", peak_lr=0.1, momentum=0.9, implementation=implementation)
+    modules = [network(), network()]
+    train(modules[0], build_optimizer(config, groups_of(modules[0]), "cpu"), 3)
+    whole = torch.empty_like
+    monkeypatch.setattr(torch, "empty_like", lambda tensor, **options: whole(tensor, **options).fill_(1e37))
+    spoilt = build_optimizer(config, groups_of(modules[1]), "cpu")
+    scaler = kind("cpu", init_scale=2.0**16)
+    weights = copy.deepcopy(modules[1].state_dict())
+    train(modules[1], spoilt, 1, scaler, spoil=0)
+    assert all(torch.equal(weights[name], value) for name, value in modules[1].named_parameters())
+    modules[1].load_state_dict(weights)
+    train(modules[1], spoilt, 3, scaler)
+    assert_same_weights(*modules, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("name", "implementation"),
+    [
+        *[("sgd", "fused"), ("adamw", "fused"), ("adagrad", "fused"), ("lamb", "auto"), ("ftrl", "auto")],
+        *[("sgd", "foreach"), ("adamw", "foreach"), ("adagrad", "foreach"), ("rmsprop", "auto")],
+    ],
+)
+def test_a_scaler_on_a_gpu_skips_steps_and_never_asks_the_device(name, implementation):
+    """On the CPU as on a GPU; counters of torch's foreach AdamW and Adagrad are on the host, as there."""
+    config = OptimizerConfig(name=name, peak_lr=0.01, implementation=implementation)
+    modules, reads = [], []
+    for kind in (torch.amp.GradScaler, DeviceScaler):
+        module = network()
+        optimizer, scaler = build_optimizer(config, groups_of(module), "cpu"), kind("cpu", init_scale=4.0)
+        with Reads() as counted:
+            train(module, optimizer, 4, scaler)
+        reads.append(counted.count)
+        before = copy.deepcopy((list(module.parameters()), optimizer.state_dict()))
+        module.eval()
+        train(module, optimizer, 1, scaler, spoil=0)
+        after = (list(module.parameters()), optimizer.state_dict())
+        assert_same_state(before, after, counters=kind is not DeviceScaler)
+        modules.append(module)
+    assert_same_weights(*modules, rtol=0, atol=0)
+    assert reads[0] - reads[1] == (0 if implementation == "fused" else 4)
+    assert reads[1] == 0 or (implementation == "foreach" and name in ("adamw", "adagrad"))
+
+
+def assert_same_state(before, after, *, counters):
+    """Weights and an optimizer's state, whose counters may go on."""
+    torch.testing.assert_close(after[0], before[0], rtol=0, atol=0)
+    for parameter, state in before[1]["state"].items():
+        for key, value in state.items():
+            if counters or key != "step":
+                torch.testing.assert_close(after[1]["state"][parameter][key], value, rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("name", ["sgd", "adamw", "lamb"])

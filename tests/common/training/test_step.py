@@ -1,11 +1,16 @@
 """One optimizer step: precision, scaling, clipping, freezing."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
-from common.machine.precision import Precision, select_precision
+from common.machine.precision import DeviceScaler, Precision, select_precision
+from common.run.recipe import OptimizerConfig
+from common.training.averages import MovingAverage
 from common.training.step import TrainStep
 from common.training.task import StepSettings
+from tests.common.training.reads import Reads
 from tests.toy import CPU, FP32, ToyData, ToyTask, toy_recipe
 
 
@@ -72,6 +77,21 @@ def test_frozen_parameters_do_not_move():
     before = task.model[0].weight.detach().clone()
     step([batch()], 5)
     assert torch.equal(task.model[0].weight, before)
+
+
+@pytest.mark.parametrize("name", ["sgd", "lamb"])
+def test_a_step_with_clipping_and_an_average_never_asks_the_device(name):
+    """As on a GPU, whose scaler is the one here."""
+    recipe = replace(toy_recipe(), optimizer=OptimizerConfig(name=name, peak_lr=0.01))
+    task = ToyTask(recipe).train()
+    average = MovingAverage(task, 0.9)
+    step = TrainStep(task, task.optimizers(100, 10), StepSettings(FP32, CPU, clip_norm=1.0, average=average))
+    step.scaler = DeviceScaler("cpu", init_scale=1.0, growth_interval=2**31 - 1)
+    batches = [batch() for _ in range(3)]
+    with Reads() as counted:
+        for number, given in enumerate(batches):
+            step([given], number)
+    assert counted.count == 0
 
 
 @pytest.mark.gpu
