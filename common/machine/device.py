@@ -11,6 +11,8 @@ from common.errors import DeviceError
 DeviceChoice = Literal["auto", "cpu", "cuda"]
 OLDEST_CAPABILITY = (7, 5)  # CUDA 13 and its PyTorch wheels dropped everything before Turing (T4)
 
+REPEATING_WORKSPACES = (":4096:8", ":16:8")  # the two that cuBLAS's documentation names
+
 
 def select_device(choice: DeviceChoice, local_rank: int = 0) -> torch.device:
     """The device for this process.
@@ -37,6 +39,24 @@ def select_device(choice: DeviceChoice, local_rank: int = 0) -> torch.device:
             "Update the driver or install a CUDA build of torch (see `kit doctor`), or pass --device cpu.",
         )
     return torch.device("cpu")
+
+
+def repeat_exactly(deterministic: bool) -> None:
+    """Make operations give the same bits every time, or else let each take its quickest way.
+
+    To be called before the first product on a GPU: cuBLAS reads its workspace's setting once.
+    Raises DeviceError where the environment names a workspace with which cuBLAS does not repeat itself.
+    """
+    if deterministic:
+        chosen = os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", REPEATING_WORKSPACES[0])
+        if chosen not in REPEATING_WORKSPACES:
+            raise DeviceError(
+                f"training.deterministic was chosen, and CUBLAS_WORKSPACE_CONFIG is {chosen}.",
+                f"cuBLAS repeats itself with {' or '.join(REPEATING_WORKSPACES)}.",
+                "Unset it: the kit sets the first of these.",
+            )
+    torch.use_deterministic_algorithms(deterministic)
+    torch.backends.cudnn.benchmark = not deterministic
 
 
 def visible_nvidia_devices() -> list[str]:

@@ -1,6 +1,7 @@
 """Data parallelism under torchrun: NCCL on GPUs, gloo on CPUs; a single process is a world of one."""
 
 import contextlib
+import datetime
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -8,8 +9,15 @@ from typing import TypeVar
 
 import torch
 import torch.distributed as dist
+from torch.distributed.rendezvous import rendezvous
+
+from common.errors import KitError
 
 Value = TypeVar("Value")
+LONGEST_PREPARATION = datetime.timedelta(days=1)
+"""For which the other processes wait while the main one checks the data."""
+LONGEST_ALONE = datetime.timedelta(hours=1)
+"""Between two collectives: the main process scores baselines, and writes reports and checkpoints, while others wait."""
 
 
 @dataclass(frozen=True)
@@ -39,19 +47,62 @@ def world_from_environment() -> World:
 _TORCHRUN_DEFAULTS = {"RANK": 0, "WORLD_SIZE": 1, "LOCAL_RANK": 0, "LOCAL_WORLD_SIZE": 1}
 
 
+class Meeting:
+    """Where the processes of a training find each other before they join.
+
+    Who waits here is in no collective: no time runs out for it and no GPU spins.
+    """
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._store = None if world.size == 1 else next(rendezvous("env://", timeout=LONGEST_PREPARATION))[0]
+
+    @contextlib.contextmanager
+    def main_first(self) -> Iterator[None]:
+        """The main rank runs the block, and once it is done, however long that took, the others do.
+
+        Raises KitError on the others where the main rank's block failed.
+        """
+        if self._store is None:
+            yield
+        elif self._world.is_main:
+            told = b"failed"
+            try:
+                yield
+                told = b"done"
+            finally:
+                self._store.set("prepared", told)
+        else:
+            self._store.wait(["prepared"], LONGEST_PREPARATION)
+            if self._store.get("prepared") != b"done":
+                raise KitError("The main process could not prepare the run: its own message says why.")
+            yield
+
+    @contextlib.contextmanager
+    def joined(self, device: torch.device) -> Iterator[None]:
+        """One group with the other processes for the length of the block."""
+        if self._store is None:
+            yield
+            return
+        dist.init_process_group(
+            "nccl" if device.type == "cuda" else "gloo",
+            store=self._store,
+            rank=self._world.rank,
+            world_size=self._world.size,
+            timeout=LONGEST_ALONE,
+            device_id=device if device.type == "cuda" else None,
+        )
+        try:
+            yield
+        finally:
+            dist.destroy_process_group()
+
+
 @contextlib.contextmanager
 def process_group(world: World, device: torch.device) -> Iterator[None]:
-    """Join the other processes for the length of the block."""
-    if world.size == 1:
+    """Join the other processes, with nothing to prepare, for the length of the block."""
+    with Meeting(world).joined(device):
         yield
-        return
-    dist.init_process_group(
-        "nccl" if device.type == "cuda" else "gloo", device_id=device if device.type == "cuda" else None
-    )
-    try:
-        yield
-    finally:
-        dist.destroy_process_group()
 
 
 def barrier() -> None:

@@ -22,8 +22,8 @@ from common.challenge import Challenge, CheckedData
 from common.errors import DataError, RecipeError
 from common.failures import explain
 from common.files import atomic_writer, cache_folder, remove_leftovers, write_json
-from common.machine.device import DeviceChoice, select_device
-from common.machine.distributed import World, barrier, process_group, world_from_environment
+from common.machine.device import DeviceChoice, repeat_exactly, select_device
+from common.machine.distributed import Meeting, World, barrier, world_from_environment
 from common.machine.environment import collect_environment, kit_version
 from common.machine.precision import select_precision
 from common.report.page import write_report
@@ -115,28 +115,27 @@ def train(request: Request, console: Console) -> RunDirectory:
 @contextlib.contextmanager
 def trained(request: Request, console: Console, verb: str) -> Iterator[RunDirectory]:
     """Train to the end of the recipe, or find it trained; the run is this process's until the block ends."""
+    repeat_exactly(request.recipe.training.deterministic)
     world = world_from_environment()
     device = select_device(request.device, world.local_rank)
     console.quiet = console.quiet or not world.is_main
+    meeting = Meeting(world)
     with contextlib.ExitStack() as held:
-        with process_group(world, device):
-            if not world.is_main:
-                barrier()  # the main rank scans, the others find its manifest
-            with checked(request, console, alone=world.is_main) as (found, folder):
-                if world.is_main:
-                    barrier()
-                request = fitted(request, folder, console)
-                run = RunDirectory(request.run or _default_run(request, found))
-                if world.is_main:
-                    held.enter_context(run.lock(verb))
-                request = paced(request, run, folder, device, console)
-                is_trained = _is_trained(run, request.recipe)
-                if world.is_main and not is_trained:
-                    _prepare(run, request, found, folder)
+        with meeting.main_first(), checked(request, console, alone=world.is_main) as (found, folder):
+            request = fitted(request, folder, console)
+            run = RunDirectory(request.run or _default_run(request, found))
+            if world.is_main:
+                held.enter_context(run.lock(verb))
+            request = paced(request, run, folder, device, console)
+            is_trained = _is_trained(run, request.recipe)
+            if world.is_main and not is_trained:
+                _prepare(run, request, found, folder)
+                alone = request.challenge.open_data(request.recipe, run.data, device)
+                _baselines(request.challenge, request.recipe, run, alone)
+        with meeting.joined(device):
             if is_trained:
                 say(console, f"train: {run.path} is trained already, nothing to do.")
             else:
-                barrier()  # the others go on with what the main rank prepared
                 _fit(run, request, device, world, console)
         yield run
 
@@ -259,8 +258,6 @@ def _fit(run: RunDirectory, request: Request, device: torch.device, world: World
     challenge, recipe = request.challenge, request.recipe
     training = recipe.training
     torch.manual_seed(training.seed)
-    torch.use_deterministic_algorithms(training.deterministic)
-    torch.backends.cudnn.benchmark = not training.deterministic
     precision = select_precision(training.precision, device)
     data = challenge.open_data(recipe, run.data, device, world)
     task = challenge.build_task(recipe, data)
@@ -271,7 +268,6 @@ def _fit(run: RunDirectory, request: Request, device: torch.device, world: World
             collect_environment(device=str(device), precision=precision.name, world_size=world.size), _now()
         )
         challenge.page.keep_samples(run, recipe, data)
-        _baselines(challenge, recipe, run, data)
         observers = [
             JsonLines(functools.partial(say, console)),
             TensorBoard(),

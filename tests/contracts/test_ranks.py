@@ -1,10 +1,16 @@
 """Every model's data is cut over processes so that together they see what one alone sees."""
 
+import os
 from collections import Counter
 from itertools import islice
 
+import pytest
+
+from common.errors import RecipeError
 from common.machine.distributed import World
-from tests.contracts.line import BATCH
+from common.run.run_directory import RunDirectory
+from tests.contracts.line import BATCH, STEPS, Line
+from tests.ranks import on_ranks
 
 
 def samples(data, steps: int, size: int) -> Counter:
@@ -24,3 +30,26 @@ def test_two_ranks_see_every_sample_of_an_epoch_once(line):
         together += samples(line.data(world=World(rank, 2, rank, 2)), steps, BATCH // 2)
     assert together == samples(alone, steps, BATCH)
     assert together.total() == steps * BATCH
+
+
+def train(world: World, line: Line, cache: str) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CHALLENGE_KIT_CACHE", cache)
+        try:
+            line.train("pair")
+        except RecipeError as error:
+            (line.folder / "refused").write_text(error.given)
+
+
+@pytest.mark.slow
+def test_two_ranks_walk_from_the_data_to_the_weights(line):
+    """Or are told why not. A collective that one rank alone comes to, such as in a baseline, would wait for ever."""
+    on_ranks(2, train, line, os.environ["CHALLENGE_KIT_CACHE"], joined=False)
+    refused = line.folder / "refused"
+    if refused.exists():
+        assert refused.read_text().startswith("2 processes")
+        return
+    run = RunDirectory(line.folder / "pair")
+    assert run.training()["steps"] == STEPS
+    assert run.weights_file.is_file()
+    assert run.baselines_file.is_file()

@@ -23,7 +23,7 @@ from common.export.signature import BatchRange, Dimension, Signature, TensorSpec
 from common.training.optimizers import build_optimizer, parameter_groups
 from common.training.randomness import random_numbers
 from common.training.schedules import build_schedule
-from common.training.task import Batch, Evaluation, ScheduledOptimizer, Task
+from common.training.task import Batch, Evaluation, ScheduledOptimizer, Step, StepSettings, Task
 
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16}
 HEAD = 0.1
@@ -98,6 +98,16 @@ class ClickTask(Task, Generic[RecipeType]):
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         return {"loss": functional.binary_cross_entropy_with_logits(self.score(batch), batch["label"])}
+
+    def own_step(self, optimizers: Sequence[ScheduledOptimizer], settings: StepSettings) -> Step | None:
+        """Raises RecipeError for several processes whose tables have an optimizer of their own."""
+        if settings.world_size > 1 and self.recipe.tables.optimizer != "dense":
+            raise RecipeError(
+                f"{settings.world_size} processes were started with tables.optimizer {self.recipe.tables.optimizer}.",
+                "Data parallelism adds up whole gradients, and those of such tables name rows.",
+                "Use --tables.optimizer dense, or one process.",
+            )
+        return None
 
     def optimizers(self, total_steps: int, steps_per_epoch: float) -> list[ScheduledOptimizer]:
         """The network's, and the tables' with the same schedule at their own rate.

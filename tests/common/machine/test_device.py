@@ -1,11 +1,16 @@
 """Device choice: never the CPU in silence where a GPU is visible."""
 
+import os
+
 import pytest
 import torch
 
 from common.errors import DeviceError
 from common.machine import device as devices
 from common.machine.device import select_device
+from common.stages import workflow
+from common.terminal.console import SafeConsole
+from tests.toy import toy_recipe
 
 
 @pytest.fixture
@@ -47,3 +52,30 @@ def test_an_old_gpu_is_refused(monkeypatch):
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda index: "Tesla V100")
     with pytest.raises(DeviceError, match=r"7\.0"):
         select_device("auto")
+
+
+@pytest.fixture
+def any_bits():
+    yield
+    torch.use_deterministic_algorithms(False)
+
+
+def test_a_deterministic_training_names_cublas_workspace_before_any_device_is_touched(monkeypatch, any_bits):
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
+
+    def select(*_):
+        assert os.environ["CUBLAS_WORKSPACE_CONFIG"] in (":4096:8", ":16:8")
+        assert torch.are_deterministic_algorithms_enabled()
+        raise DeviceError("selected")
+
+    monkeypatch.setattr(workflow, "select_device", select)
+    request = workflow.Request(None, "toy", toy_recipe(deterministic=True))
+    with pytest.raises(DeviceError, match="selected"):
+        workflow.train(request, SafeConsole(quiet=True))
+
+
+def test_a_workspace_with_which_cublas_does_not_repeat_itself_is_refused(monkeypatch, any_bits):
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":0:0")
+    devices.repeat_exactly(False)
+    with pytest.raises(DeviceError, match="is :0:0"):
+        devices.repeat_exactly(True)

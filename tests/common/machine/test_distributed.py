@@ -1,5 +1,7 @@
 """Several processes on gloo: every sample once, one process's losses, and resumes on another number of them."""
 
+import datetime
+import time
 from pathlib import Path
 from typing import Any
 
@@ -7,13 +9,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from common.errors import InterruptedRunError
+from common.errors import InterruptedRunError, KitError
+from common.machine import distributed
 from common.machine.distributed import ALONE, World
 from common.run.run_directory import RunDirectory
 from common.training.observers import JsonLines
 from common.training.task import Batch
 from tests.ranks import on_ranks
-from tests.toy import StopAfter, ToyData, ToyTask, toy_recipe, toy_trainer
+from tests.toy import CPU, StopAfter, ToyData, ToyTask, toy_recipe, toy_trainer
 
 pytestmark = pytest.mark.slow
 STEPS = 12
@@ -104,3 +107,36 @@ def test_every_rank_goes_on_with_its_own_random_numbers(tmp_path):
 
 def draw(world: World, folder: Path, stop: int) -> None:
     train(world, folder, stop, draws=True)
+
+
+def meet(world: World, folder: Path) -> None:
+    """The main rank prepares for longer than a group would wait, then all join."""
+    distributed.LONGEST_ALONE = datetime.timedelta(seconds=2)
+    meeting = distributed.Meeting(world)
+    with meeting.main_first():
+        if world.is_main:
+            time.sleep(4)
+            (folder / "prepared").touch()
+        assert (folder / "prepared").exists()
+    with meeting.joined(CPU):
+        assert distributed.from_all_ranks(world.rank) == [0, 1]
+
+
+def test_ranks_wait_for_a_long_check_outside_of_any_group(tmp_path):
+    on_ranks(2, meet, tmp_path, joined=False)
+
+
+def fail(world: World, folder: Path) -> None:
+    meeting = distributed.Meeting(world)
+    try:
+        with meeting.main_first():
+            raise OSError("no such data")
+    except (OSError, KitError) as error:
+        (folder / f"rank{world.rank}").write_text(str(error))
+    time.sleep(0.0 if world.rank else 2.0)  # the main rank holds the store
+
+
+def test_ranks_end_where_the_main_one_could_not_prepare(tmp_path):
+    on_ranks(2, fail, tmp_path, joined=False)
+    assert (tmp_path / "rank0").read_text() == "no such data"
+    assert (tmp_path / "rank1").read_text().startswith("The main process could not prepare")
