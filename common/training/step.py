@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from common.errors import RecipeError
 from common.training.task import Batch, ScheduledOptimizer, Step, StepSettings, Task
 
 WARMUP_PASSES = 3  # passes on a side stream before a capture, as torch.cuda.graph asks
@@ -132,14 +133,28 @@ class _CapturedPass:
                 task.zero_grad(set_to_none=True)
         torch.cuda.current_stream().wait_stream(side)
         self._graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self._graph):
+        # DALI's threads allocate at any moment, which ends a capture in the default mode, global.
+        with torch.cuda.graph(self._graph, capture_error_mode="thread_local"):
             self._losses = run(self._inputs, share)
         with torch.no_grad():  # the warm-up passes moved the normalisation statistics
             for buffer, before in zip(task.buffers(), buffers, strict=True):
                 buffer.copy_(before)
 
     def __call__(self, batch: Batch, share: float) -> dict[str, Tensor]:
+        require_shapes(batch, self._inputs)
         for name, value in batch.items():
             self._inputs[name].copy_(value, non_blocking=True)
         self._graph.replay()
         return self._losses
+
+
+def require_shapes(batch: Batch, captured: Batch) -> None:
+    """Raise RecipeError where a batch does not have the shapes that were captured."""
+    for name, value in captured.items():
+        if batch[name].shape != value.shape:
+            raise RecipeError(
+                f"training.cuda-graphs was chosen, and {name} came as {tuple(batch[name].shape)} after "
+                f"{tuple(value.shape)}.",
+                "A captured step replays one shape.",
+                "Leave training.cuda-graphs out.",
+            )

@@ -193,3 +193,8 @@ def test_senseless_sizes_are_refused():
             ModelConfig(**wrong)
     with pytest.raises(RecipeError):
         AnnealingConfig(steps=0)
+
+
+def test_a_captured_step_is_refused():
+    with pytest.raises(RecipeError, match="cuda-graphs was chosen for vae_cf"):
+        recipe(cuda_graphs=True)

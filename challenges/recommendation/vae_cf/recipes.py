@@ -55,6 +55,14 @@ class VaeCfRecipe(RecommendationRecipe):
     model: ModelConfig = field(default_factory=ModelConfig)
     annealing: AnnealingConfig = field(default_factory=AnnealingConfig)
 
+    def __post_init__(self) -> None:
+        if self.training.cuda_graphs:
+            raise RecipeError(
+                "training.cuda-graphs was chosen for vae_cf, whose batches hold as many interactions as their users.",
+                "A captured step replays one shape.",
+                "Leave training.cuda-graphs out.",
+            )
+
 
 METRIC = "ndcg@100/full"
 ML_1M = "MovieLens 1M, all ratings, 500 held-out users, 80 % of their items told, the rest ranked among all others"

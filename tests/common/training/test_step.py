@@ -1,10 +1,12 @@
 """One optimizer step: precision, scaling, clipping, freezing."""
 
+import contextlib
 from dataclasses import replace
 
 import pytest
 import torch
 
+from common.errors import RecipeError
 from common.machine.precision import DeviceScaler, Precision, select_precision
 from common.run.recipe import OptimizerConfig
 from common.training.averages import MovingAverage
@@ -92,6 +94,35 @@ def test_a_step_with_clipping_and_an_average_never_asks_the_device(name):
         for number, given in enumerate(batches):
             step([given], number)
     assert counted.count == 0
+
+
+def test_a_capture_lets_other_threads_allocate_and_takes_one_shape(monkeypatch):
+    """With torch.cuda's part played here: what is captured, how, and with what inputs it is replayed."""
+    modes = []
+
+    class Graph:
+        def replay(self):
+            modes.append("replayed")
+
+    class Stream:
+        def wait_stream(self, other): ...
+
+    def graph(_, *, capture_error_mode="global"):
+        modes.append(capture_error_mode)
+        return contextlib.nullcontext()
+
+    for name, part in {
+        "CUDAGraph": Graph, "Stream": Stream, "current_stream": Stream, "graph": graph,
+        "stream": lambda _: contextlib.nullcontext(),
+    }.items():  # fmt: skip
+        monkeypatch.setattr(torch.cuda, name, part)
+    task, step = build(use_cuda_graphs=True)
+    statistics = task.model[1].running_mean.clone()
+    step([batch()], 0)
+    assert modes == ["thread_local", "replayed"]
+    assert torch.equal(task.model[1].running_mean, statistics)  # a replay, which does nothing here, would move them
+    with pytest.raises(RecipeError, match=r"\(4, 8\) after \(8, 8\)"):
+        step([{name: value[:4] for name, value in batch().items()}], 1)
 
 
 @pytest.mark.gpu
