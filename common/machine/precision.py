@@ -57,7 +57,7 @@ class DeviceScaler(torch.amp.GradScaler):
             tensors = _tensors(optimizer, parameters)
             before = [torch.empty_like(tensor) for tensor in tensors]
             torch._foreach_copy_(before, tensors)
-            result = optimizer.step(*args, **kwargs)
+            result: float | None = optimizer.step(*args, **kwargs)
             held = {id(tensor): old for tensor, old in zip(tensors, before, strict=True)}
             for tensor in _tensors(optimizer, parameters):
                 torch.where(bad, held.get(id(tensor), tensor.new_zeros(())), tensor, out=tensor)
