@@ -7,7 +7,7 @@ from challenges.classification import held_out
 from challenges.classification.manifest import Manifest
 from common.challenge import CheckedData
 from common.errors import DataError
-from tests.classification.test_folder import check, fill
+from tests.classification.test_check import check, fill
 
 
 @pytest.fixture

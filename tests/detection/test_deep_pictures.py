@@ -4,7 +4,7 @@ import numpy as np
 from PIL import Image
 
 from tests.common.vision.picture_files import encode, photograph
-from tests.detection.test_folder import CAT, check, one_image
+from tests.detection.test_check import CAT, check, one_image
 
 
 def test_scenes_of_twelve_bits_in_sixteen_are_told(tmp_path):

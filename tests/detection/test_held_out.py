@@ -8,8 +8,8 @@ from challenges.detection.scenes import Scenes
 from common.challenge import CheckedData
 from common.errors import DataError
 from tests.detection.annotated_folders import coco_table, draw, write_json, write_voc
-from tests.detection.test_folder import CAT, CLASSES, DOG
-from tests.detection.test_folder import check as check_training
+from tests.detection.test_check import CAT, CLASSES, DOG
+from tests.detection.test_check import check as check_training
 
 
 @pytest.fixture
