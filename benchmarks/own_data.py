@@ -1,7 +1,7 @@
-"""The kit's recipes for pictures beside a plain loop, timm and ultralytics, on data that nobody tuned for.
+"""This kit's recipes for pictures, beside a plain loop, timm and ultralytics, on data that nobody tuned for.
 
     python -m benchmarks.own_data --real FOLDER --peer PYTHON --timm-script train.py
-    python -m benchmarks.own_data --sets balanced-100 gray-500 --budgets 60 --sides kit plain --peer PYTHON
+    python -m benchmarks.own_data --sets balanced-100 gray-500 --budgets 60 --sides plain kit --peer PYTHON
     python -m benchmarks.own_data --table
 
 Every side learns each set from scratch on as many threads, for as many seconds of the processor, the sides in turns

@@ -1,4 +1,4 @@
-"""ultralytics' YOLO11n from its description, no weights loaded: `model.train` with its defaults but for what is named.
+"""YOLO11n of ultralytics from its description, no weights loaded, trained with its defaults but for what is named.
 
 Named are the picture's size, the device, the seed, no loader processes, no plots, no validation before the last epoch,
 and its own option `time`, which sets the epochs by the clock; the clock that it is shown is the processor's. Its own

@@ -74,7 +74,7 @@ def test_make_passes_names_on_as_they_are(checkout: Path, name: str) -> None:
     calls = made(checkout, "challenge1", f"DATA={name}", f"RECIPE={name}", "ARGS=--device cpu")
     assert calls == [[*challenge, "resnet50", f"--data={name}", f"--recipe={name}", "--device", "cpu"]]
     calls = made(checkout, "challenge3", f"MODEL={name}")
-    assert calls == [[*challenge, word] for word in name.split()]
+    assert calls == [[*challenge, *name.split()]]
 
 
 @pytest.mark.parametrize("name", NAMES.values(), ids=NAMES)

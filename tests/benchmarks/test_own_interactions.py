@@ -19,7 +19,7 @@ from benchmarks.careful import Clock, choose, gain, grid, learn
 from benchmarks.own_interactions import SIDES, Cell, Settings, Side, cells, main, standings, write_interactions
 from benchmarks.own_sides import COMMON, _scored, own_recipe
 from benchmarks.peer_process import CHOOSING, TOP_ITEMS_FILE, Job, PeerHistories
-from challenges.recommendation.histories import baselines, interactions
+from challenges.recommendation.histories import baselines, check
 from common.errors import KitError
 
 JOB = Job(
@@ -165,16 +165,16 @@ def _folders(root: Path) -> tuple[str, str]:
 
 def test_all_are_judged_by_the_same_items(folder, tmp_path):
     data = write_interactions(folder, "ml-1m-60", tmp_path)
-    common = interactions.check(data, tmp_path / "check", COMMON).split
+    common = check.check(data, tmp_path / "check", COMMON).split
     for model in ("ncf", "vae_cf", "bert4rec"):
-        split = interactions.check(data, tmp_path / model, own_recipe(model, 0).history).split
+        split = check.check(data, tmp_path / model, own_recipe(model, 0).history).split
         assert split.item_ids.tolist() == common.item_ids.tolist()
         assert split.targets.items.tolist() == common.targets.items.tolist()
         assert split.seen.items.tolist() == common.seen.items.tolist()
 
 
 def test_a_baseline_ranks_what_it_scores(folder, tmp_path):
-    split = interactions.check(write_interactions(folder, "ml-1m-60", tmp_path), tmp_path / "check", COMMON).split
+    split = check.check(write_interactions(folder, "ml-1m-60", tmp_path), tmp_path / "check", COMMON).split
     own_interactions.write_histories(split, tmp_path)
     lists = _scored(baselines.ease)({"l2": 10.0}, PeerHistories.read(tmp_path))(4)
     train = dataclasses.replace(split, train=split.seen)

@@ -11,7 +11,7 @@ from challenges.classification.layout import Layout, find_layout
 from common.errors import DataError
 from common.files import read_csv, read_json
 from common.vision.image_folders import ListedFile, Listing
-from tests.classification.test_folder import check, error_of, fill
+from tests.classification.test_check import check, error_of, fill
 
 NFC, NFD = unicodedata.normalize("NFC", "café"), unicodedata.normalize("NFD", "café")
 

@@ -5,11 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from challenges.recommendation.histories.interactions import check
 
 from challenges.recommendation.bert4rec.challenge import CHALLENGE as BERT4REC
 from challenges.recommendation.histories import ranking_task
 from challenges.recommendation.histories.baselines import ease_weights
+from challenges.recommendation.histories.check import check
 from challenges.recommendation.ncf.challenge import CHALLENGE as NCF
 from challenges.recommendation.vae_cf.challenge import CHALLENGE as VAE_CF
 from common.export.onnx import export_onnx
@@ -76,10 +76,10 @@ def test_what_is_exported_and_kept_answers_as_it_was_judged(challenge, opened, t
     task.settle(data)
     with torch.no_grad():
         judged = task.evaluate(data.validation_batches()).predictions["top_items"]
-    challenge.save_weights(task, data, recipe, tmp_path / "weights.safetensors")
+    challenge.weights.save(task, data, recipe, tmp_path / "weights.safetensors")
     other = challenge.build_task(recipe, data)
-    challenge.load_weights(other, tmp_path / "weights.safetensors")
-    inputs = challenge.inputs_of(data.split, np.arange(len(judged)))
+    challenge.weights.load(other, tmp_path / "weights.safetensors")
+    inputs = challenge.questions.of_judged(data.split, np.arange(len(judged)))
     example = {name: torch.as_tensor(array[:4]) for name, array in inputs.items()}
     path = export_onnx(other.eval().inference_module(), other.signature(), tmp_path / "model.onnx", example=example)
     answers = [

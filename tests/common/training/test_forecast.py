@@ -143,6 +143,9 @@ RECIPES = [(model, name) for model, entry in MODELS.items() for name in entry.re
 def test_the_advice_of_every_recipe_can_be_typed(model, name, step_seconds, evaluation_seconds):
     recipe, steps_per_epoch = MODELS[model].recipes()[name], 500.0
     advice = ten_minutes(recipe, steps_per_epoch, step_seconds, evaluation_seconds)
+    if "nothing shortens" in advice:
+        assert recipe.training.epochs * steps_per_epoch * step_seconds < 600
+        return
     for flags in ways_of(advice):
         changed = apply_overrides(recipe, flags, "kit train")
         cadence = Cadence.of(changed.training, round(steps_per_epoch * recipe.training.batch_size))
