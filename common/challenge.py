@@ -230,10 +230,13 @@ class Trained(Generic[RecipeType, Data, TaskType]):
         challenge.weights.load(task, run.weights_file)
         return cls(challenge, run, recipe, data, task.eval())
 
-    def reference(self) -> "TorchRunner":
+    def reference(self, device: torch.device = CPU) -> "TorchRunner":
+        """The trained module in float32, whose answers count, on a device."""
         from common.export.runner import TorchRunner
+        from common.machine.precision import select_precision
 
-        return TorchRunner(self.task.inference_module(), self.task.signature())
+        select_precision("fp32", device)  # which cuDNN takes for TF32 otherwise
+        return TorchRunner(self.task.inference_module(), self.task.signature(), device=str(device))
 
     def inputs(self, split: str, limit: int) -> "Iterator[tuple[Arrays, Arrays]]":
         """Model inputs and labels of the first samples of a split, in batches."""

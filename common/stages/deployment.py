@@ -45,6 +45,7 @@ JUDGED_SAMPLES = 2000  # validation samples, at most, that every engine answers
 BATCHES = (1, 7)  # batch sizes compared besides the largest: one, and an odd one
 REQUIRED = "fp32"  # the precision that must answer as the trained module does; any other one may be left out
 SERVED_AGREEMENT = 0.995  # same answers of an engine that is served unasked
+BESIDE_PLANS = "TensorRT serves on this GPU, and onnxruntime fp32 where it is missing"
 LATENCY_SECONDS = 0.4  # measured per engine
 
 
@@ -150,7 +151,9 @@ def parity(challenge: Challenge[Any, Any, Any], run: RunDirectory, console: Cons
     judge = functools.partial(trained.judge, limit=JUDGED_SAMPLES)
     with contextlib.ExitStack() as stack:
         runners = [stack.enter_context(runner) for runner in engines(run, left_out)]
-        table = compare(trained.reference(), runners, inputs, judge=judge, comparison=challenge.served.comparison())
+        table = compare(
+            trained.reference(_device()), runners, inputs, judge=judge, comparison=challenge.served.comparison()
+        )
         table = replace(table, left_out={**left_out, **table.left_out})
         answering = [runner for runner in runners if runner.label not in table.left_out]
         latencies = measure_latencies(answering, inputs[sizes[0]], seconds=LATENCY_SECONDS)
@@ -183,7 +186,13 @@ def engines(run: RunDirectory, left_out: dict[str, str] | None = None) -> Iterat
     """
     absent = left_out_of(run)
     told = {} if left_out is None else left_out
-    for engine, precision, load in _loaders():
+    loaders = list(_loaders())
+    if any(engine == "tensorrt" and artefact(run, precision, "plan").is_file() for engine, precision, _ in loaders):
+        told |= {
+            f"{engine} {precision}": BESIDE_PLANS for engine, precision, _ in loaders if not _counts(engine, precision)
+        }
+        loaders = [loader for loader in loaders if _counts(*loader[:2])]
+    for engine, precision, load in loaders:
         label = f"{engine} {precision}"
         if reason := absent.get(label) or absent.get(precision):
             told[label] = reason
@@ -200,6 +209,15 @@ def engines(run: RunDirectory, left_out: dict[str, str] | None = None) -> Iterat
             told[label] = _first_line(error)
             continue
         yield runner
+
+
+def _counts(engine: Engine, precision: Precision) -> bool:
+    """Whether an engine may be served where there are plans: by TensorRT, or by a server that has none."""
+    return engine == "tensorrt" or (engine, precision) == ("onnxruntime", REQUIRED)
+
+
+def _device() -> torch.device:
+    return torch.device("cuda") if torch.cuda.is_available() else torch.device("cpu")
 
 
 def _loaders() -> Iterator[tuple[Engine, Precision, Callable[[Path], Runner]]]:

@@ -202,7 +202,7 @@ class TrainedStub:
     def __init__(self, run):
         self.run = run
 
-    def reference(self):
+    def reference(self, device):
         return Engine("torch", "fp32")
 
     def inputs(self, split, limit):
@@ -358,12 +358,12 @@ def test_a_plan_that_cannot_be_built_is_a_row_with_its_reason_and_not_the_end(tr
     reasons = {"tensorrt fp32": "the size history has no range", "tensorrt fp16": "no fp16 here"}
     assert left_out_of(trained.run) == reasons
     assert is_exported(trained.run)
-    labels = [label.split() for label in ("tensorrt fp32", "tensorrt bf16", "openvino fp16")]
+    labels = [label.split() for label in ("tensorrt fp32", "tensorrt bf16", "onnxruntime fp32")]
     loaders = [(*label, Loaded(*label)) for label in labels]
     monkeypatch.setattr(deployment, "_loaders", lambda: iter(loaders))
     monkeypatch.setattr(deployment, "read_sidecar", lambda path: None)
     told = {}
-    assert [engine.label for engine in engines(trained.run, told)] == ["tensorrt bf16", "openvino fp16"]
+    assert [engine.label for engine in engines(trained.run, told)] == ["tensorrt bf16", "onnxruntime fp32"]
     assert told == {"tensorrt fp32": reasons["tensorrt fp32"]}
 
 
@@ -427,3 +427,34 @@ def test_a_plan_that_was_not_built_here_is_a_row_that_says_so(trained, monkeypat
     told = {}
     assert [engine.label for engine in engines(trained.run, told)] == ["onnxruntime fp32"]
     assert told == {"tensorrt fp32": "no plan was built on this machine"}
+
+
+def test_beside_plans_one_cpu_engine_is_held_against_the_module(trained, monkeypatch):
+    labels = [
+        (engine, precision) for engine in ("onnxruntime", "openvino", "tensorrt") for precision in ("fp32", "int8")
+    ]
+    monkeypatch.setattr(deployment, "_loaders", lambda: ((*label, Loaded(*label)) for label in labels))
+    monkeypatch.setattr(deployment, "read_sidecar", lambda path: None)
+    told = {}
+    answering = [engine.label for engine in engines(trained.run, told)]
+    assert answering == ["onnxruntime fp32", "onnxruntime int8", "openvino fp32", "openvino int8"]
+    artefact(trained.run, "int8", "plan").write_bytes(b"plan")
+    told.clear()
+    assert [engine.label for engine in engines(trained.run, told)] == ["onnxruntime fp32", "tensorrt int8"]
+    assert told.pop("tensorrt fp32") == "no plan was built on this machine"
+    assert list(told) == ["onnxruntime int8", "openvino fp32", "openvino int8"]
+
+
+def test_on_a_gpu_the_module_itself_answers_there(trained, monkeypatch):
+    seen = []
+
+    def reference(self, device):
+        seen.append(device.type)
+        return Engine("torch", "fp32")
+
+    monkeypatch.setattr(TrainedStub, "reference", reference)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr(exported, "plan_target", lambda: TARGET)
+    trained.answers = {"onnxruntime fp32": True}
+    parity(TrainedStub.challenge, trained.run, Console(file=io.StringIO()))
+    assert seen == ["cuda"]
