@@ -240,7 +240,7 @@ def _windows_graph(preprocessing: ImagePreprocessing, device: str) -> Callable[.
         path, index, window, start, size = fn.external_source(
             source=source, num_outputs=5, dtype=dtypes, ndim=[1, 0, 1, 1, 1]
         )
-        images = decode_window(fn.io.file.read(path), start, size, 0, preprocessing, device)
+        images = decode_window(fn.io.file.read(path), start, size, 0, preprocessing, device, faithful=True)
         return images, *(_to(column, device) for column in (index, window))
 
     described: Callable[..., Pipeline] = graph

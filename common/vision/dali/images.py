@@ -11,6 +11,9 @@ from common.vision.preprocessing import ImagePreprocessing
 ENCODED_INPUT = "encoded"
 """Name of the serving graph's only input: one encoded file per sample, uint8, one-dimensional."""
 
+HARDWARE_SHARE = 0.9
+"""Of a batch's JPEGs, decoded by the JPEG engines of GPUs that have some."""
+
 
 def decode_window(
     encoded: DataNode,
@@ -22,16 +25,16 @@ def decode_window(
     *,
     upset: DataNode | None = None,
     colour: DataNode | None = None,
+    faithful: bool = False,
 ) -> DataNode:
-    """Decode only the window (start, size: height, width in pixels), resize, flip, normalise: (crop, crop, 3) float.
+    """Cut out the window (start, size: height, width in pixels), resize, flip, normalise: (crop, crop, 3) float.
 
     mirror, upset: 1 flips left and right, top and bottom
     colour:        factors of saturation (distance from the pixel's own grey, Y of YIQ), contrast (distance from 128)
                    and brightness, in this order
+    faithful:      as `decode` takes it
     """
-    window = fn.decoders.image_slice(
-        encoded, device=_decoder(device), start=start, shape=size, axes=[0, 1], output_type=types.RGB
-    )
+    window = _window(encoded, start, size, device, faithful=faithful)
     square = _resize(window, size=[preprocessing.crop, preprocessing.crop])
     if upset is not None:
         square = fn.flip(square, horizontal=0, vertical=upset)
@@ -40,13 +43,44 @@ def decode_window(
     return normalise(square, preprocessing, "HWC", mirror)
 
 
+def _window(encoded: DataNode, start: DataNode, size: DataNode, device: str, *, faithful: bool) -> DataNode:
+    """Pixels of a window, the same on both devices: a CPU decodes no more than it needs.
+
+    A GPU decodes whole files, for which it has engines; nvImageCodec 0.9 fails in its decoding of windows.
+    """
+    if device == "cpu":
+        return fn.decoders.image_slice(
+            encoded, device="cpu", start=start, shape=size, axes=[0, 1], output_type=types.RGB
+        )
+    return cut(decode(encoded, device, faithful=faithful), start, size)
+
+
+def cut(image: DataNode, start: DataNode, size: DataNode) -> DataNode:
+    """A window of a decoded image; a resize of a region of interest would mix in what lies around it."""
+    return fn.slice(image, start, size, axes=[0, 1])
+
+
+def decode(encoded: DataNode, device: str, *, faithful: bool) -> DataNode:
+    """A whole file as (height, width, 3) uint8.
+
+    faithful: a GPU interpolates the colours of subsampled JPEGs as a CPU always does, for more time.
+    """
+    return fn.decoders.image(
+        encoded,
+        device="mixed" if device == "gpu" else "cpu",
+        output_type=types.RGB,
+        hw_decoder_load=HARDWARE_SHARE,
+        jpeg_fancy_upsampling=faithful,
+    )
+
+
 def decode_and_preprocess(encoded: DataNode, preprocessing: ImagePreprocessing, device: str, layout: str) -> DataNode:
     """Decode a whole file and bring it to the contract's size and scale.
 
     Only the pixels under the final crop are resampled; the rounding of the resized sides and of the crop's corner is
     Pillow's and torchvision's (sides truncated, corner rounded half to even), so that the results agree with theirs.
     """
-    image = fn.decoders.image(encoded, device=_decoder(device), output_type=types.RGB)
+    image = decode(encoded, device, faithful=True)
     crop = preprocessing.crop
     if preprocessing.mode == "squash":
         return normalise(_resize(image, size=[crop, crop]), preprocessing, layout)
@@ -99,7 +133,3 @@ def serving_pipeline(
 
 def _resize(image: DataNode, **arguments: Any) -> DataNode:
     return fn.resize(image, interp_type=types.INTERP_LINEAR, antialias=True, **arguments)
-
-
-def _decoder(device: str) -> str:
-    return "mixed" if device == "gpu" else "cpu"
