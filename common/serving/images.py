@@ -6,6 +6,7 @@ from pathlib import Path
 
 from common.errors import ServingError
 from common.export.signature import BatchRange, Signature, TensorSpec
+from common.machine.environment import package_versions
 from common.machine.processes import usable_cores
 from common.serving.config import DEFAULT_BATCHING, Batching, Device, add_example, model_config
 from common.serving.example import example_image
@@ -101,7 +102,11 @@ def add_image_model(
 def add_preprocessing(
     repository: ModelRepository, name: str, graph: bytes, signature: Signature, batching: Batching = DEFAULT_BATCHING
 ) -> None:
-    """Add a serialised DALI pipeline from ENCODED to the signature's outputs."""
+    """Add a pipeline that this machine's DALI serialised, from ENCODED to the signature's outputs.
+
+    Raises ServingError where the server is not known to read it.
+    """
+    repository.release.require_graphs_of(package_versions()["dali"])
     config = model_config(name, "dali", signature, repository.device, batching=batching)
     config.input[0].allow_ragged_batch = True  # files of different length may share a batch
     config.default_model_filename = "model.dali"

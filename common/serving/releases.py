@@ -8,6 +8,9 @@ from common.errors import ServingError
 from common.machine.environment import ROOT
 from common.serving.config import Engine
 
+NEWER_GRAPHS = {"2.2": ("2.4",)}
+"""A server's DALI -> the newer ones whose serialised graphs it was seen to run, with the same pixels."""
+
 VERSIONS_FILE = ROOT / "containers" / "versions.env"
 
 
@@ -35,9 +38,23 @@ class Release:
             return f"Triton {self.name} reads plans of TensorRT {self.tensorrt}, this one is of {tensorrt}"
         return ""
 
+    def require_graphs_of(self, dali: str) -> None:
+        """Raise ServingError where the server is not known to read a graph that this version of DALI serialised."""
+        ours = ".".join(dali.split(".")[:2])
+        if self.dali and _number(ours) > _number(self.dali) and ours not in NEWER_GRAPHS.get(self.dali, ()):
+            raise ServingError(
+                f"The preprocessing is written by DALI {dali}, and Triton {self.name} reads graphs with {self.dali}.",
+                f"It reads those of {' and '.join((f'DALI up to {self.dali}', *NEWER_GRAPHS.get(self.dali, ())))}.",
+                f"pip install 'nvidia-dali-cuda130=={self.dali}.*', or write the repository in the container.",
+            )
+
 
 LOCAL = Release(name="24.10", version="2.51.0", engines=("onnxruntime", "openvino"))
 """The server for tests, whose engines are the kit's own (common/serving/payload.py)."""
+
+
+def _number(version: str) -> tuple[int, ...]:
+    return tuple(map(int, version.split(".")))
 
 
 def read_versions(file: Path = VERSIONS_FILE) -> dict[str, str]:

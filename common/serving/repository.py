@@ -24,6 +24,7 @@ from common.serving.config import (
     read_config,
     write_config,
 )
+from common.serving.releases import LOCAL, Release
 
 ARTEFACT_NAMES: dict[Engine, str] = {
     "onnxruntime": "model.onnx",
@@ -87,11 +88,13 @@ class Part:
 class ModelRepository:
     """A folder that Triton serves.
 
-    device: what the models run on; the same calls write the repository of the CPU and of the GPU.
+    device:  what the models run on; the same calls write the repository of the CPU and of the GPU.
+    release: the server that it is for.
     """
 
     path: Path
     device: Device = "cpu"
+    release: Release = LOCAL
 
     def models(self) -> list[str]:
         """Names of the models in the folder, sorted."""

@@ -84,7 +84,7 @@ def _prove(
     sidecar = read_sidecar(artefact(run, choice.precision))
     trained, comparison = Trained.load(challenge, run), challenge.served.comparison()
     with (
-        _repository([(challenge, run)], {run.path: choice}, run.serving) as repository,
+        _repository([(challenge, run)], {run.path: choice}, run.serving, LOCAL) as repository,
         LocalServer(repository.path, Payload(payload_folder()), run.logs / "triton.log") as server,
     ):
         seconds = server.wait_ready()
@@ -130,7 +130,7 @@ def write_for(
     folder: left out, the run's own, or runs/serving for several.
     """
     choices = _choices(runs, precision, release)
-    with _repository(runs, choices, folder or _folder_of(runs)) as repository:
+    with _repository(runs, choices, folder or _folder_of(runs), release) as repository:
         for name, (_, run) in zip(_names(runs), runs, strict=True):
             choice = choices[run.path]
             _say(console, f"repository: {name} by {choice.label}: {choice.why}")
@@ -158,14 +158,15 @@ def serve(
 
     in_container: with NVIDIA's current Triton image under Docker instead of the server for tests.
     """
-    choices = _choices(runs, precision, container_release() if in_container else LOCAL)
+    release = container_release() if in_container else LOCAL
+    choices = _choices(runs, precision, release)
     for choice in choices.values():
         _say(console, f"serve: {choice.label}: {choice.why}")
     ports = ports.chosen()  # a taken port is told before anything is written
     front = Front(ports)
     if in_container:
         inner = front.server_ports.chosen()
-        with _repository(runs, choices, folder or _folder_of(runs)) as repository, front.before(inner):
+        with _repository(runs, choices, folder or _folder_of(runs), release) as repository, front.before(inner):
             _say(console, front.banner())
             _run_container(repository, inner)
         return
@@ -176,7 +177,7 @@ def serve(
     log = runs[0][1].logs / f"triton-{ports.http}.log"  # servers that run beside each other have different ports
     with (
         Workspace() as workspace,
-        _repository(runs, choices, folder or workspace.open() / "repository") as repository,
+        _repository(runs, choices, folder or workspace.open() / "repository", release) as repository,
         LocalServer(repository.path, Payload(payload_folder()), log, front.server_ports, workspace=workspace) as server,
         front.before(server.ports, workspace.open()),
     ):
@@ -260,12 +261,12 @@ def _run_container(repository: ModelRepository, ports: Ports) -> None:
 
 
 @contextlib.contextmanager
-def _repository(runs: Runs, choices: dict[Path, Choice], folder: Path) -> Iterator[ModelRepository]:
+def _repository(runs: Runs, choices: dict[Path, Choice], folder: Path, release: Release) -> Iterator[ModelRepository]:
     """A fresh repository of the runs, in a folder that nobody else may write while it is served."""
     on_gpu = any(choice.engine == "tensorrt" for choice in choices.values())
     names = _names(runs)
     with claimed(folder, names):
-        repository = ModelRepository(folder, "gpu" if on_gpu else "cpu")
+        repository = ModelRepository(folder, "gpu" if on_gpu else "cpu", release)
         for name, (challenge, run) in zip(names, runs, strict=True):
             choice = choices[run.path]
             own = replace(repository, device="gpu" if choice.engine == "tensorrt" else "cpu")

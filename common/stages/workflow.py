@@ -19,7 +19,7 @@ import torch
 from rich.console import Console
 
 from common.challenge import Challenge, CheckedData
-from common.errors import DataError, RecipeError
+from common.errors import DataError, RecipeError, ServingError
 from common.failures import explain
 from common.files import atomic_writer, cache_folder, remove_leftovers, write_json
 from common.machine.device import DeviceChoice, repeat_exactly, select_device
@@ -200,7 +200,10 @@ def _deploy(challenge: Challenge[Any, Any, Any], run: RunDirectory, console: Con
         prove_served(challenge, run, choice, console)
     else:
         console.print("serve: left out, there is no Triton server here: make triton")
-    write_for([(challenge, run)], console, container_release())
+    try:
+        write_for([(challenge, run)], console, container_release())
+    except ServingError as error:
+        say(console, f"repository: left out: {' '.join(str(error).splitlines())}")
 
 
 class LiveReport(Observer):
