@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from challenges.classification.accuracy import accuracies, balanced_interval
 from challenges.classification.losses import adjusted, cross_entropy, mixup
 from challenges.classification.recipes import ClassificationRecipe
-from common.export.signature import Signature, TensorSpec
+from common.export.signature import GPU_BATCH, Signature, TensorSpec
 from common.machine.distributed import from_all_ranks
 from common.run.result import wilson
 from common.training.metrics import Accuracy, Mean, reduce_metrics
@@ -117,6 +117,7 @@ class ClassificationTask(Task):
                 TensorSpec("logits", "float32", (self.num_classes,)),
                 TensorSpec("probabilities", "float32", (self.num_classes,)),
             ),
+            plan_batch=GPU_BATCH,
         )
 
 

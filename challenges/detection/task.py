@@ -98,6 +98,7 @@ class DetectionTask(Task):
                 TensorSpec("labels", "int64", (count,)),
             ),
             batch=BatchRange(1, 4, 16),
+            plan_batch=BatchRange(1, 16, 64),
         )
 
 

@@ -107,7 +107,14 @@ def signature_from_json(value: Mapping[str, Any]) -> Signature:
         for side in ("inputs", "outputs")
     }
     free = {name: SizeRange(**sizes) for name, sizes in value.get("free", {}).items()}
-    return Signature(inputs=specs["inputs"], outputs=specs["outputs"], batch=BatchRange(**value["batch"]), free=free)
+    plan_batch = value.get("plan_batch")
+    return Signature(
+        inputs=specs["inputs"],
+        outputs=specs["outputs"],
+        batch=BatchRange(**value["batch"]),
+        free=free,
+        plan_batch=BatchRange(**plan_batch) if plan_batch else None,
+    )
 
 
 def _parse(value: Mapping[str, Any]) -> ArtefactSidecar:

@@ -30,9 +30,19 @@ OPERATORS = frozenset(
 )
 """What TensorRT's ONNX parser reads of the default domain (the same table)."""
 
+DATA_DEPENDENT = frozenset(("NonMaxSuppression", "NonZero", "Loop", "If", "Scan"))
+"""Operators whose answer's size, or whose work, the values decide: no CUDA graph can hold them."""
+
 LARGEST_TOP_K = 3840  # the same table: TopK's K must be less
 LARGEST_SUPPRESSION = 5000  # TensorRT's NMS operator considers no more boxes of an image, over all classes
 POLYGRAPHY_SECONDS = 300
+
+
+def has_data_dependent_work(path: Path) -> bool:
+    """Whether values, and not shapes alone, decide what the graph at `path` computes."""
+    import onnx
+
+    return any(node.op_type in DATA_DEPENDENT for node in onnx.load(path).graph.node)
 
 
 def lint(path: Path) -> list[str]:

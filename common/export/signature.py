@@ -1,7 +1,7 @@
 """The tensors a model takes and gives: written once, read by ONNX, TensorRT, Triton, the client and the benchmark."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 Dimension = int | str
 """A fixed size, or the name of a free one."""
@@ -46,11 +46,20 @@ class BatchRange(SizeRange):
 class Signature:
     """Inputs are named as in the inference module's `forward`; outputs are given in the order it returns them.
 
-    free: the range of every free dimension, by name. One that has none may be of any size, for which TensorRT builds no
-          plan.
+    free:       the range of every free dimension, by name. One that has none may be of any size, for which TensorRT
+                builds no plan.
+    plan_batch: of a TensorRT plan, where a GPU is to take more at a time than `batch`.
     """
 
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     batch: BatchRange = BatchRange()
     free: Mapping[str, SizeRange] = field(default_factory=dict)
+    plan_batch: BatchRange | None = None
+
+    def of_plan(self) -> "Signature":
+        return replace(self, batch=self.plan_batch or self.batch, plan_batch=None)
+
+
+GPU_BATCH = BatchRange(1, 32, 128)
+"""What keeps a GPU busy with inputs that a CPU takes 32 of."""

@@ -64,7 +64,8 @@ def build_plan(
     device = gpu_identity()
     source = read_sidecar(onnx_path)
     _require_precision(source.precision, device)
-    _require_ranges(source.signature)
+    signature = source.signature.of_plan()
+    _require_ranges(signature)
     logger = trt.Logger(trt.Logger.ERROR)
     builder = trt.Builder(logger)
     # Strong typing is a choice in TensorRT 10 and the only way in 11, which ignores the flag.
@@ -77,7 +78,7 @@ def build_plan(
     config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, int(workspace_gib * 2**30))
     if source.precision == "fp32":
         config.clear_flag(trt.BuilderFlag.TF32)  # float32 means 23 bits of mantissa here, not TF32's 10
-    config.add_optimization_profile(_profile(builder, source.signature))
+    config.add_optimization_profile(_profile(builder, signature))
     cache = _timing_cache(config, timing_cache)
     serialized = builder.build_serialized_network(network, config)
     if serialized is None:
@@ -93,7 +94,7 @@ def build_plan(
         plan,
         precision=source.precision,
         opset=source.opset,
-        signature=source.signature,
+        signature=signature,
         preprocessing=source.preprocessing,
         class_names=source.class_names,
         metrics=source.metrics,

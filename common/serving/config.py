@@ -55,11 +55,13 @@ class EngineOptions:
     threads:   of one inference on the CPU; 0 leaves it to the engine, which takes every core.
     instances: copies of the model that work at the same time, per device.
     bfloat16:  let OpenVINO compute a float32 graph in bfloat16.
+    graphs:    let TensorRT capture its kernels' launches; for a plan all of whose shapes the batch size decides.
     """
 
     threads: int = 0
     instances: int = 1
     bfloat16: bool = False
+    graphs: bool = False
 
     def parameters(self, engine: Engine) -> dict[str, str]:
         """The native backend's parameter names and values."""
@@ -72,6 +74,8 @@ class EngineOptions:
 
 
 DEFAULT_BATCHING = Batching()
+GPU_BATCHING = Batching(queue=256)
+"""Two batches that run, and what waits for them: a batch of a GPU's is up to 128."""
 DEFAULT_OPTIONS = EngineOptions()
 
 
@@ -105,8 +109,6 @@ def model_config(
         config.instance_group.add(count=instances, kind=kind)
     if batching:
         config.dynamic_batching.max_queue_delay_microseconds = batching.delay_us
-        if signature.batch.optimum > 1 and backend == "tensorrt":
-            config.dynamic_batching.preferred_batch_size.append(signature.batch.optimum)
         policy = config.dynamic_batching.default_queue_policy
         policy.timeout_action = pb.ModelQueuePolicy.REJECT
         policy.max_queue_size = batching.queue

@@ -8,7 +8,7 @@ from common.errors import ServingError
 from common.machine.environment import ROOT
 from common.serving.config import Engine
 
-NEWER_GRAPHS = {"2.2": ("2.4",)}
+NEWER_GRAPHS = {"2.2": ("2.3", "2.4")}
 """A server's DALI -> the newer ones whose serialised graphs it was seen to run, with the same pixels."""
 
 VERSIONS_FILE = ROOT / "containers" / "versions.env"

@@ -133,6 +133,8 @@ class ModelRepository:
             batching=exported.batching,
         )
         config.default_model_filename = ARTEFACT_NAMES[engine]
+        if exported.options.graphs:
+            config.optimization.cuda.graphs = True
         for key, value in exported.options.parameters(engine).items():
             config.parameters[key].string_value = value
         named = _add_labels(config, labels)

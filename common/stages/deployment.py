@@ -26,16 +26,17 @@ from common.export.exported import (
     parity_stamp,
 )
 from common.export.latency import Latency, fastest, measure_latencies
-from common.export.lint import lint
+from common.export.lint import has_data_dependent_work, lint
 from common.export.onnx import OPSET, convert_precision, export_onnx, quantize_int8
 from common.export.parity import ParityTable, compare
 from common.export.runner import Arrays, OnnxRunner, OpenVinoRunner, Runner, TensorRtRunner
+from common.export.signature import Signature
 from common.export.tensorrt import build_plan, plan_target
 from common.failures import explain
 from common.files import read_json, write_json
 from common.machine.precision import cpu_has_bfloat16
 from common.run.run_directory import RunDirectory
-from common.serving.config import Engine, EngineOptions
+from common.serving.config import DEFAULT_BATCHING, GPU_BATCHING, Engine, EngineOptions
 from common.serving.releases import Release
 from common.serving.repository import Exported, ModelRepository
 from common.terminal.console import say
@@ -142,7 +143,8 @@ def parity(challenge: Challenge[Any, Any, Any], run: RunDirectory, console: Cons
         console.print("parity: nothing changed since the last comparison.")
         return Choice(**known["choice"])
     trained = Trained.load(challenge, run)
-    largest = trained.task.signature().batch.maximum
+    signature = trained.task.signature()
+    largest = (signature.of_plan() if plan_target() else signature).batch.maximum
     samples = _first(trained, largest)
     count = len(next(iter(samples.values())))
     sizes = sorted({min(size, count) for size in (*BATCHES, largest)})
@@ -252,9 +254,22 @@ def write_repository(
     """Add the run's model to a repository, with its preprocessing, labels and limits."""
     path = artefact(run, choice.precision, "plan" if choice.engine == "tensorrt" else "onnx")
     sidecar = read_sidecar(path)
-    options = EngineOptions(bfloat16=choice.precision == "bf16")
-    exported = Exported(artefact=path, signature=sidecar.signature, engine=choice.engine, options=options)
+    exported = Exported(
+        artefact=path,
+        signature=sidecar.signature,
+        engine=choice.engine,
+        options=_options(run, choice, sidecar.signature),
+        batching=GPU_BATCHING if choice.engine == "tensorrt" else DEFAULT_BATCHING,
+    )
     challenge.served.add_to_repository(repository, name, exported, sidecar.class_names, run)
+
+
+def _options(run: RunDirectory, choice: Choice, signature: Signature) -> EngineOptions:
+    """On a GPU two batches at a time, so that one is copied while the other is computed."""
+    if choice.engine != "tensorrt":
+        return EngineOptions(bfloat16=choice.precision == "bf16")
+    varies = bool(signature.free) or has_data_dependent_work(artefact(run, choice.precision))
+    return EngineOptions(instances=2, graphs=not varies)
 
 
 def chosen(run: RunDirectory, precision: str, release: Release | None = None) -> Choice:

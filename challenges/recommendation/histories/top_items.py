@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from common.export.signature import Signature, SizeRange, TensorSpec
+from common.export.signature import GPU_BATCH, Signature, SizeRange, TensorSpec
 
 SEEN = -1e4
 """The score of a seen item: below any other, and still a float16 number."""
@@ -51,4 +51,5 @@ def history_signature(count: int) -> Signature:
         inputs=(TensorSpec("history", "int64", ("history",)),),
         outputs=(TensorSpec("items", "int64", (count,)), TensorSpec("scores", "float32", (count,))),
         free={"history": list_sizes(LONGEST)},
+        plan_batch=GPU_BATCH,
     )

@@ -1,6 +1,7 @@
 import ast
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from unittest.mock import MagicMock
@@ -12,7 +13,7 @@ from common.errors import DeviceError, KitError, ServingError
 from common.export import runner, tensorrt
 from common.export.artefact import read_sidecar, write_sidecar
 from common.export.onnx import OPSET
-from common.export.signature import Signature, SizeRange, TensorSpec
+from common.export.signature import GPU_BATCH, Signature, SizeRange, TensorSpec
 from tests.common.export.conftest import SIGNATURE, batch_of
 
 APIS = {
@@ -211,6 +212,13 @@ def test_a_plan_spans_the_range_of_every_free_size(machine, graph, tmp_path):
         ("history", (1, 1), (4, 64), (32, 16384)),
         ("user", (1, 1), (4, 1), (32, 1)),
     ]
+
+
+def test_a_plan_takes_as_many_at_a_time_as_a_gpu_is_to(machine, graph, tmp_path):
+    fake, plan = machine(), tmp_path / "model.plan"
+    tensorrt.build_plan(graph(signature=replace(SIGNATURE, plan_batch=GPU_BATCH)), plan)
+    fake.profile.set_shape.assert_called_once_with("images", (1, 3, 16, 16), (32, 3, 16, 16), (128, 3, 16, 16))
+    assert read_sidecar(plan).signature == replace(SIGNATURE, batch=GPU_BATCH)
 
 
 def test_a_free_size_without_a_range_is_refused_before_anything_is_built(machine, graph, tmp_path):

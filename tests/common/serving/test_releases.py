@@ -16,12 +16,12 @@ SERVER = Release(name="27.01", version="3.0", engines=("onnxruntime",), dali="2.
 IMAGES = Signature((), (TensorSpec("images", "float32", (3, 8, 8)),), BatchRange(1, 2, 4))
 
 
-@pytest.mark.parametrize("dali", ["1.53.0", "2.2.0", "2.2.1", "2.4.0"])
+@pytest.mark.parametrize("dali", ["1.53.0", "2.2.0", "2.2.1", "2.3.0", "2.4.0"])
 def test_a_graph_that_the_server_reads_is_written(dali: str) -> None:
     SERVER.require_graphs_of(dali)
 
 
-@pytest.mark.parametrize("dali", ["2.3.0", "2.10.0", "3.0.0"])
+@pytest.mark.parametrize("dali", ["2.5.0", "2.10.0", "3.0.0"])
 def test_a_graph_of_a_newer_dali_is_refused_before_it_is_served(
     dali: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from onnx import helper
 from rich.console import Console
 
 from common.challenge import Trained
@@ -15,11 +16,10 @@ from common.export import exported
 from common.export.exported import artefact, is_exported, left_out_of
 from common.export.parity import ONE_ANSWER, Judged, Tolerance
 from common.export.runner import Runner
-from common.export.signature import BatchRange, Signature
+from common.export.signature import GPU_BATCH, BatchRange, Signature, SizeRange
 from common.report.deployment import deployment_sections
 from common.run.run_directory import RunDirectory
 from common.serving.claim import foreign
-from common.serving.config import model_config
 from common.serving.releases import LOCAL, container_release, find_release
 from common.serving.repository import ModelRepository
 from common.stages import deployment, serving_stage
@@ -138,27 +138,57 @@ def test_the_local_server_proves_another_engine_where_a_plan_is_chosen(planned, 
 
 
 def written_by(repository, name, exported, class_names, run):
-    files = {exported.artefact.name: exported.artefact}
-    repository.write(model_config(name, exported.engine, SIGNATURE, repository.device), files)
+    repository.add(name, replace(exported, verify=lambda path: None))
+
+
+@pytest.fixture
+def write_repository_of(planned, monkeypatch):
+    """Writes the run's repository for a release; returns the model's configuration and what was said."""
+    graph = helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "graph", [], [])
+    suppressing = helper.make_graph([helper.make_node("NonZero", ["x"], ["y"])], "graph", [], [])
+    (planned.export / "model.fp16.plan").write_bytes(b"plan")
+
+    def write(release, signature=SIGNATURE, fixed=True):
+        for name in ("model.fp16.onnx", "model.fp32.onnx"):
+            model = helper.make_model(graph if fixed else suppressing)
+            (planned.export / name).write_bytes(model.SerializeToString())
+        found = SimpleNamespace(target=TARGET, signature=signature, class_names=())
+        monkeypatch.setattr(deployment, "read_sidecar", lambda path: found)
+        challenge = SimpleNamespace(model="cats", served=SimpleNamespace(add_to_repository=written_by))
+        console = Console(file=io.StringIO(), width=300)
+        write_for([(challenge, planned)], console, release)
+        assert foreign(planned.serving) == []
+        return ModelRepository(planned.serving).config("cats"), console.file.getvalue()
+
+    return write
+
+
+def test_a_repository_is_written_without_a_server(write_repository_of, planned):
+    config, told = write_repository_of(LOCAL)
+    assert (config.backend, config.platform, config.instance_group[0].count) == ("openvino", "", 1)
+    assert config.instance_group[0].kind == config.instance_group[0].KIND_CPU
+    assert "tensorrt fp16 is faster, but Triton 24.10 has no tensorrt" in told
+    assert f"{planned.serving} for Triton 24.10" in told
+    assert not config.HasField("optimization")
+
+
+def test_a_gpu_takes_large_batches_two_at_a_time(write_repository_of):
+    config, _ = write_repository_of(container_release(), replace(SIGNATURE, batch=GPU_BATCH))
+    assert (config.backend, config.platform) == ("", "tensorrt_plan")
+    group, batching = config.instance_group[0], config.dynamic_batching
+    assert (group.kind, group.count, config.max_batch_size) == (group.KIND_GPU, 2, 128)
+    assert not batching.preferred_batch_size
+    assert batching.default_queue_policy.max_queue_size >= 256
+    assert config.optimization.cuda.graphs
 
 
 @pytest.mark.parametrize(
-    ("release", "platform"), [(container_release(), ("", "tensorrt_plan")), (LOCAL, ("openvino", ""))]
+    ("signature", "fixed"), [(SIGNATURE, False), (replace(SIGNATURE, free={"history": SizeRange(1, 8, 64)}), True)]
 )
-def test_a_repository_is_written_without_a_server(planned, monkeypatch, release, platform):
-    for name in ("model.fp16.plan", "model.fp32.onnx"):
-        (planned.export / name).write_bytes(b"graph")
-    found = SimpleNamespace(target=TARGET, signature=SIGNATURE, class_names=())
-    monkeypatch.setattr(deployment, "read_sidecar", lambda path: found)
-    challenge = SimpleNamespace(model="cats", served=SimpleNamespace(add_to_repository=written_by))
-    console = Console(file=io.StringIO(), width=300)
-    write_for([(challenge, planned)], console, release)
-    config = ModelRepository(planned.serving).config("cats")
-    assert (config.backend, config.platform) == platform
-    assert f"{planned.serving} for Triton {release.name}" in console.file.getvalue()
-    kinds = {"tensorrt_plan": config.instance_group[0].KIND_GPU, "": config.instance_group[0].KIND_CPU}
-    assert config.instance_group[0].kind == kinds[config.platform]
-    assert foreign(planned.serving) == []
+def test_no_cuda_graph_is_asked_for_where_values_or_free_sizes_decide_the_work(write_repository_of, signature, fixed):
+    config, _ = write_repository_of(container_release(), signature, fixed)
+    assert config.platform == "tensorrt_plan"
+    assert not config.optimization.cuda.graphs
 
 
 def test_an_unknown_server_is_refused_with_those_that_there_are():
@@ -454,7 +484,8 @@ def test_on_a_gpu_the_module_itself_answers_there(trained, monkeypatch):
 
     monkeypatch.setattr(TrainedStub, "reference", reference)
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
-    monkeypatch.setattr(exported, "plan_target", lambda: TARGET)
+    for module in (deployment, exported):
+        monkeypatch.setattr(module, "plan_target", lambda: TARGET)
     trained.answers = {"onnxruntime fp32": True}
     parity(TrainedStub.challenge, trained.run, Console(file=io.StringIO()))
     assert seen == ["cuda"]
