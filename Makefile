@@ -91,9 +91,16 @@ $(VENV)/torch: locked/build.txt locked/torch.txt locked/torch-cpu.txt locked/cud
 	if $(VENV)/bin/python -c '$(NEEDS_CUDA)'; then $(INSTALL) -r locked/cuda.txt; fi
 	@touch $@
 
+# TensorRT where a GPU is visible: without it models are served from the CPU there. Its build fetches the library from
+# NVIDIA's index, for which pip makes an environment of its own; where that is out of reach all else goes on.
+VISIBLE_GPU := $(firstword $(wildcard /dev/nvidia[0-9]* /usr/lib/wsl/lib/libcuda.so.1))
+TENSORRT = echo "$(VISIBLE_GPU) is visible: TensorRT is installed, too."; \
+	$(PIP) install -q --require-hashes --no-deps -r locked/gpu.txt || \
+	echo "TensorRT is left out, and models are served from the CPU: see above, and make doctor."
 $(VENV)/ready: pyproject.toml locked/kit.txt $(VENV)/torch
 	$(INSTALL) -r locked/kit.txt
 	$(EDITABLE)
+	@$(if $(VISIBLE_GPU),$(TENSORRT))
 	@touch $@
 
 $(VENV)/ready-dev: locked/dev.txt $(VENV)/ready

@@ -121,3 +121,12 @@ def test_make_installs_nothing_without_hashes(index, tmp_path):
     for line in installs:
         only_project = line.endswith("--no-deps --no-build-isolation -e .")
         assert only_project or "--require-hashes" in line or "--dry-run" in line, line
+
+
+@pytest.mark.parametrize(("visible", "installs"), [("/dev/nvidia0", True), ("", False)])
+def test_make_installs_tensorrt_where_a_gpu_is_visible(visible, installs, tmp_path):
+    command = ["make", "--dry-run", f"VENV={tmp_path}/venv", f"VISIBLE_GPU={visible}", f"{tmp_path}/venv/ready"]
+    answer = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    assert answer.returncode == 0, answer.stderr
+    assert ("locked/gpu.txt" in answer.stdout) == installs
+    assert ("/dev/nvidia0 is visible: TensorRT is installed, too." in answer.stdout) == installs

@@ -46,9 +46,10 @@ def plan_target() -> dict[str, str]:
     if not torch.cuda.is_available():
         return {}
     try:
-        return {**gpu_identity(), "tensorrt": str(load_tensorrt().__version__)}
+        version = str(load_tensorrt().__version__)
     except DeviceError:
         return {}
+    return {**gpu_identity(), "tensorrt": version}
 
 
 def build_plan(

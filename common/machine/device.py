@@ -12,6 +12,7 @@ DeviceChoice = Literal["auto", "cpu", "cuda"]
 OLDEST_CAPABILITY = (7, 5)  # CUDA 13 and its PyTorch wheels dropped everything before Turing (T4)
 
 REPEATING_WORKSPACES = (":4096:8", ":16:8")  # the two that cuBLAS's documentation names
+WSL_DRIVER = Path("/usr/lib/wsl/lib/libcuda.so.1")
 
 
 def select_device(choice: DeviceChoice, local_rank: int = 0) -> torch.device:
@@ -60,10 +61,13 @@ def repeat_exactly(deterministic: bool) -> None:
 
 
 def visible_nvidia_devices() -> list[str]:
-    """NVIDIA devices that the operating system shows, whatever torch thinks; empty where the user hid them."""
+    """NVIDIA devices that the operating system shows, whatever torch thinks; empty where the user hid them.
+
+    Windows' subsystem for Linux shows none of them, and the driver's library instead.
+    """
     if os.environ.get("CUDA_VISIBLE_DEVICES", "unset").strip() in ("", "-1"):
         return []
-    return sorted(path.name for path in Path("/dev").glob("nvidia[0-9]*"))
+    return sorted(path.name for path in (*Path("/dev").glob("nvidia[0-9]*"), WSL_DRIVER) if path.exists())
 
 
 def _reason() -> str:

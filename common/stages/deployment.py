@@ -73,6 +73,8 @@ def export(challenge: Challenge[Any, Any, Any], run: RunDirectory, console: Cons
     if is_exported(run):
         console.print("export: nothing changed since the last export.")
         return
+    if torch.cuda.is_available() and not plan_target():
+        say(console, "export: there is a GPU and no TensorRT, so that the CPU will serve: kit doctor tells more.")
     trained = Trained.load(challenge, run)
     left_before = left_out_of(run) if has_graphs(run) else None  # then plans alone are made anew, for this machine
     begin_export(run)

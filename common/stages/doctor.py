@@ -2,7 +2,6 @@
 
 import os
 import shutil
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -13,24 +12,17 @@ from common.files import cache_folder
 from common.machine.device import OLDEST_CAPABILITY, visible_nvidia_devices
 from common.machine.environment import collect_environment
 from common.machine.precision import cpu_has_bfloat16
+from common.stages.finding import Finding
+from common.stages.gpu_findings import gpu_findings
 from common.terminal.console import plain, say
 
 FREE_GB = 5.0  # a demo run, its checkpoints and exports fit
 SHARED_MEMORY_GB = 1.0  # DALI's and torch's worker processes; containers default to 64 MB
 
 
-@dataclass(frozen=True)
-class Finding:
-    """One line of the examination; a `remedy` is given where something stands in the way."""
-
-    subject: str
-    found: str
-    remedy: str = ""
-
-
 def examine(console: Console) -> bool:
     """Print what was found; returns whether nothing stands in the way."""
-    findings = [*_packages(), *_processors(), *_gpus(), *_storage()]
+    findings = [*_packages(), *_processors(), *_gpus(), *gpu_findings(), *_storage()]
     table = Table("", "subject", "found", title="kit doctor", title_justify="left")
     for finding in findings:
         table.add_row("[red]mend[/]" if finding.remedy else "[green]ok[/]", finding.subject, plain(finding.found))

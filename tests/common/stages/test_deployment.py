@@ -2,6 +2,7 @@
 
 import io
 import json
+import sys
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -489,3 +490,12 @@ def test_on_a_gpu_the_module_itself_answers_there(trained, monkeypatch):
     trained.answers = {"onnxruntime fp32": True}
     parity(TrainedStub.challenge, trained.run, Console(file=io.StringIO()))
     assert seen == ["cuda"]
+
+
+def test_a_gpu_machine_does_not_fall_back_to_its_cpu_without_a_word(trained, monkeypatch):
+    monkeypatch.setattr(deployment, "_write_graph", lambda trained, precision: write_graph(trained.run, precision))
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setitem(sys.modules, "tensorrt", None)
+    console = Console(file=io.StringIO(), width=200)
+    export(None, trained.run, console)
+    assert "there is a GPU and no TensorRT, so that the CPU will serve" in console.file.getvalue()
