@@ -57,6 +57,7 @@ def convert_precision(
 ) -> Path:
     """Write the float32 graph at `fp32_path` typed in `precision`, with its inputs and outputs unchanged.
 
+    An INT8 graph is taken, too: what it leaves in float32 is typed, and its Q/DQ nodes stay.
     What comes after the last layers stays in float32, and so do nodes whose values in fp16 would leave a safe range on
     `example` (random values without it).
     """

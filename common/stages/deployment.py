@@ -27,6 +27,7 @@ from common.export.exported import (
 )
 from common.export.latency import Latency, fastest, measure_latencies
 from common.export.lint import has_data_dependent_work, lint
+from common.export.muted_tools import scratch_folder
 from common.export.onnx import OPSET, convert_precision, export_onnx, quantize_int8
 from common.export.parity import ParityTable, compare
 from common.export.runner import Arrays, OnnxRunner, OpenVinoRunner, Runner, TensorRtRunner
@@ -91,7 +92,7 @@ def export(challenge: Challenge[Any, Any, Any], run: RunDirectory, console: Cons
             continue
         path = artefact(run, precision)
         say(console, f"export: {path} ({path.stat().st_size / 1e6:.1f} MB)")
-        if plan_target() and (reason := _hindrance(_write_plan, run, precision)):
+        if plan_target() and (reason := _hindrance(_write_plan, trained, precision)):
             left_out[f"tensorrt {precision}"] = reason
             say(console, f"export: tensorrt {precision} is left out: {reason}")
     finish_export(run, left_out)
@@ -111,7 +112,7 @@ def _hindrance(write: Callable[..., None], *arguments: Any, required: bool = Fal
 def _write_graph(trained: Trained[Any, Any, Any], precision: Precision) -> None:
     run, signature = trained.run, trained.task.signature()
     path, fp32 = artefact(run, precision), artefact(run, "fp32")
-    example = {name: torch.from_numpy(array) for name, array in _first(trained, signature.batch.optimum).items()}
+    example = _example(trained)
     if precision == "fp32":
         export_onnx(trained.task.inference_module().eval(), signature, path, example=example)
     elif precision == "int8":
@@ -128,10 +129,30 @@ def _write_graph(trained: Trained[Any, Any, Any], precision: Precision) -> None:
     )  # fmt: skip
 
 
-def _write_plan(run: RunDirectory, precision: Precision) -> None:
+def _write_plan(trained: Trained[Any, Any, Any], precision: Precision) -> None:
+    run = trained.run
     plan = artefact(run, precision, "plan")
     forget_file(plan)
-    build_plan(artefact(run, precision), plan, timing_cache=run.export / "timing.cache")
+    with scratch_folder() as folder:
+        source = _fp16_remainder(trained, folder) if precision == "int8" else artefact(run, precision)
+        build_plan(source, plan, timing_cache=run.export / "timing.cache")
+
+
+def _fp16_remainder(trained: Trained[Any, Any, Any], folder: Path) -> Path:
+    """The INT8 graph with float16 where it leaves float32, which tensor cores multiply; on a CPU it would be slower."""
+    source = artefact(trained.run, "int8")
+    sidecar = read_sidecar(source)
+    path = convert_precision(source, folder / source.name, "fp16", example=_example(trained))
+    write_sidecar(
+        path, precision="int8", opset=sidecar.opset, signature=sidecar.signature, metrics=sidecar.metrics,
+        preprocessing=sidecar.preprocessing, class_names=sidecar.class_names,
+    )  # fmt: skip
+    return path
+
+
+def _example(trained: Trained[Any, Any, Any]) -> dict[str, torch.Tensor]:
+    count = trained.task.signature().batch.optimum
+    return {name: torch.from_numpy(array) for name, array in _first(trained, count).items()}
 
 
 def parity(challenge: Challenge[Any, Any, Any], run: RunDirectory, console: Console) -> Choice:

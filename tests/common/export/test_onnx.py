@@ -10,7 +10,8 @@ from torch import nn
 from common.errors import DataError, KitError, ServingError
 from common.export.artefact import read_sidecar, sidecar_path, write_sidecar
 from common.export.lint import lint
-from common.export.onnx import OPSET, export_onnx, quantize_int8
+from common.export.onnx import OPSET, convert_precision, export_onnx, quantize_int8
+from common.export.runner import OnnxRunner
 from common.export.signature import BatchRange, Signature, TensorSpec
 from common.files import sha256
 from tests.common.export.conftest import SIGNATURE, batch_of, operators
@@ -268,3 +269,15 @@ def test_missing_files_are_named(recorded):
     sidecar_path(path).unlink()
     with pytest.raises(ServingError, match=r"model\.fp32\.onnx\.json does not exist"):
         read_sidecar(path)
+
+
+def test_what_int8_leaves_is_typed_in_fp16_and_answers_alike(exported, tmp_path):
+    example = {name: torch.from_numpy(array) for name, array in batch_of(4).items()}
+    path = convert_precision(exported.int8, tmp_path / "half.onnx", "fp16", example=example)
+    before, after = operators(exported.int8), operators(path)
+    assert {name: count for name, count in after.items() if name != "Cast"} == before
+    weights = {onnx.TensorProto.DataType.Name(value.data_type) for value in onnx.load(path).graph.initializer}
+    assert {"INT8", "FLOAT16"} <= weights
+    assert "FLOAT" not in weights
+    expected, answered = (OnnxRunner(source)(batch_of(16))["logits"] for source in (exported.int8, path))
+    np.testing.assert_allclose(answered, expected, atol=0.02 * np.ptp(expected))

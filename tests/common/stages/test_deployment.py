@@ -14,6 +14,7 @@ from rich.console import Console
 from common.challenge import Trained
 from common.errors import DeviceError, KitError, ParityError, ServingError, TrainingError
 from common.export import exported
+from common.export.artefact import read_sidecar, write_sidecar
 from common.export.exported import artefact, is_exported, left_out_of
 from common.export.parity import ONE_ANSWER, Judged, Tolerance
 from common.export.runner import Runner
@@ -383,6 +384,7 @@ def test_a_plan_that_cannot_be_built_is_a_row_with_its_reason_and_not_the_end(tr
     for module in (deployment, exported):
         monkeypatch.setattr(module, "plan_target", lambda: TARGET)
     monkeypatch.setattr(deployment, "build_plan", build)
+    monkeypatch.setattr(deployment, "_fp16_remainder", lambda trained, folder: artefact(trained.run, "int8"))
     console = Console(file=io.StringIO(), width=200)
     export(None, trained.run, console)
     assert "tensorrt fp16 is left out: no fp16 here" in console.file.getvalue()
@@ -412,6 +414,7 @@ def exported_on(monkeypatch, run, target):
 
     monkeypatch.setattr(deployment, "_write_graph", write)
     monkeypatch.setattr(deployment, "build_plan", build)
+    monkeypatch.setattr(deployment, "_fp16_remainder", lambda trained, folder: artefact(trained.run, "int8"))
     for module in (deployment, exported):
         monkeypatch.setattr(module, "plan_target", lambda: target)
     export(None, run, Console(file=io.StringIO()))
@@ -499,3 +502,25 @@ def test_a_gpu_machine_does_not_fall_back_to_its_cpu_without_a_word(trained, mon
     console = Console(file=io.StringIO(), width=200)
     export(None, trained.run, console)
     assert "there is a GPU and no TensorRT, so that the CPU will serve" in console.file.getvalue()
+
+
+def test_an_int8_plan_is_built_of_a_graph_with_an_fp16_remainder(trained, monkeypatch):
+    sources = {}
+
+    def build(graph, plan, timing_cache):
+        sources[plan.name] = (graph.read_bytes(), read_sidecar(graph).precision)
+
+    def convert(source, path, precision, example):
+        assert source == artefact(trained.run, "int8")
+        assert list(example) == ["logits"]
+        path.write_bytes(f"INT8 and {precision}".encode())
+        return path
+
+    monkeypatch.setattr(deployment, "build_plan", build)
+    monkeypatch.setattr(deployment, "convert_precision", convert)
+    for precision in ("fp32", "int8"):
+        write_graph(trained.run, precision)
+        facts = {"precision": precision, "opset": 22, "signature": SIGNATURE, "preprocessing": {}}
+        write_sidecar(artefact(trained.run, precision), **facts)
+        deployment._write_plan(TrainedStub(trained.run), precision)
+    assert sources == {"model.fp32.plan": (b"graph", "fp32"), "model.int8.plan": (b"INT8 and fp16", "int8")}
