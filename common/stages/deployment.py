@@ -12,7 +12,7 @@ import torch
 from rich.console import Console
 
 from common.challenge import Challenge, Trained
-from common.errors import DamagedFileError, KitError, ServingError, TrainingError
+from common.errors import DamagedFileError, ServingError, TrainingError
 from common.export.artefact import Precision, read_sidecar, write_sidecar
 from common.export.exported import (
     artefact,
@@ -228,8 +228,8 @@ def engines(run: RunDirectory, left_out: dict[str, str] | None = None) -> Iterat
             if engine == "tensorrt" and not path.is_file():
                 raise ServingError("no plan was built on this machine", remedy=f"kit export {run.path}")
             runner = load(path)
-        except KitError as error:
-            if precision == REQUIRED and engine != "tensorrt":
+        except Exception as error:  # TensorRT's bindings raise what they like
+            if (precision == REQUIRED and engine != "tensorrt") or isinstance(explain(error), TrainingError):
                 raise
             told[label] = _first_line(error)
             continue

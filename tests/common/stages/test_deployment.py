@@ -463,6 +463,19 @@ def test_a_plan_that_was_not_built_here_is_a_row_that_says_so(trained, monkeypat
     assert told == {"tensorrt fp32": "no plan was built on this machine"}
 
 
+def test_a_plan_that_does_not_load_is_a_row_that_says_so(trained, monkeypatch):
+    def refuse(path):
+        raise RuntimeError("bad magic number\nmore")
+
+    loaders = [("onnxruntime", "fp32", Loaded("onnxruntime", "fp32")), ("tensorrt", "fp32", refuse)]
+    artefact(trained.run, "fp32", "plan").write_bytes(b"plan")
+    monkeypatch.setattr(deployment, "_loaders", lambda: iter(loaders))
+    monkeypatch.setattr(deployment, "read_sidecar", lambda path: None)
+    told = {}
+    assert [engine.label for engine in engines(trained.run, told)] == ["onnxruntime fp32"]
+    assert told == {"tensorrt fp32": "bad magic number"}
+
+
 def test_beside_plans_one_cpu_engine_is_held_against_the_module(trained, monkeypatch):
     labels = [
         (engine, precision) for engine in ("onnxruntime", "openvino", "tensorrt") for precision in ("fp32", "int8")
