@@ -1,6 +1,5 @@
 """A training step in its parts: what data, compute and both together reach, for any challenge."""
 
-import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from benchmarks.validity import judge
 from common.errors import KitError
 from common.machine.device import DeviceChoice
 from common.machine.precision import Precision
+from common.machine.processes import usable_cores
 from common.run.recipe import Recipe
 from common.training.step import build_step
 from common.training.task import Batch, DataModule, StepSettings, Task
@@ -47,7 +47,7 @@ class TrainingSettings:
     """Folder of the record; by default benchmarks/results/<device>."""
 
     def threads(self) -> int:
-        return self.workers or len(os.sched_getaffinity(0))
+        return self.workers or usable_cores()
 
 
 class TrainingWork:

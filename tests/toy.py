@@ -100,7 +100,8 @@ class StopAfter(Observer):
 
 def toy_recipe(**training: object) -> Recipe:
     fields: dict[str, object] = {
-        "epochs": 4, "batch_size": 8, "checkpoint_every": 3, "log_every": 2, "evaluate_every": 1, **training
+        "epochs": 4, "batch_size": 8, "checkpoint_every": 3, "log_every": 2, "evaluate_every": 1,
+        "checkpoint_seconds": 0, **training,
     }  # fmt: skip
     return Recipe(
         summary="toy",

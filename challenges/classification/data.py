@@ -1,6 +1,5 @@
 """Photographs as batches: the checked folder, read by DALI in an order that can resume anywhere."""
 
-import os
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from nvidia.dali.pipeline import Pipeline
 from challenges.classification.manifest import Manifest
 from challenges.classification.recipes import DataConfig
 from common.machine.distributed import ALONE, World
+from common.machine.processes import usable_cores
 from common.training.randomness import shuffled_shares, uniform_numbers
 from common.training.task import Batch, DataModule
 from common.vision.dali.images import decode_and_preprocess, decode_window
@@ -51,7 +51,7 @@ class PhotographData(DataModule):
         self.num_classes = len(manifest.classes)
         self.class_counts = np.bincount(self.train.labels, minlength=self.num_classes).tolist()
         self._device, self._world, self._seed, self._evaluation_batch = device, world, seed, evaluation_batch
-        self._threads = config.threads or max(1, (os.cpu_count() or 1) // world.local_size)
+        self._threads = config.threads or max(1, usable_cores() // world.local_size)
 
     def train_batches(self, first_step: int, batch_size: int, accumulation: int) -> Iterator[Batch]:
         shares = shuffled_shares(
@@ -74,7 +74,9 @@ class PhotographData(DataModule):
                 yield paths, self.train.labels[share.samples], share.samples, starts, sizes, mirror
 
         return self._load(
-            columns(), _train_graph(self.preprocessing, dali_device(self._device)), batch_size // accumulation
+            columns(),
+            _train_graph(self.preprocessing, dali_device(self._device)),
+            batch_size // self._world.size // accumulation,
         )
 
     def validation_batches(self) -> Iterable[Batch]:

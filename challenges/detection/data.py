@@ -1,6 +1,5 @@
 """Scenes as batches: the checked images with their boxes, read by DALI in an order that can resume anywhere."""
 
-import os
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from typing import Any
@@ -17,6 +16,7 @@ from challenges.detection.scenes import Scenes
 from challenges.detection.tiles import windows_of
 from challenges.detection.windows import ATTEMPTS, NUMBERS, place_boxes, random_windows
 from common.machine.distributed import ALONE, World
+from common.machine.processes import usable_cores
 from common.training.randomness import Share, shuffled_shares, uniform_numbers
 from common.training.task import Batch, DataModule
 from common.vision.dali.images import decode_and_preprocess, decode_window
@@ -66,7 +66,7 @@ class SceneData(DataModule):
         self.num_train, self.num_validation = len(self.train), len(self.validation)
         self.num_classes = len(scenes.classes)
         self._device, self._world, self._seed, self._evaluation_batch = device, world, seed, evaluation_batch
-        self._threads = config.threads or max(1, (os.cpu_count() or 1) // world.local_size)
+        self._threads = config.threads or max(1, usable_cores() // world.local_size)
         self._targets = _Targets(self.train)
 
     def train_batches(self, first_step: int, batch_size: int, accumulation: int) -> Iterator[Batch]:
@@ -82,7 +82,9 @@ class SceneData(DataModule):
                 yield tuple(values[name] for name in names)
 
         graph = _train_graph(self.preprocessing, names, dali_device(self._device))
-        return self._load(columns(), graph, ("images", "boxes", "labels", "index"), batch_size // accumulation)
+        return self._load(
+            columns(), graph, ("images", "boxes", "labels", "index"), batch_size // self._world.size // accumulation
+        )
 
     def validation_batches(self) -> Iterable[Batch]:
         return self.searched(self.validation, np.arange(self._world.rank, self.num_validation, self._world.size))

@@ -1,18 +1,37 @@
 """Mapping a function over items in processes that may die: the item is reported, the rest goes on."""
 
 import contextlib
+import math
 import os
 import signal
 from collections.abc import Callable, Iterable, Iterator
 from multiprocessing import connection, get_context
+from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-def usable_cores() -> int:
-    return len(os.sched_getaffinity(0))
+def usable_cores(groups: Path = Path("/sys/fs/cgroup")) -> int:
+    """Processors that this process may use: its affinity's, or as many as its container's quota of time is worth.
+
+    groups: where the system shows the process's control group, as containers see it.
+    """
+    allowed = len(os.sched_getaffinity(0))
+    quota, period = _quota(groups)
+    return max(1, min(allowed, math.ceil(quota / period))) if quota > 0 else allowed
+
+
+def _quota(groups: Path) -> tuple[int, int]:
+    """Microseconds of processor time in a period, and the period; 0 or less where there is no quota."""
+    with contextlib.suppress(OSError, ValueError):  # version 2: "max 100000" where there is none
+        quota, period = (groups / "cpu.max").read_text().split()
+        return int(quota), int(period)
+    with contextlib.suppress(OSError, ValueError):  # version 1
+        parts = [(groups / "cpu" / f"cpu.cfs_{name}_us").read_text() for name in ("quota", "period")]
+        return int(parts[0]), int(parts[1])
+    return 0, 1
 
 
 def map_in_processes(

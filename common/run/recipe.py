@@ -98,6 +98,8 @@ class TrainingConfig:
     error, after which training ends; the last weights before are kept. None: train to the end and keep the last."""
     checkpoint_every: int = 100
     """Steps between checkpoints; the last step is always saved."""
+    checkpoint_seconds: float = 30.0
+    """Least time between two checkpoints: one that comes earlier is left out."""
     keep_checkpoints: int = 2
     log_every: int = 10
     """Steps between log points; the device is never synchronised in between."""
@@ -117,6 +119,8 @@ class TrainingConfig:
             raise RecipeError(told("training", self, "batch_size", "micro_batch"), "Both start at 1.")
         if self.patience is not None and self.patience < 1:
             raise RecipeError(f"training.patience is {self.patience}.", "It starts at 1, or is None.")
+        if self.checkpoint_seconds < 0:
+            raise RecipeError(told("training", self, "checkpoint_seconds"), "It starts at 0: every checkpoint is kept.")
         if self.evaluate_every <= 0 or self.checkpoint_every < 1 or self.log_every < 1 or self.keep_checkpoints < 1:
             raise RecipeError(
                 told("training", self, "evaluate_every", "checkpoint_every", "log_every", "keep_checkpoints"),
@@ -126,7 +130,7 @@ class TrainingConfig:
     def accumulation(self, world_size: int) -> int:
         """Micro-batches per step and process.
 
-        Raises RecipeError when a step cannot be shared evenly, which would weight samples unequally.
+        Raises RecipeError when a step cannot be shared evenly, which would weight samples unequally, or not captured.
         """
         share, rest = divmod(self.batch_size, world_size)
         parts = 1 if self.micro_batch is None else -(-share // self.micro_batch)
@@ -135,6 +139,11 @@ class TrainingConfig:
                 f"training.batch-size {self.batch_size} cannot be cut evenly into {world_size} processes of {parts} "
                 "micro-batches.",
                 f"It must be a multiple of {world_size * parts}.",
+            )
+        if self.cuda_graphs and (world_size > 1 or parts > 1):
+            raise RecipeError(
+                "training.cuda-graphs was asked for with several processes or micro-batches.",
+                "A captured step serves one process and one micro-batch per step.",
             )
         return parts
 

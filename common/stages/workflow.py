@@ -39,6 +39,7 @@ from common.stages.pace import within
 from common.storage.run_lock import hold
 from common.terminal.console import say
 from common.training.forecast import Forecaster
+from common.training.generators import seed_generators
 from common.training.observers import JsonLines, Observer, Profiler, ProgressReport, RunFacts, TensorBoard
 from common.training.task import DataModule
 from common.training.trainer import Trainer
@@ -290,6 +291,7 @@ def _fit(run: RunDirectory, request: Request, device: torch.device, world: World
             f"train: {challenge.model}/{request.recipe_name} on {device} in {precision.name}, "
             f"{data.num_train} training and {data.num_validation} validation {data.sample_unit}s, run {run.path}",
         )
+    seed_generators(training.seed, world.rank)
     trainer = Trainer(
         task, data, recipe, run, device=device, precision=precision, world=world, observers=tuple(observers)
     )

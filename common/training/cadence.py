@@ -1,7 +1,11 @@
-"""When a training evaluates: the recipe's epochs as steps."""
+"""When a training evaluates and saves: the recipe's epochs as steps."""
 
+import time
 from dataclasses import dataclass
 
+import torch
+
+from common.machine.distributed import World, any_rank
 from common.run.recipe import TrainingConfig
 
 
@@ -24,3 +28,23 @@ class Cadence:
         if step == self.total:
             return True
         return step % self.evaluate_every == 0 and self.total - step >= self.evaluate_every / 2
+
+
+class SavingClock:
+    """When a checkpoint is due: at the recipe's steps, unless the main rank's last one is too young."""
+
+    def __init__(self, training: TrainingConfig, world: World, device: torch.device) -> None:
+        self._steps, self._seconds, self._world, self._device = (
+            training.checkpoint_every, training.checkpoint_seconds, world, device
+        )  # fmt: skip
+        self.restart()
+
+    def restart(self) -> None:
+        self._last = time.monotonic()
+
+    def is_due(self, step: int) -> bool:
+        """The same on every rank; to be called by all."""
+        if step % self._steps:
+            return False
+        is_old = time.monotonic() - self._last >= self._seconds
+        return any_rank(self._world.is_main and is_old, self._device)

@@ -3,6 +3,8 @@
 import pickle
 import re
 from abc import ABC, abstractmethod
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -53,46 +55,71 @@ class Checkpoints(ABC):
     def path(self, step: int) -> Path:
         """Where the state of `step` lies."""
 
+    @abstractmethod
+    def finish(self) -> None:
+        """Wait until everything is written; raises what hindered it."""
+
 
 class CheckpointStore(Checkpoints):
     """Numbered checkpoints in one folder, each with a sidecar that holds its sha256; the newest `keep` are kept.
 
     writes: whether this process writes, which one of them all does: the state is the same on every one.
+    apart:  write in a thread of its own, from a copy in the host's memory, while the training goes on. One write at
+            a time: the next call waits for the last and raises what hindered it.
     """
 
-    def __init__(self, folder: Path, keep: int, *, writes: bool = True) -> None:
+    def __init__(self, folder: Path, keep: int, *, writes: bool = True, apart: bool = False) -> None:
         self._folder, self._keep, self._writes = folder, keep, writes
+        self._writer = ThreadPoolExecutor(1, "checkpoints") if apart else None
+        self._pending: Future[None] | None = None
 
     def save(self, step: int, state: dict[str, Any]) -> Path:
         path = self.path(step)
-        self._write(path, {"step": step, **state})
-        if self._writes:
-            for old in self.steps()[self._keep :]:
-                self.path(old).unlink(missing_ok=True)
-                _sidecar(self.path(old)).unlink(missing_ok=True)
+        self._begin(self._save, path, {"step": step, **state})
         return path
 
     def save_best(self, state: dict[str, Any]) -> None:
-        self._write(self._folder / "best.pt", state, with_sidecar=False)
+        self._begin(self._write, self._folder / "best.pt", state)
 
     def save_chosen(self, state: dict[str, Any]) -> None:
-        self._write(self._folder / "chosen.pt", state, with_sidecar=False)
+        self._begin(self._write, self._folder / "chosen.pt", state)
 
     def chosen(self, device: torch.device) -> dict[str, Any]:
+        self.finish()
         path = self._folder / "chosen.pt"
         if not path.is_file():
             raise missing_choice(path)
         return read_state(path, device, path)
 
-    def _write(self, path: Path, state: dict[str, Any], *, with_sidecar: bool = True) -> None:
+    def finish(self) -> None:
+        pending, self._pending = self._pending, None
+        if pending is not None:
+            pending.result()
+
+    def _begin(self, write: Callable[[Path, dict[str, Any]], None], path: Path, state: dict[str, Any]) -> None:
+        self.finish()
         if not self._writes:
             return
+        if self._writer is None:
+            write(path, state)
+        else:
+            self._pending = self._writer.submit(write, path, copied(state))
+
+    def _save(self, path: Path, state: dict[str, Any]) -> None:
+        self._write(path, state)
+        try:
+            facts = {"step": state["step"], "sha256": sha256(path), "bytes": path.stat().st_size}
+            write_json(_sidecar(path), {**facts, "format": FORMAT, "commit": kit_version()["commit"]})
+        except OSError as error:
+            raise unwritten(path, error) from error
+        for old in self.steps()[self._keep :]:
+            self.path(old).unlink(missing_ok=True)
+            _sidecar(self.path(old)).unlink(missing_ok=True)
+
+    def _write(self, path: Path, state: dict[str, Any]) -> None:
         try:
             with atomic_writer(path) as stream:
                 torch.save(headed(state), stream)
-            if with_sidecar:
-                facts = {"step": state["step"], "sha256": sha256(path), "bytes": path.stat().st_size}
-                write_json(_sidecar(path), {**facts, "format": FORMAT, "commit": kit_version()["commit"]})
         except (OSError, RuntimeError) as error:
             raise unwritten(path, error) from error
 
@@ -117,6 +144,15 @@ class CheckpointStore(Checkpoints):
 
     def path(self, step: int) -> Path:
         return self._folder / f"step-{step:08d}.pt"
+
+
+def copied(state: Any) -> Any:
+    """A state whose tensors nothing changes any more: copies of them in the host's memory."""
+    if isinstance(state, torch.Tensor):
+        return state.detach().to("cpu", copy=True)
+    if isinstance(state, dict):
+        return {name: copied(value) for name, value in state.items()}
+    return type(state)(map(copied, state)) if isinstance(state, list | tuple) else state
 
 
 def _sidecar(path: Path) -> Path:

@@ -10,7 +10,7 @@ from typing import Any, cast
 import nvtx
 import torch
 
-from common.errors import InterruptedRunError, RecipeError, TrainingError
+from common.errors import InterruptedRunError, TrainingError
 from common.failures import explain
 from common.machine.distributed import ALONE, World, any_rank, barrier, broadcast_buffers
 from common.machine.precision import Precision
@@ -18,7 +18,7 @@ from common.run.recipe import Recipe
 from common.run.run_directory import RunDirectory
 from common.training.averages import MovingAverage
 from common.training.best_weights import BestWeights
-from common.training.cadence import Cadence
+from common.training.cadence import Cadence, SavingClock
 from common.training.checkpoint import CheckpointStore, refuse_other
 from common.training.generators import generator_states, restore_generators
 from common.training.log_window import LogWindow
@@ -61,18 +61,14 @@ class Trainer:
     ) -> None:
         training = recipe.training
         self._accumulation = training.accumulation(world.size)
-        if training.cuda_graphs and (world.size > 1 or self._accumulation > 1):
-            raise RecipeError(
-                "training.cuda-graphs was asked for with several processes or micro-batches.",
-                "A captured step serves one process and one micro-batch per step.",
-            )
         self._data, self._recipe, self._run, self._world = data, recipe, run, world
         self._device, self._precision = device, precision
         self._training = training
         self.cadence = Cadence.of(training, data.num_train)
+        self._saving = SavingClock(training, world, device)
         self._observers = Observers(observers if world.is_main else ())
         self._checkpoints = task.own_checkpoints(run.checkpoints, training.keep_checkpoints) or CheckpointStore(
-            run.checkpoints, training.keep_checkpoints, writes=world.is_main
+            run.checkpoints, training.keep_checkpoints, writes=world.is_main, apart=device.type == "cuda"
         )
 
         self._task = task.place(device, channels_last=training.channels_last)
@@ -113,6 +109,7 @@ class Trainer:
             self._observers.on_start(facts)
             try:
                 evaluation = self._loop(stop)
+                self._checkpoints.finish()
             finally:
                 self._observers.on_end()
         steps = self._done
@@ -150,9 +147,10 @@ class Trainer:
             stopping = stop.number is not None if self._world.size == 1 else (
                 is_log_point and any_rank(stop.number is not None, self._device)
             )  # fmt: skip
-            if self._done % self._training.checkpoint_every == 0 or is_last or stopping or self._is_over():
+            if is_last or stopping or self._is_over() or self._saving.is_due(self._done):
                 self._save()
             if stopping and not is_last:
+                self._checkpoints.finish()
                 raise InterruptedRunError(
                     stop.number or signal.SIGTERM,
                     f"Stopped after step {self._done} of {self.cadence.total}; the run is saved in {self._run.path}.",
@@ -167,6 +165,7 @@ class Trainer:
 
     def _end_with_the_best(self, chosen: BestWeights) -> Evaluation:
         """Load the weights that did best on the held-out part of the training data, and evaluate them."""
+        self._checkpoints.finish()
         barrier()  # the main rank has written them
         chosen.restore(self._evaluated_task(), self._device)
         self._observers.on_message(
@@ -255,6 +254,7 @@ class Trainer:
 
     def _save(self) -> None:
         self._checkpoints.save(self._done, self._state())
+        self._saving.restart()
 
     def _state(self) -> dict[str, Any]:
         return {
@@ -276,12 +276,7 @@ class Trainer:
             return
         try:
             self._restore(state)
-        except (
-            KeyError,
-            TypeError,
-            ValueError,
-            RuntimeError,
-        ) as error:  # another network or optimizer, or other fields
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:  # another network or optimizer, other fields
             if isinstance(explain(error), TrainingError):  # no memory for it
                 raise
             raise refuse_other(self._checkpoints.path(state["step"]), state, error) from error

@@ -8,6 +8,7 @@ import pytest
 import torch
 from PIL import Image, ImageOps
 
+from challenges.classification import data as photographs
 from challenges.classification.check import check
 from challenges.classification.data import PhotographData
 from challenges.classification.recipes import DataConfig
@@ -144,3 +145,14 @@ def test_a_file_damaged_after_the_check_is_named(manifest):
             list(data.validation_batches())
     finally:
         victim.write_bytes(content)
+
+
+def test_a_pipeline_makes_room_for_the_batch_of_its_rank(manifest, monkeypatch):
+    made = []
+    monkeypatch.setattr(
+        photographs, "picture_batches", lambda *_, batch_size, threads: made.append((batch_size, threads))
+    )
+    monkeypatch.setattr(photographs, "usable_cores", lambda: 6)
+    ours = PhotographData(manifest, SMALL, DataConfig(), device=CPU, world=World(1, 4, 1, 2))
+    ours.train_batches(0, 32, 2)
+    assert made == [(32 // 4 // 2, 3)]

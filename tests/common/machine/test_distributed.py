@@ -13,6 +13,7 @@ from common.errors import InterruptedRunError, KitError
 from common.machine import distributed
 from common.machine.distributed import ALONE, World
 from common.run.run_directory import RunDirectory
+from common.training.generators import restore_generators, seed_generators
 from common.training.observers import JsonLines
 from common.training.task import Batch
 from tests.ranks import on_ranks
@@ -140,3 +141,18 @@ def test_ranks_end_where_the_main_one_could_not_prepare(tmp_path):
     on_ranks(2, fail, tmp_path, joined=False)
     assert (tmp_path / "rank0").read_text() == "no such data"
     assert (tmp_path / "rank1").read_text().startswith("The main process could not prepare")
+
+
+def test_ranks_draw_numbers_of_their_own_and_the_first_the_seeds():
+    drawn = []
+    for rank in range(3):
+        torch.manual_seed(7)
+        seed_generators(7, rank)
+        drawn.append(torch.rand(4))
+    torch.manual_seed(7)
+    assert torch.equal(drawn[0], torch.rand(4))
+    assert not torch.equal(drawn[1], drawn[0])
+    assert not torch.equal(drawn[1], drawn[2])
+    before = torch.get_rng_state()
+    restore_generators([{"cpu": torch.zeros(1), "cuda": None}], rank=2, device=CPU)
+    assert torch.equal(torch.get_rng_state(), before)

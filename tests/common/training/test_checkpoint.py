@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import threading
 
 import pytest
 import torch
@@ -90,3 +91,40 @@ def test_a_full_disk_is_told_and_leaves_older_checkpoints(store):
         store.save(2, {"weights": torch.zeros(100_000)})
     assert store.steps() == [1]
     assert [path.suffix for path in store._folder.iterdir() if path.suffix == ".part"] == []
+
+
+@pytest.fixture
+def slow_disk(monkeypatch):
+    """The disk writes nothing until it is let go on."""
+    may_write, write = threading.Event(), torch.save
+
+    def save(state, stream):
+        may_write.wait(20)
+        write(state, stream)
+
+    monkeypatch.setattr(torch, "save", save)
+    yield may_write
+    may_write.set()
+
+
+def test_a_store_apart_writes_what_was_there_when_it_was_asked(tmp_path, slow_disk):
+    store = CheckpointStore(tmp_path, keep=2, apart=True)
+    weights = torch.arange(3)
+    store.save(1, {"optimizers": [{"weights": weights, "betas": (0.9, 0.99)}]})
+    weights.zero_()
+    assert store.steps() == []
+    slow_disk.set()
+    store.finish()
+    state, _ = store.latest(torch.device("cpu"))
+    assert state["optimizers"][0]["weights"].tolist() == [0, 1, 2]
+    assert state["optimizers"][0]["betas"] == (0.9, 0.99)
+
+
+def test_a_store_apart_tells_of_a_full_disk_at_the_next_call(tmp_path):
+    store = CheckpointStore(tmp_path, keep=2, apart=True)
+    with limited_files(2000):
+        store.save(1, {"weights": torch.zeros(10_000)})
+        with pytest.raises(TrainingError, match="Earlier checkpoints are untouched"):
+            store.save_best({"step": 1})
+    store.finish()
+    assert store.steps() == []

@@ -5,6 +5,7 @@ import math
 import os
 import shutil
 import signal
+import types
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ import torch
 from common.errors import CheckpointError, InterruptedRunError, RecipeError, TrainingError
 from common.run.recipe import TrainingConfig
 from common.run.run_directory import RunDirectory
+from common.training import cadence
 from common.training.cadence import Cadence
 from common.training.observers import JsonLines, Observer
 from tests.full_disk import limited_files
@@ -189,3 +191,13 @@ def test_a_finished_run_resumes_to_the_same_outcome(tmp_path):
 def test_an_uneven_share_is_refused(tmp_path):
     with pytest.raises(RecipeError, match="cannot be cut evenly"):
         toy_trainer(tmp_path, toy_recipe(batch_size=7, micro_batch=2))
+
+
+def test_checkpoints_that_come_too_early_are_left_out(tmp_path, monkeypatch):
+    """Of a run of 25 steps with one due at every third: by a clock that goes on by 2 seconds a step, every 15."""
+    clock = iter(range(0, 1000, 2))
+    monkeypatch.setattr(cadence, "time", types.SimpleNamespace(monotonic=lambda: 3 * next(clock)))
+    recipe = toy_recipe(checkpoint_seconds=15, keep_checkpoints=10)
+    trainer = toy_trainer(tmp_path, recipe)
+    trainer.fit()
+    assert sorted(int(path.stem[5:]) for path in tmp_path.glob("checkpoints/step-*.pt")) == [9, 18, 25]
