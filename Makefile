@@ -32,7 +32,7 @@ MODELS_2 := ssd300
 MODELS_3 := ncf vae_cf bert4rec dlrm wide_and_deep
 models = $(or $(MODEL),$(MODELS_$(1)))
 
-.PHONY: help challenge1 challenge2 challenge3 list doctor triton check test lock clean
+.PHONY: help challenge1 challenge2 challenge3 list doctor triton prove-gpu check test lock clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -55,6 +55,9 @@ doctor: $(VENV)/ready ## show what this machine can run, and what stands in the 
 	@$(KIT) doctor
 
 triton: .triton/payload.json ## unpack a Triton server for tests on this machine, never for production
+
+prove-gpu: $(VENV)/ready-dev ## what only a GPU shows, in ten minutes: records and a page of verdicts [ARGS='PART ...']
+	@PYTHON=$(VENV)/bin/python bash benchmarks/prove_gpu.sh $(ARGS)
 
 check: $(VENV)/ready-dev ## format, lint, types and fast tests: minutes, no GPU
 	$(VENV)/bin/ruff format --check
