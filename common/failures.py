@@ -4,6 +4,7 @@ The one place where such errors become messages: the command line asks it about 
 """
 
 import errno
+import re
 import sys
 import zipfile
 from collections.abc import Iterator
@@ -32,6 +33,8 @@ OUT_OF_MEMORY = (
     *("cudaerrormemoryallocation", "alloc_failed", "std::length_error"),
 )
 """Words by which torch, CUDA, DALI, ONNX Runtime and Arrow say so, in lower case."""
+
+GIBIBYTES = {"KiB": 2.0**-20, "MiB": 2.0**-10, "GiB": 1.0}
 
 
 def explain(error: BaseException) -> KitError | None:
@@ -99,11 +102,23 @@ def _memory(error: BaseException) -> TrainingError:
     told = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
     torch = sys.modules.get("torch")
     on_gpu = torch is not None and isinstance(error, torch.cuda.OutOfMemoryError)
+    whose = "The GPU has" if on_gpu else "This machine has"
     return TrainingError(
-        f"{'The GPU has' if on_gpu else 'This machine has'} too little memory{': ' if told else '.'}{told[:300]}",
+        f"{whose} too little memory{_needed(str(error))}{': ' if told else '.'}{told[:300]}",
         "In a training, --training.micro-batch cuts a batch into parts that fit and changes no result but rounding.",
         "Give it more memory, end other programs, or lower --training.micro-batch or --training.batch-size.",
     )
+
+
+def _needed(text: str) -> str:
+    """What torch was asked for on top of what it had, where it says so."""
+    tried = re.search(r"Tried to allocate ([\d.]+) ([KMG]iB)", text)
+    held = re.search(r"this process has ([\d.]+) ([KMG]iB) memory in use", text)
+    total = re.search(r"total capacity of ([\d.]+ [KMG]iB)", text)
+    if not (tried and held and total):
+        return ""
+    needed = sum(float(match[1]) * GIBIBYTES[match[2]] for match in (tried, held))
+    return f" ({needed:.2f} GiB were needed at this point, of {total[1]})"
 
 
 def _encoding(error: UnicodeError) -> DataError | None:

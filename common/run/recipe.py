@@ -80,8 +80,9 @@ class TrainingConfig:
     (common/stages/pace.py)."""
     batch_size: int = 256
     """Samples per optimizer step over all processes together."""
-    micro_batch: int | None = None
-    """Most samples per process and forward pass: a larger share of a step is accumulated, in less memory."""
+    micro_batch: int | Literal["auto"] | None = "auto"
+    """Most samples per process and forward pass: a larger share of a step is accumulated, in less memory. auto: the
+    most that fit into a GPU's memory, all on a CPU; None: all. Batch normalisation sees no more than these at once."""
     precision: Literal["auto", "fp32", "tf32", "bf16", "fp16"] = "auto"
     channels_last: bool = True
     compile: bool = False
@@ -115,7 +116,7 @@ class TrainingConfig:
             raise RecipeError(f"training.epochs is {self.epochs}.", "It must be above 0.")
         if self.minutes is not None and self.minutes <= 0:
             raise RecipeError(f"training.minutes is {self.minutes:g}.", "It must be above 0.")
-        if self.batch_size < 1 or (self.micro_batch is not None and self.micro_batch < 1):
+        if self.batch_size < 1 or (isinstance(self.micro_batch, int) and self.micro_batch < 1):
             raise RecipeError(told("training", self, "batch_size", "micro_batch"), "Both start at 1.")
         if self.patience is not None and self.patience < 1:
             raise RecipeError(f"training.patience is {self.patience}.", "It starts at 1, or is None.")
@@ -133,7 +134,7 @@ class TrainingConfig:
         Raises RecipeError when a step cannot be shared evenly, which would weight samples unequally, or not captured.
         """
         share, rest = divmod(self.batch_size, world_size)
-        parts = 1 if self.micro_batch is None else -(-share // self.micro_batch)
+        parts = -(-share // self.micro_batch) if isinstance(self.micro_batch, int) else 1
         if rest or share % parts:
             raise RecipeError(
                 f"training.batch-size {self.batch_size} cannot be cut evenly into {world_size} processes of {parts} "

@@ -22,6 +22,7 @@ from common.training.cadence import Cadence, SavingClock
 from common.training.checkpoint import CheckpointStore, refuse_other
 from common.training.generators import generator_states, restore_generators
 from common.training.log_window import LogWindow
+from common.training.micro_batches import accumulation
 from common.training.observers import Observer, Observers, RunFacts
 from common.training.step import build_step
 from common.training.stop_signal import StopSignal
@@ -60,7 +61,7 @@ class Trainer:
         observers: tuple[Observer, ...] = (),
     ) -> None:
         training = recipe.training
-        self._accumulation = training.accumulation(world.size)
+        training.accumulation(world.size)  # refuses before anything is moved
         self._data, self._recipe, self._run, self._world = data, recipe, run, world
         self._device, self._precision = device, precision
         self._training = training
@@ -72,6 +73,7 @@ class Trainer:
         )
 
         self._task = task.place(device, channels_last=training.channels_last)
+        self._accumulation = accumulation(self._task, data, training, world, device, precision)
         if training.sync_batchnorm and world.size > 1:
             torch.nn.SyncBatchNorm.convert_sync_batchnorm(self._task)
         optimizers = self._task.optimizers(self.cadence.total, self.cadence.per_epoch)
