@@ -1,7 +1,7 @@
 """What a challenge brings to the trainer: a task that knows its losses and metrics, and data that knows its order."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, Self
@@ -153,6 +153,14 @@ class Task(nn.Module, ABC):
     @abstractmethod
     def evaluate(self, batches: Iterable[Batch]) -> Evaluation:
         """Metrics over all ranks' batches together; called in evaluation mode without gradients."""
+
+    def evaluate_briefly(self, batches: Iterable[Batch]) -> Evaluation:
+        """What is told while training: as `evaluate`, or fewer of its metrics where all of them cost too much."""
+        return self.evaluate(batches)
+
+    def other_units(self) -> Mapping[str, float]:
+        """What else one training sample counts as where others count so: unit -> how many of it a sample holds."""
+        return {}
 
     def held_out_value(self, data: "DataModule") -> HeldOut | None:
         """How well the task does on `data.tuning()`; None where there is no such part."""

@@ -236,7 +236,7 @@ class Trainer:
         broadcast_buffers(task)
         task.eval()
         with torch.no_grad(), self._precision.context(self._device):
-            evaluation = task.evaluate(self._data.validation_batches())
+            evaluation = task.evaluate_briefly(self._data.validation_batches())
         self._task.train()
         return evaluation
 

@@ -56,6 +56,11 @@ class Rankings:
         self._ranks = torch.zeros(split.num_judged, 1 + len(self._lists), dtype=torch.int64, device=device)
         self._top_items = torch.zeros(split.num_judged, self._top_k, dtype=torch.int64, device=device)
 
+    def listed(self, index: Tensor) -> Tensor:
+        """All items that the lists need scores of, the held-out one first: (batch, n) int64 for index (batch,)."""
+        own = self._targets.singles(index)[1]
+        return torch.cat([own[:, None], *(items[index].long().clamp(min=0) for items in self._lists.values())], 1)
+
     def update(self, index: Tensor, scores: Tensor) -> None:
         """Count a batch: index (batch,) int64, positions of judged users; scores (batch, item), left as they are."""
         scores = scores.detach().float()

@@ -81,6 +81,8 @@ class EvaluationConfig:
     """Unseen items drawn evenly per user; 0 leaves the protocol out."""
     popular_negatives: int = 100
     """Unseen items drawn by their popularity per user; 0 leaves the protocol out."""
+    lists_while_training: bool = False
+    """Rank among the lists alone until training is over, where scoring every item costs more than the training."""
     seed: int = 0
     top_k: int = 10
     """Items that the served model answers with."""

@@ -21,8 +21,10 @@ from challenges.recommendation.histories.embedding_rows import rows_of
 from common.training.linear import Linear
 
 Tower = Literal["neumf", "gmf", "mlp"]
-PAIR_CELLS = {"cpu": 2**20, "cuda": 2**24}
-"""Numbers of one perceptron layer while whole rows are scored: 4 MiB on a CPU, to stay in its caches, 64 on a GPU."""
+PAIR_CELLS = 2**20
+"""Numbers of one perceptron layer while whole rows are scored on a CPU: 4 MiB, to stay in its caches."""
+BYTES_PER_CELL = 64
+"""Of a GPU's free memory: some four layers in float32 are alive at once, and three quarters are left to others."""
 
 
 class NeuMF(nn.Module):
@@ -62,8 +64,7 @@ class NeuMF(nn.Module):
     def score_all(self, user: Tensor) -> Tensor:
         """Score every item. user: (batch,) int64; returns (batch, item) logits; memory stays bounded."""
         first_items = self.mlp.first_items()
-        cells = PAIR_CELLS["cuda" if user.device.type == "cuda" else "cpu"]
-        at_once = max(1, cells // first_items.numel())
+        at_once = max(1, pair_cells(user.device) // first_items.numel())
         return torch.cat([self.score_with(first_items, part) for part in user.split(at_once)])
 
     def score_with(self, first_items: Tensor, user: Tensor) -> Tensor:
@@ -80,6 +81,13 @@ class NeuMF(nn.Module):
         for share, layer in ((alpha, self.gmf.predict), (1 - alpha, self.mlp.predict)):
             for parameter in layer.parameters():
                 parameter.mul_(share)
+
+
+def pair_cells(device: torch.device) -> int:
+    """Numbers of one perceptron layer to be scored at once."""
+    if device.type != "cuda":
+        return PAIR_CELLS
+    return torch.cuda.mem_get_info(device)[0] // BYTES_PER_CELL
 
 
 class Factorisation(nn.Module):

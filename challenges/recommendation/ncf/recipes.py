@@ -85,6 +85,12 @@ class NcfRecipe(RecommendationRecipe):
         return ("--pretraining.gmf-epochs", "0", "--pretraining.mlp-epochs", "0"), 1.0
 
     def __post_init__(self) -> None:
+        lists = self.evaluation.uniform_negatives or self.evaluation.popular_negatives
+        if self.evaluation.lists_while_training and not (lists and self.history.protocol == "leave-one-out"):
+            raise RecipeError(
+                "evaluation.lists-while-training was chosen without lists.",
+                "Lists are ranked by history.protocol leave-one-out, with uniform-negatives or popular-negatives.",
+            )
         if self.history.protocol == "held-out-users":
             raise RecipeError(
                 "history.protocol held-out-users was chosen for ncf, which knows only the users it was trained on.",
@@ -177,7 +183,7 @@ RECIPES: Mapping[str, NcfRecipe] = {
         ),
         model=ModelConfig(factors=64, layers=(256, 256, 128, 64), dropout=0.5),
         negatives=NegativesConfig(unseen_only=False),
-        evaluation=EvaluationConfig(popular_negatives=0),
+        evaluation=EvaluationConfig(popular_negatives=0, lists_while_training=True),
         optimizer=OptimizerConfig(
             name="adamw", peak_lr=4.5e-3, betas=(0.25, 0.5), weight_decay=0.0, schedule="constant"
         ),

@@ -1,6 +1,7 @@
 """NeuMF as a task: negatives on the device, the binary loss, pretraining in stages, and the served ranking."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -10,6 +11,7 @@ from torch.nn import functional
 
 from challenges.recommendation.histories.histories import HistorySplit
 from challenges.recommendation.histories.negatives import UnseenItems
+from challenges.recommendation.histories.ranking import Rankings
 from challenges.recommendation.histories.ranking_task import RankingTask
 from challenges.recommendation.histories.recipes import EvaluationConfig
 from challenges.recommendation.histories.top_items import LONGEST, SEEN, best_unseen, list_sizes
@@ -109,10 +111,38 @@ class NcfTask(RankingTask[NcfRecipe]):
     def scores(self, batch: Batch) -> Tensor:
         return self.model.score_all(batch["user"])
 
+    def other_units(self) -> Mapping[str, float]:
+        """NVIDIA's figures count pairs, negatives too."""
+        return {"pair": 1.0 + self.recipe.negatives.per_positive}
+
+    def evaluate_briefly(self, batches: Iterable[Batch]) -> Evaluation:
+        """Where the recipe says so, the lists' metrics alone: a hundredth of the pairs to score."""
+        config = self.recipe.evaluation
+        if not config.lists_while_training:
+            return self.evaluate(batches)
+        self._follow_average()
+        device = self.model.gmf.user.weight.device
+        rankings = Rankings(self.split, config, device)
+        with torch.autocast(device.type, enabled=False):
+            for batch in batches:
+                items = rankings.listed(batch["index"])
+                scores = torch.full((len(items), self.split.num_items), -torch.inf, device=device)
+                rankings.update(batch["index"], scores.scatter_(1, items, self.model(batch["user"], items)))
+        found = rankings.compute()
+        told = [name for name in found.metrics if not name.endswith("/full")]
+        return replace(
+            found,
+            metrics={name: found.metrics[name] for name in told},
+            intervals={name: found.intervals[name] for name in told},
+        )
+
     def ranked(self, batches: Iterable[Batch], split: HistorySplit, config: EvaluationConfig) -> Evaluation:
+        self._follow_average()
+        return super().ranked(batches, split, config)
+
+    def _follow_average(self) -> None:
         if self.recipe.pretraining.is_used:
             _follow_stage(self, None)  # a moving average of the task follows by its buffer alone
-        return super().ranked(batches, split, config)
 
     def inference_module(self) -> nn.Module:
         return TopItems(self.model, min(self.recipe.evaluation.top_k, self.split.num_items), self.neighbours)

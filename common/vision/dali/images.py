@@ -15,7 +15,7 @@ HARDWARE_SHARE = 0.9
 """Of a batch's JPEGs, decoded by the JPEG engines of GPUs that have some."""
 
 
-def decode_window(
+def decode_window(  # noqa: PLR0913 (one argument for each thing that a window may undergo)
     encoded: DataNode,
     start: DataNode,
     size: DataNode,

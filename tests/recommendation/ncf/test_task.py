@@ -10,6 +10,7 @@ from torch.nn import functional
 
 from challenges.recommendation.histories.data import InteractionData
 from challenges.recommendation.histories.recipes import EvaluationConfig, HistoryConfig
+from challenges.recommendation.ncf.model import pair_cells
 from challenges.recommendation.ncf.recipes import (
     RECIPES,
     ModelConfig,
@@ -244,3 +245,33 @@ def test_the_served_batch_shrinks_with_the_catalogue():
     task = NcfTask(PLAIN, build_split([[0]], [[1]], num_items=400_000))
     assert task.signature().batch.maximum == 27
     assert task.signature().free["seen"].maximum >= 410_000  # all of it, and what a request names
+
+
+@pytest.mark.parametrize("recipe", [PLAIN, PRETRAINED], ids=["plain", "pretrained"])
+def test_ranking_lists_alone_tells_what_ranking_everything_tells_of_them(recipe):
+    task = Run(recipe).go(0, 8).task.eval()
+    task.recipe = replace(recipe, evaluation=replace(recipe.evaluation, lists_while_training=True))
+    pairs = []
+    task.model.register_forward_hook(lambda module, inputs, logits: pairs.append(logits.numel()))
+    data = InteractionData(SPLIT, device=CPU)
+    with torch.no_grad():
+        whole, brief = task.evaluate(data.validation_batches()), task.evaluate_briefly(data.validation_batches())
+    assert sum(pairs) == SPLIT.num_judged * 11
+    assert brief.metrics.keys() == {name for name in whole.metrics if name.endswith("/uniform-10")}
+    for name, value in brief.metrics.items():
+        assert value == pytest.approx(whole.metrics[name]), name
+    assert np.array_equal(brief.predictions["rank/uniform-10"], whole.predictions["rank/uniform-10"])
+
+
+def test_lists_alone_are_refused_where_there_are_none():
+    with pytest.raises(RecipeError, match="lists-while-training was chosen without lists"):
+        replace(PLAIN, evaluation=EvaluationConfig(uniform_negatives=0, popular_negatives=0, lists_while_training=True))
+
+
+def test_pairs_are_counted_beside_positives():
+    assert NcfTask(replace(PLAIN, negatives=NegativesConfig(per_positive=4)), SPLIT).other_units() == {"pair": 5.0}
+
+
+def test_a_gpu_scores_as_many_pairs_at_once_as_its_free_memory_holds(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (70 * 2**30, 80 * 2**30))
+    assert 2**30 <= pair_cells(torch.device("cuda")) <= 70 * 2**30 // 16  # four layers in float32 are alive at once
