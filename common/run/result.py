@@ -4,7 +4,7 @@ import dataclasses
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import NormalDist
 from typing import Any
@@ -70,6 +70,8 @@ class Result:
     created: str
     report: str
     kit: Kit
+    other_rates: Mapping[str, float] = field(default_factory=dict)
+    """unit -> how many a second, where others count a training's samples so: never compare unlike units."""
 
     @property
     def baseline(self) -> Baseline | None:

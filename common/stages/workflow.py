@@ -309,6 +309,9 @@ def _fit(run: RunDirectory, request: Request, device: torch.device, world: World
                 "seconds": outcome.seconds,
                 "samples_per_s": outcome.samples_per_s,
                 "sample_unit": data.sample_unit,
+                "other_rates": {
+                    unit: outcome.samples_per_s * count for unit, count in outcome.task.other_units().items()
+                },
                 "raw_metrics": outcome.raw_metrics,
                 "settled": settled,
             },
@@ -344,6 +347,7 @@ def _conclude(challenge: Challenge[Any, Any, Any], recipe: Recipe, run: RunDirec
         wall_seconds=training["seconds"],
         samples_per_s=training["samples_per_s"],
         sample_unit=training["sample_unit"],
+        other_rates=training.get("other_rates", {}),
         created=_now(),
         report=str(run.report_file),
         kit=Kit(kit["version"], kit["commit"]),
