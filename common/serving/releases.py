@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from common.errors import ServingError
+from common.errors import KitError, ServingError
 from common.machine.environment import ROOT
 from common.serving.config import Engine
 
@@ -77,12 +77,12 @@ def container_release() -> Release:
 
 
 def find_release(given: str) -> Release:
-    """The release of a name or version; ServingError names those that there are."""
+    """The release of a name or version; KitError names those that there are."""
     known = (container_release(), LOCAL)
     for release in known:
         if given in (release.name, release.version):
             return release
-    raise ServingError(
+    raise KitError(
         f"--server {given} is no Triton that a repository can be written for.",
         f"There are {' and '.join(f'{release.name} ({release.version})' for release in known)}.",
         "Another image is named in containers/versions.env, with the versions that are in it.",

@@ -196,7 +196,7 @@ def test_no_cuda_graph_is_asked_for_where_values_or_free_sizes_decide_the_work(w
 def test_an_unknown_server_is_refused_with_those_that_there_are():
     assert find_release("24.10") == find_release("2.51.0") == LOCAL
     assert find_release(container_release().version) == container_release()
-    with pytest.raises(ServingError, match=r"There are 26\.07 \(2\.71\.0\) and 24\.10"):
+    with pytest.raises(KitError, match=r"There are 26\.07 \(2\.71\.0\) and 24\.10"):
         find_release("25.01")
 
 
