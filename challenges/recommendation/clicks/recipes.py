@@ -141,10 +141,10 @@ class Rows(NamedTuple):
 
 
 PROTOCOLS: Mapping[str, Rows] = {
-    DEMO: Rows("synthetic", 0, "test", 0),
+    DEMO: Rows("synthetic", 319_643, "test", 40_246),
     ADULT: Rows("adult", 32_561, "test", 16_281),
-    ML_1M: Rows("movielens", 0, "test", 0),
-    ML_1M_AUTOINT: Rows("movielens-autoint", 0, "test", 0),
+    ML_1M: Rows("movielens", 591_205, "test", 73_645),
+    ML_1M_AUTOINT: Rows("movielens-autoint", 591_205, "test", 73_645),
     CRITEO_KAGGLE: Rows("criteo", 33_003_326, "test", 4_587_167),
     CRITEO_1TB: Rows("criteo", 4_195_197_692, "test", 89_137_319),
     CRITEO_MULTI_HOT: Rows("criteo", 4_195_197_692, "test", 89_137_319),
