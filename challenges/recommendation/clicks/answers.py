@@ -1,18 +1,23 @@
 """Encoded rows as an exported click model takes them, and rows back in words that a server can be asked with."""
 
 from collections.abc import Mapping, Sequence
+from itertools import islice
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
 
-from challenges.recommendation.clicks.spec import FeatureSpec
+from challenges.recommendation.clicks.hashing import texts_of
+from challenges.recommendation.clicks.spec import FIRST, MISSING, FeatureSpec
 from challenges.recommendation.clicks.transform import LOG_SHIFT, Encoded
 from challenges.recommendation.clicks.vocabulary import vocabulary_file
-from common.training.task import Batch
+
+if TYPE_CHECKING:
+    from common.training.task import Batch
 
 PADDING = -1
-NEVER_SEEN = "\N{REPLACEMENT CHARACTER} never seen"
+NEVER_SEEN = "\N{REPLACEMENT CHARACTER}never-seen\N{REPLACEMENT CHARACTER}"
 """A text that no vocabulary has, for the id of rare and unseen values."""
 
 
@@ -41,7 +46,7 @@ def model_inputs(spec: FeatureSpec, encoded: Encoded) -> dict[str, np.ndarray]:
     return {name: array for name, array in found.items() if array.shape[1]}
 
 
-def batch_inputs(spec: FeatureSpec, batch: Batch) -> dict[str, np.ndarray]:
+def batch_inputs(spec: FeatureSpec, batch: "Batch") -> dict[str, np.ndarray]:
     """The same of a batch of prepared rows."""
     arrays = {name: tensor.cpu().numpy() for name, tensor in batch.items()}
     names = [column.name for column in spec.multi_hot]
@@ -53,11 +58,12 @@ class Words:
     """Texts that lead to the ids that rows have: what rows were prepared from, or as good as that."""
 
     def __init__(self, spec: FeatureSpec, folder: Path) -> None:
-        """folder: holds the vocabulary. A hashed column has none, so that its rows cannot be put into words."""
-        self._spec, self._texts = spec, []
-        for number, column in enumerate(spec.looked_up):
-            known = [] if column.hashed else pl.read_parquet(vocabulary_file(folder, number))["value"].to_list()
-            self._texts.append(np.array(["", NEVER_SEEN, *known], dtype=object))
+        """folder: holds the vocabulary. A hashed column has none; texts are made up that have its ids' hashes."""
+        self._spec = spec
+        self._known = [
+            None if column.hashed else pl.read_parquet(vocabulary_file(folder, number))["value"]
+            for number, column in enumerate(spec.looked_up)
+        ]
 
     def of(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """A model's inputs as a request's columns, each (row, 1) of str."""
@@ -67,11 +73,23 @@ class Words:
             raw = np.exp(numbers) - LOG_SHIFT if dense.transform == "log" else numbers
             columns[dense.name] = [repr(float(value)) for value in raw]
         for place, column in enumerate(spec.categorical):
-            columns[column.name] = self._texts[place][inputs["categorical"][:, place]].tolist()
+            columns[column.name] = self._texts(place, inputs["categorical"][:, place])
         for place, several in enumerate(spec.multi_hot):
-            texts = self._texts[len(spec.categorical) + place]
-            columns[several.name] = [
-                several.separator.join(texts[one] for one in row if one != PADDING)
-                for row in inputs["multi_hot"][:, place].tolist()
-            ]
+            bags = inputs["multi_hot"][:, place]
+            there = bags != PADDING
+            texts = iter(self._texts(len(spec.categorical) + place, bags[there]))
+            lengths = there.sum(1).tolist()
+            columns[several.name] = [several.separator.join(islice(texts, length)) for length in lengths]
         return {name: np.array(values, dtype=object)[:, None] for name, values in columns.items()}
+
+    def _texts(self, number: int, ids: np.ndarray) -> list[str]:
+        """(value,) of looked-up column `number`."""
+        known, column = self._known[number], self._spec.looked_up[number]
+        distinct, where = np.unique(ids, return_inverse=True)
+        texts = np.full(len(distinct), NEVER_SEEN, dtype=object)
+        texts[distinct == MISSING] = ""
+        places = distinct[distinct >= FIRST] - FIRST
+        texts[distinct >= FIRST] = (
+            texts_of(places, column.cardinality - FIRST) if known is None else known.gather(places).to_list()
+        )
+        return [str(text) for text in texts[where]]

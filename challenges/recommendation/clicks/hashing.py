@@ -4,7 +4,12 @@ import numpy as np
 import polars as pl
 
 _FIRST, _SECOND = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)  # splitmix64, Steele et al. 2014
+_FIRST_INVERSE, _SECOND_INVERSE = (np.uint64(pow(int(factor), -1, 2**64)) for factor in (_FIRST, _SECOND))
 _WORD = 8
+_TRIES = 1 << 14
+_PLAIN = np.zeros(256, np.bool_)  # of bytes: neither white space nor quotes, nor what stands between fields or values
+_PLAIN[[*range(ord("#"), ord("~"))]] = True
+_PLAIN[[ord(sign) for sign in "',;|/:-_+&"]] = False
 
 
 def hash_texts(texts: pl.Series) -> np.ndarray:
@@ -29,6 +34,26 @@ def hash_texts(texts: pl.Series) -> np.ndarray:
     return state
 
 
+def texts_of(remainders: np.ndarray, divisor: int) -> list[str]:
+    """Texts of eight letters and signs whose hashes leave these remainders (row,) when they are divided by `divisor`.
+
+    Mixing is undone, so that no number of ids makes the search longer: one of 10,000 words or so is such a text.
+    """
+    draws = np.random.Generator(np.random.PCG64(divisor))
+    return [_text_of(int(remainder), divisor, draws) for remainder in remainders]
+
+
+def _text_of(remainder: int, divisor: int, draws: np.random.Generator) -> str:
+    start = _mixed(np.array([_WORD], np.uint64))
+    while True:
+        factors = draws.integers(0, (2**64 - 1 - remainder) // divisor + 1, _TRIES, np.uint64)
+        words = _unmixed(factors * np.uint64(divisor) + np.uint64(remainder)) ^ start
+        letters = words[:, None].view(np.uint8)  # (try, 8)
+        fit = np.flatnonzero(_PLAIN[letters].all(1))
+        if len(fit):
+            return letters[fit[0]].tobytes().decode()
+
+
 def _utf8(texts: pl.Series) -> tuple[np.ndarray, np.ndarray]:
     """(row + 1,) int64 and (byte,) uint8, with a word of zeros after the last text."""
     array = texts.fill_null("").to_arrow(compat_level=pl.CompatLevel.oldest())
@@ -41,5 +66,18 @@ def _utf8(texts: pl.Series) -> tuple[np.ndarray, np.ndarray]:
 def _mixed(state: np.ndarray) -> np.ndarray:
     state = (state ^ (state >> np.uint64(30))) * _FIRST
     state = (state ^ (state >> np.uint64(27))) * _SECOND
-    mixed: np.ndarray = state ^ (state >> np.uint64(31))
-    return mixed
+    return state ^ (state >> np.uint64(31))
+
+
+def _unmixed(state: np.ndarray) -> np.ndarray:
+    for shift, inverse in ((31, _SECOND_INVERSE), (27, _FIRST_INVERSE)):
+        state = _unshifted(state, shift) * inverse
+    return _unshifted(state, 30)
+
+
+def _unshifted(state: np.ndarray, shift: int) -> np.ndarray:
+    """The number x of which `state` is x ^ (x >> shift)."""
+    found = state
+    for _ in range(64 // shift):
+        found = state ^ (found >> np.uint64(shift))
+    return found
