@@ -51,7 +51,7 @@ def _dialogue(connection: Client, model: str) -> Dialogue:
     inputs, outputs = ([tensor["name"] for tensor in metadata[side]] for side in ("inputs", "outputs"))
     for dialogue in dialogues():
         if dialogue.fits(set(inputs), set(outputs)):
-            return dialogue
+            return dialogue.with_inputs(set(inputs))
     raise KitError(
         f"{model} takes {', '.join(inputs)} and gives {', '.join(outputs)}.",
         "kit client and kit load ask what kit serve offers.",

@@ -19,6 +19,7 @@ TENSORS = {
     "ssd300": (("encoded",), ("boxes", "scores", "labels", "names", "count")),
     "bert4rec": (("history",), NAMED),
     "ncf": (("user", "seen"), NAMED),
+    "dlrm": (("price", "word"), ("probability", "logit")),
     "odd": (("pixels",), ("scores",)),
 }
 """A served model's inputs and outputs."""
@@ -114,7 +115,7 @@ def test_a_wrong_name_lists_the_served_models(monkeypatch: pytest.MonkeyPatch, t
     monkeypatch.setitem(TENSORS, "vae-cf-demo-1a", (("history",), NAMED))  # as a server names the run of that folder
     (tmp_path / "runs" / "vae_cf-demo-1a").mkdir(parents=True)
     (tmp_path / "runs" / "...").mkdir()
-    with pytest.raises(UnknownModelError, match=r"It serves resnet50, ssd300, ncf, bert4rec, vae-cf-demo-1a\."):
+    with pytest.raises(UnknownModelError, match=r"It serves resnet50, ssd300, ncf, bert4rec, dlrm, vae-cf-demo-1a\."):
         asking.ask(FakeClient(), "resnet-50", Question(PICTURE), Console())
     monkeypatch.setitem(globals(), "TENSORS", {})
     with pytest.raises(UnknownModelError, match="none of this kit's models"):

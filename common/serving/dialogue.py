@@ -25,6 +25,10 @@ class Dialogue(ABC):
     def fits(self, inputs: AbstractSet[str], outputs: AbstractSet[str]) -> bool:
         """Whether a model whose tensors have these names is of this kind."""
 
+    def with_inputs(self, inputs: AbstractSet[str]) -> "Dialogue":
+        """The same with one served model of this kind, whose inputs have these names."""
+        return self
+
     @abstractmethod
     def requests(self, question: Question, batch: int) -> "Iterable[Arrays]":
         """The tensors of every request, each (sample, ...) with at most `batch` samples."""

@@ -24,6 +24,11 @@ FILE = "features.json"
 MISSING, RARE, FIRST = 0, 1, 2
 """Ids of a value that is not there, of one that is rare or was never seen, and of the commonest one."""
 
+TENSORS = frozenset({"dense", "categorical", "multi_hot", "probability", "logit"})
+"""Names that a served model's own tensors have."""
+PACKED = frozenset({"label", "group", "row", "truth"})
+"""Names that prepared rows have beside those; multi-hot columns stand there by their own."""
+
 Transform = Literal["log", "none"]
 
 
@@ -33,7 +38,7 @@ class Dense:
 
     transform: log is log(x + 3), at least 0, for x from -3 on; none leaves it.
     missing:   the number that stands for none, before the transform.
-    mean, deviation, edges: of the transformed training values, with ascending quantiles for piecewise-linear codes.
+    mean, deviation, edges: of the transformed training values; edges ascend, for piecewise-linear codes.
     """
 
     name: str
@@ -105,6 +110,13 @@ class FeatureSpec:
         twice = sorted({name for name in names if names.count(name) > 1} | ({self.label.name} & set(names)))
         if twice:
             raise DataError(f"Column {twice[0]} stands twice in the feature spec.", "A column has one meaning.")
+        taken = sorted(TENSORS.intersection(names) | PACKED.intersection(column.name for column in self.multi_hot))
+        if taken:
+            raise DataError(
+                f"Column {taken[0]} has a name that prepared rows or served models use themselves.",
+                f"Those are {', '.join(sorted(TENSORS))}; of several values {', '.join(sorted(PACKED))}, too.",
+                "Rename the column.",
+            )
         if not names:
             raise DataError("The feature spec names no dense, categorical or multi-hot column.", "One is needed.")
         if set(self.label.values.values()) != {0, 1}:

@@ -82,6 +82,16 @@ def clean(table: pl.DataFrame, spec: FeatureSpec, place: Place | None = None) ->
     return pl.DataFrame(columns)
 
 
+def count_unread(spec: FeatureSpec, request: Mapping[str, Sequence[str]]) -> dict[str, int]:
+    """How many texts of each column of numbers are there and no finite number; columns without such are left out."""
+    found = {}
+    for column in spec.dense:
+        texts = pl.Series(request[column.name], dtype=pl.String).str.strip_chars()
+        numbers = texts.cast(pl.Float64, strict=False)
+        found[column.name] = int(((texts != "") & ~numbers.is_finite().fill_null(False)).sum())
+    return {name: count for name, count in found.items() if count}
+
+
 def texts_of(values: pl.Series) -> pl.Series:
     """As text without white space around it; whole numbers without a point, however they were written."""
     kind = values.dtype

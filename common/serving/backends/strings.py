@@ -1,4 +1,7 @@
-"""Strings in a request to a Python step, looked at before they become Python objects."""
+"""Strings in a request to a Python step, looked at before they become Python objects.
+
+Runs in images that have Triton's Python backend and nothing of this kit, too, where it lies beside a step's model.py.
+"""
 
 import struct
 from typing import Any
@@ -6,7 +9,12 @@ from typing import Any
 import numpy as np
 import triton_python_backend_utils as pb_utils
 
-from common.serving.backends.tensors import string_bytes
+try:
+    from common.serving.backends.tensors import string_bytes
+except ImportError:  # Triton's own image, whose stub and NumPy fit each other
+
+    def string_bytes(tensor: Any) -> bytes:
+        return bytes(tensor.as_numpy().tobytes())
 
 
 class RefusedError(Exception):
@@ -42,7 +50,9 @@ def input_strings(request: Any, name: str, maximum_bytes: int) -> list[str]:
 def texts_of(content: bytes) -> list[str]:
     """Strings that each follow their length in 4 bytes, little-endian."""
     texts, position = [], 0
-    while position + 4 <= len(content):
+    while position < len(content):
+        if position + 4 > len(content):
+            raise RefusedError("a string's length ends before its four bytes")
         (length,) = struct.unpack_from("<I", content, position)
         position += 4
         if position + length > len(content):

@@ -1,9 +1,8 @@
 """How a served click model is asked: rows of a table in, the probability of a click for each out."""
 
-import csv
 from collections.abc import Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from itertools import islice
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,7 +10,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Column, Table
 
-from common.errors import DataError
+from challenges.recommendation.clicks.serving.rows import read_header, read_rows
 from common.question import Question
 from common.serving.dialogue import Dialogue
 from common.terminal.console import plain, say
@@ -29,8 +28,14 @@ def score(client: "Client", model: str, columns: Mapping[str, np.ndarray]) -> np
     return client.infer(model, columns)["probability"][:, 0]
 
 
+@dataclass(frozen=True)
 class RowDialogue(Dialogue):
-    """With a click model: a file of rows, whose first line names the columns."""
+    """With a click model: a file of rows, whose first line names the columns.
+
+    columns: what the served model takes, sorted; a file may have more, such as the label, in any order.
+    """
+
+    columns: tuple[str, ...] = ()
 
     takes = ("inputs",)
     example = "ROWS.csv"
@@ -38,9 +43,13 @@ class RowDialogue(Dialogue):
     def fits(self, inputs: AbstractSet[str], outputs: AbstractSet[str]) -> bool:
         return outputs == OUTPUTS
 
+    def with_inputs(self, inputs: AbstractSet[str]) -> "RowDialogue":
+        return RowDialogue(tuple(sorted(inputs)))
+
     def requests(self, question: Question, batch: int) -> "Iterator[Arrays]":
         for path in question.inputs:
-            yield from read_rows(Path(path), batch)
+            for rows in read_rows(Path(path), batch, self.columns):
+                yield {name: rows[name] for name in self.columns}
 
     def show(self, model: str, question: Question, answers: "Sequence[Arrays]", console: Console) -> None:
         found = np.concatenate([answer["probability"][:, 0] for answer in answers])
@@ -50,27 +59,10 @@ class RowDialogue(Dialogue):
         console.print(table)
         if len(found) > SHOWN:
             say(console, f"{len(found) - SHOWN:,} more rows: kit predict writes them all to a file.")
-
-
-def read_rows(path: Path, batch: int) -> "Iterator[Arrays]":
-    """A table's rows, `batch` at a time, each column (row, 1) of str; DataError where it is none."""
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as stream:
-            rows = csv.reader(stream, delimiter="\t" if path.name.endswith(".tsv") else ",")
-            names = next(rows, [])
-            if not names:
-                raise DataError(f"{path} is empty.", "Its first line names the columns, the others are rows.")
-            number = 1
-            while part := [row for row in islice(rows, batch) if row]:
-                for row in part:
-                    number += 1
-                    if len(row) != len(names):
-                        told = f"{path}, line {number}, has {len(row)} fields."
-                        raise DataError(told, f"The first line names {len(names)} columns.")
-                columns = np.array(part, dtype=object).T
-                yield {name: column[:, None] for name, column in zip(names, columns, strict=True)}
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{path} cannot be read: {error}.", "Rows are read from CSV or TSV in UTF-8.") from None
+        for path in question.inputs:
+            unused = [name for name in read_header(path).names if name not in self.columns]
+            if unused:
+                say(console, f"{path}: not sent, since the model does not take it: {', '.join(unused)}")
 
 
 DIALOGUES = (RowDialogue(),)

@@ -5,10 +5,12 @@ from pathlib import Path
 from challenges.recommendation.clicks.spec import FILE as SPEC_FILE
 from challenges.recommendation.clicks.spec import FeatureSpec
 from challenges.recommendation.clicks.vocabulary import FOLDER as VOCABULARY
+from common import serving
 from common.export.signature import Signature, TensorSpec
 from common.serving.repository import Exported, ModelRepository, Part, PythonStep
 
 STEP = Path(__file__).parent / "features"
+STRINGS = Path(serving.__file__).parent / "backends" / "strings.py"
 MAXIMUM_BYTES = 1 << 20
 """Of one column's values in a request."""
 
@@ -31,7 +33,7 @@ def add_click_model(repository: ModelRepository, name: str, exported: Exported, 
         signature=Signature(raw, signature.inputs, signature.batch),
         batching=exported.batching,
         parameters={"maximum_bytes": MAXIMUM_BYTES},
-        files={SPEC_FILE: folder / SPEC_FILE, **vocabulary},
+        files={SPEC_FILE: folder / SPEC_FILE, STRINGS.name: STRINGS, **vocabulary},
         warmup=(1,),
     )
     repository.add_step(f"{name}_features", step)

@@ -26,8 +26,6 @@ SERVED_AS = "bf16"  # how close served probabilities are asked to be, in the ter
 
 
 class ServedClicks(ServedFace[ClickRecipe, ClickData]):
-    """Rows in words in, probabilities out."""
-
     dialogue = RowDialogue()
 
     def comparison(self) -> ProbabilityComparison:
@@ -82,10 +80,7 @@ class ServedClicks(ServedFace[ClickRecipe, ClickData]):
             expected = probabilities(columns["logit"][:limit])
 
         def ask(rows: Sequence[int]) -> list[float]:
-            found: list[float] = score(
-                client, name, {column: values[rows] for column, values in words.items()}
-            ).tolist()
-            return found
+            return score(client, name, {column: values[rows] for column, values in words.items()}).tolist()
 
         answers, milliseconds = timed(ask, range(len(label)), SENT_TOGETHER)
         same = np.abs(np.asarray(answers) - expected) <= PROBABILITY[SERVED_AS].probability
