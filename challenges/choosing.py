@@ -8,7 +8,7 @@ from challenges.classification.layout import find_layout
 from challenges.detection.annotations import coco, foreign, voc, yolo_files
 from challenges.detection.annotations.reading import list_scenes
 from challenges.recommendation.files import sources
-from challenges.registry import CLICKS, Entry
+from challenges.registry import CLICKS, MODELS, Entry
 from common.errors import DataError
 from common.vision.image_folders import Listing, displayed
 
@@ -22,12 +22,15 @@ class Chosen:
 
 
 def choose_model(root: Path) -> Chosen:
-    """Annotated images are a detector's, other images a classifier's, a table of users and items a recommender's.
+    """Annotated images are a detector's, other images a classifier's, a table of users and items or a click log a
+    recommender's.
 
     Raises DataError where a folder cannot be listed; what no model can read is the classifier's to refuse.
     """
     if root.is_file():
         is_table = root.name.lower().removesuffix(".gz").endswith(sources.SUFFIXES)
+        if is_table and _is_click_log(root):
+            return Chosen("dlrm", "it is a click log")
         return Chosen("ncf", "it is a table") if is_table else Chosen("resnet50", "it is no table that the kit knows")
     listing = list_scenes(root)
     if listing.files:
@@ -35,10 +38,17 @@ def choose_model(root: Path) -> Chosen:
         if found:
             return Chosen("ssd300", f"it has {len(listing.files):,} images and {found}")
         return Chosen("resnet50", f"it has {len(listing.files):,} images and no annotations of boxes")
+    if _is_click_log(root):
+        return Chosen("dlrm", "it has no images, but a click log")
     found = _interactions(root, listing)
     if found:
         return Chosen("ncf", f"it has no images, but {found}")
     return Chosen("resnet50", "it has neither images nor interactions")
+
+
+def _is_click_log(root: Path) -> bool:
+    """Whether click models read it, and those that learn from histories do not."""
+    return bool(unreadable(MODELS["ncf"], root)) and not unreadable(MODELS["dlrm"], root)
 
 
 def unreadable(entry: Entry, root: Path) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from challenges.registry import MODELS, Entry, find_model, find_recipe
+from challenges.registry import CLICKS, HISTORIES, MODELS, Entry, find_model, find_recipe
 from common.errors import DataError, KitError
 
 if TYPE_CHECKING:
@@ -46,18 +46,24 @@ def challenge(options: argparse.Namespace) -> None:
     """Several models walk one after the other; those that cannot read the data are left out, with the reason."""
     models = options.model
     if len(models) > 1 and options.data is not None and not options.help:
-        models = _readers(models, Path(options.data))
+        models = _readers(models, Path(options.data), options.columns)
     for model in models:
         _walk(options, model)
 
 
-def _readers(models: Sequence[str], root: Path) -> Sequence[str]:
-    """Those that can learn from the data; all, so that the first says what is wrong, where none can."""
+def _readers(models: Sequence[str], root: Path, columns: str | None) -> Sequence[str]:
+    """Those that can learn from the data; all, so that the first says what is wrong, where none can.
+
+    columns: what --columns names, of data for histories.
+    """
     if not root.exists():
         return models
     from challenges.choosing import unreadable
 
     reasons = {model: unreadable(find_model(model), root) for model in models}
+    if columns is not None:
+        told = "--columns says where users and items are, and it reads rows"
+        reasons |= {model: told for model in models if find_model(model).wing != HISTORIES}
     readers = [model for model, reason in reasons.items() if not reason]
     for model, reason in reasons.items():
         if readers and reason:
@@ -301,10 +307,11 @@ def _columns(options: argparse.Namespace, entry: Entry) -> tuple[str, ...]:
     """--columns as the recipe's field."""
     if options.columns is None:
         return ()
-    if not entry.takes_files:
+    if entry.wing != HISTORIES:
         raise DataError(
-            f"--columns was given, and here is learnt from images: {entry.summary}.",
-            "Only a recommender's data has columns.",
+            f"--columns was given to {entry.summary}.",
+            "It says where the users, items, ratings and times of histories are.",
+            "For a click log: kit prepare csv DATA --label NAME --out PREPARED" if entry.wing == CLICKS else "",
         )
     return "--history.columns", options.columns
 

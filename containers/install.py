@@ -2,6 +2,7 @@
 
     python3 containers/install.py dependencies    what is missing of the kit's requirements
     python3 containers/install.py kit             the kit itself, without dependencies
+    python3 containers/install.py transform       into Triton's image: what the first step of a click model imports
 
 NVIDIA builds torch, DALI and TensorRT for the image; a package index would replace them by other builds. So these are
 never asked for, what the image has is kept even where the kit would ask for something newer (and told), everything
@@ -23,6 +24,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 LOCKED = ROOT / "locked"
 IMAGE_BRINGS = frozenset({"torch", "nvidia-dali-cuda130", "tensorrt-cu13"})
+TRANSFORM = ("numpy", "polars", "pyarrow", "pydantic")
 BUILD_TOOLS = frozenset({"pip", "setuptools", "wheel"})
 """May move: they build packages and compute nothing."""
 EXTRAS = ("serve", "quantize")
@@ -34,9 +36,13 @@ PACKAGE = re.compile(r"^[a-z0-9].*\n(?: +--hash=.*\n)*", re.IGNORECASE | re.MULT
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("dependencies", "kit"))
+    parser.add_argument("what", choices=("dependencies", "kit", "transform"))
     what = parser.parse_args().what
     before = installed()
+    if what == "transform":
+        install_missing(list(TRANSFORM), before)
+        refuse_changes(before, installed())
+        return
     if "torch" not in before:
         sys.exit(
             "The base image has no torch.\nThe kit is installed into NVIDIA's PyTorch image: containers/versions.env."
@@ -44,18 +50,23 @@ def main() -> None:
     if what == "dependencies":
         project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
         install(list(locked(LOCKED / "build.txt").values()))
-        packages = locked(LOCKED / "kit.txt")
-        names = resolved(missing(requirements(project), before), [*pins(before), *versions(packages, before)])
-        install(chosen(names, packages))
+        install_missing(requirements(project), before)
     else:
         pip("--no-deps", "--editable", str(ROOT))
     refuse_changes(before, installed())
+    tell_absent(installed())
 
 
 def installed() -> dict[str, str]:
     """Every distribution of the image, by its normalised name."""
     found = ((each.metadata["Name"], each.version) for each in importlib.metadata.distributions())
     return {normalised(name): version for name, version in found if name}
+
+
+def install_missing(wanted: list[str], before: dict[str, str]) -> None:
+    """What the image lacks of these requirements and of theirs, in the locked versions."""
+    packages = locked(LOCKED / "kit.txt")
+    install(chosen(resolved(missing(wanted, before), [*pins(before), *versions(packages, before)]), packages))
 
 
 def requirements(project: dict) -> list[str]:
@@ -115,6 +126,8 @@ def chosen(names: list[str], packages: dict[str, str]) -> list[str]:
 
 def install(packages: list[str]) -> None:
     """Install exactly these packages of a locked file."""
+    if not packages:
+        return
     with tempfile.NamedTemporaryFile("w", suffix=".txt") as file:
         file.write("".join(packages))
         file.flush()
@@ -132,6 +145,9 @@ def refuse_changes(before: dict[str, str], after: dict[str, str]) -> None:
     changed = sorted(name for name, version in before.items() if after.get(name) != version and name not in may_change)
     if changed:
         sys.exit(f"These packages of the image were changed: {', '.join(changed)}.")
+
+
+def tell_absent(after: dict[str, str]) -> None:
     absent = sorted(IMAGE_BRINGS - set(after))
     if absent:
         print(f"NOT COMPLETE: the base image has no {', '.join(absent)}.", file=sys.stderr)

@@ -31,6 +31,7 @@ ARTEFACT_NAMES: dict[Engine, str] = {
     "openvino": "model.onnx",
     "tensorrt": "model.plan",
 }
+NEEDS = "needs"
 Files = Mapping[str, Path | bytes]
 NO_FILES: Files = {}
 NO_LABELS: Mapping[str, Sequence[str]] = {}
@@ -63,6 +64,7 @@ class PythonStep:
     ragged:     inputs that need not be of one length to share a batch.
     warmup:     batch sizes of the runs at load time, on zeros.
     example:    what the only input gets at load time instead of zeros, as uint8.
+    needs:      packages that it imports and NVIDIA's Triton image lacks.
     """
 
     folder: Path
@@ -73,6 +75,7 @@ class PythonStep:
     ragged: Sequence[str] = ()
     warmup: tuple[int, ...] = ()
     example: bytes = b""
+    needs: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -117,6 +120,11 @@ class ModelRepository:
         steps = {name: self.config(name).ensemble_scheduling.step for name in self.models()}
         return [name for name, parts in steps.items() if part in (step.model_name for step in parts)]
 
+    def needs(self) -> dict[str, str]:
+        """Model -> the packages that its step imports and NVIDIA's Triton image lacks."""
+        parameters = {name: self.config(name).parameters for name in self.models()}
+        return {name: found[NEEDS].string_value for name, found in parameters.items() if NEEDS in found}
+
     def add(self, name: str, exported: Exported, *, labels: Mapping[str, Sequence[str]] = NO_LABELS) -> None:
         """Add or replace the model `name`.
 
@@ -149,6 +157,8 @@ class ModelRepository:
             tensor.allow_ragged_batch = tensor.name in step.ragged
         for key, value in step.parameters.items():
             config.parameters[key].string_value = str(value)
+        if step.needs:
+            config.parameters[NEEDS].string_value = ", ".join(step.needs)
         add_warmup(config, step.warmup)
         beside = add_example(config, step.example) if step.example else NO_FILES
         modules = {path.name: path for path in step.folder.glob("*.py") if path.name != "__init__.py"}

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -250,6 +251,12 @@ def _run_container(repository: ModelRepository, ports: Ports) -> None:
     docker = shutil.which("docker")
     if docker is None:
         raise ServingError("There is no docker on this machine.", remedy="Install it, or leave out --container.")
+    for model, packages in repository.needs().items():
+        raise ServingError(
+            f"{model} needs {packages}, which NVIDIA's image does not have.",
+            "The image that the kit builds upon it has them.",
+            f"make container3, then: make up3 MODELS={shlex.quote(str(repository.path))}",
+        )
     image = read_versions()["TRITON_IMAGE"]
     if warning := unpinned_warning(image):
         print(warning, file=sys.stderr)

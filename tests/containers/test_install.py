@@ -70,3 +70,7 @@ def test_a_changed_package_of_the_image_is_an_error():
 @pytest.mark.parametrize("line", ["ruamel.yaml>=1", "Ruamel_YAML[x]==2 ; python_version > '3'", "ruamel-yaml"])
 def test_names_are_normalised(line):
     assert install.name_of(line) == "ruamel-yaml"
+
+
+def test_what_a_click_models_first_step_imports_is_locked():
+    assert set(install.TRANSFORM) <= set(install.locked(install.LOCKED / "kit.txt"))

@@ -63,6 +63,23 @@ def test_the_serving_image_is_healthy_only_when_it_infers():
     assert re.search(r"HEALTHCHECK.*\\\n.*ready\.py", (CONTAINERS / "serve.Dockerfile").read_text())
 
 
+def test_the_recommenders_image_has_what_a_click_models_first_step_imports(tmp_path):
+    """And no module of the kit beside that, so that other steps keep to the image's own stub."""
+    lines = (CONTAINERS / "serve.Dockerfile").read_text().replace("\\\n", " ").splitlines()
+    copies = [line.split()[1:] for line in lines if re.match(r"COPY (common|challenges)/", line)]
+    for *sources, target in copies:
+        for source in sources:
+            assert Path(source).parent == Path(target)
+            (tmp_path / target).mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / source, tmp_path / source)
+    code = "import sys; import challenges.recommendation.clicks.answers, challenges.recommendation.clicks.transform; "
+    code += "print(*(m.__file__ for n, m in sys.modules.items() if n.split('.')[0] in ('common', 'challenges')))"
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)
+    assert answer.returncode == 0, answer.stderr
+    used = {str(Path(path).relative_to(tmp_path)) for path in answer.stdout.split()}
+    assert used == {source for *sources, _ in copies for source in sources}
+
+
 def test_services_are_hardened_and_listen_to_this_machine_only():
     compose = yaml.safe_load((CONTAINERS / "compose.yaml").read_text())
     for name, service in compose["services"].items():

@@ -39,7 +39,7 @@ def test_every_image_of_any_file_is_one_of_versions_env():
 def test_the_dockerfiles_default_to_the_pinned_images():
     for file, key in (("train", "PYTORCH_IMAGE"), ("serve", "TRITON_IMAGE")):
         text = (ROOT / "containers" / f"{file}.Dockerfile").read_text()
-        assert f"ARG {key}={VERSIONS[key]}\nFROM ${{{key}}}\n" in text
+        assert re.search(rf"^ARG {key}={re.escape(VERSIONS[key])}\nFROM \$\{{{key}\}}( AS \w+)?$", text, re.MULTILINE)
 
 
 def test_both_images_are_of_one_release_and_none_is_old():

@@ -16,10 +16,11 @@ from challenges.recommendation.clicks.spec import FILE as SPEC_FILE
 from challenges.recommendation.clicks.task import ClickTask
 from challenges.recommendation.clicks.vocabulary import FOLDER as VOCABULARY
 from common.challenge import Challenge, CheckedData, Trained, Weights
-from common.errors import CheckpointError
+from common.errors import CheckpointError, DataError
 from common.files import atomic_writer, cache_folder, write_json
 from common.machine.distributed import ALONE, World
 from common.question import Question
+from common.run.run_directory import RunDirectory
 from common.storage.weight_files import read_weights, save_weights, weights_metadata
 
 RecipeType = TypeVar("RecipeType", bound=ClickRecipe)
@@ -69,22 +70,35 @@ class ClickChallenge(Challenge[RecipeType, ClickData, TaskType], Generic[RecipeT
         from challenges.recommendation.clicks.opening import open_log
         from challenges.recommendation.clicks.prepare.command import tell
 
-        prepared = open_log(root, console)
+        log = open_log(root, console)
+        prepared = log.prepared
         tell(prepared, console)
         _copy(prepared.folder / SPEC_FILE, output / SPEC_FILE)
         for path in sorted((prepared.folder / VOCABULARY).glob("*.parquet")):
             _copy(path, output / VOCABULARY / path.name)
         record = {
+            "root": str(root.resolve()),
+            "understood": dict(log.understood),
             "prepared": str(prepared.folder.resolve()),
             "name": prepared.name,
             "rows": dict(prepared.rows),
             "positives": dict(prepared.positives),
+            "judged": prepared.judged,
             "facts": dict(prepared.facts),
             "warnings": [],
         }
         write_json(output / "check.json", record)
         summary: dict[str, object] = {"name": prepared.name, "rows": dict(prepared.rows)}
         return CheckedData(root, prepared.fingerprint(), summary)
+
+    def check_test(
+        self, root: Path, run: RunDirectory, recipe: RecipeType, output: Path, console: Console
+    ) -> CheckedData:
+        raise DataError(
+            f"{self.model} was asked to judge other data.",
+            "A click model is judged on the test or validation rows of the data that it was trained with.",
+            f"For the probabilities of other rows: kit predict {run.path} ROWS.csv",
+        )
 
     def open_data(self, recipe: RecipeType, checked: Path, device: torch.device, world: World = ALONE) -> ClickData:
         return ClickData.of_check(checked, device=device, world=world, seed=recipe.training.seed)

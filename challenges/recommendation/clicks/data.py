@@ -22,7 +22,7 @@ EVALUATION_BATCH = 16_384
 class ClickData(DataModule):
     """The train split in an order that seed and step decide, and one judged split.
 
-    judged: left out, test where there is one, and validation is then held out to choose weights by.
+    judged: left out, the prepared folder's own.
     """
 
     sample_unit = "click"
@@ -38,7 +38,7 @@ class ClickData(DataModule):
         evaluation_batch: int = EVALUATION_BATCH,
     ) -> None:
         self.prepared, self.spec = prepared, prepared.spec
-        self.judged = judged or ("test" if "test" in prepared.rows else "validation")
+        self.judged = judged or prepared.judged
         for split in ("train", self.judged):
             if split not in prepared.rows:
                 raise DataError(

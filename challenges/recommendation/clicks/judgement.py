@@ -5,7 +5,7 @@ from itertools import islice
 
 from challenges.recommendation.clicks.baselines import baselines
 from challenges.recommendation.clicks.data import ClickData
-from challenges.recommendation.clicks.recipes import PROTOCOLS, ClickRecipe
+from challenges.recommendation.clicks.recipes import PROTOCOLS, ClickRecipe, Rows
 from common.challenge import Judgement
 from common.run.result import Result
 from common.training.task import Batch
@@ -24,13 +24,10 @@ class ClickJudgement(Judgement[ClickRecipe, ClickData]):
             return False, "Nothing is published for this data: compare with the baselines in the report."
         wanted = PROTOCOLS[recipe.target.protocol]
         kind = data.prepared.name.split()[0]
-        found = (kind, data.num_train, data.judged, data.num_validation)
-        if found == tuple(wanted):
+        found = Rows(kind, data.num_train, data.judged, data.num_validation)
+        if found == wanted:
             return True, ""
-        return False, (
-            f"The target is for {wanted.kind}, {wanted.train:,} training and {wanted.judged:,} {wanted.split} rows. "
-            f"This data is {kind}, {data.num_train:,} training and {data.num_validation:,} {data.judged} rows."
-        )
+        return False, f"The target is for {_told(wanted)}. This data is {_told(found)}."
 
     def baselines(self, recipe: ClickRecipe, data: ClickData) -> Mapping[str, Mapping[str, float]]:
         def epoch() -> Iterator[Batch]:
@@ -47,3 +44,7 @@ class ClickJudgement(Judgement[ClickRecipe, ClickData]):
             f"{result.value:.4f}. Few rows for many values call for smaller tables: kit prepare … --threshold 10, "
             "--tables.width 4, or more --model.dropout."
         )
+
+
+def _told(rows: Rows) -> str:
+    return f"{rows.kind}, {rows.train:,} rows to learn from and {rows.judged:,} {rows.split} rows"

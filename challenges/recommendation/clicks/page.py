@@ -41,8 +41,9 @@ def _figures(run: RunDirectory, record: Mapping[str, Any]) -> Section:
     plain = [name for name in metrics if "/" not in name]
     rows = [(name, f"{metrics[name]:.4f}", _interval(intervals.get(name))) for name in plain]
     parts = [table(("metric", "value", "95 % interval"), rows, numeric=(1, 2))]
-    best = record.get("facts", {}).get("bayes_auc", {})
-    for split, value in best.items():
+    best, split = record.get("facts", {}).get("bayes_auc", {}), record["judged"]
+    if split in best:
+        value = best[split]
         share = (metrics["auc"] - CHANCE) / (value - CHANCE)
         told = f"The rows were made up, so that the best is known: no model can rank {split} rows better than AUC "
         parts.append(paragraph(f"{told}{value:.4f}; {percentage(share)} of the way from chance to there is gone."))
@@ -93,7 +94,9 @@ def _data(run: RunDirectory, spec: FeatureSpec, record: Mapping[str, Any]) -> Se
     told = [(split, f"{count:,} rows, {clicks[split] / count:.2%} of them clicks") for split, count in counts.items()]
     parts = [
         *data_warnings(run),
-        facts([("data", record.get("name", "")), *told, ("label", spec.label.name)]),
+        facts(
+            [*record.get("understood", {}).items(), ("data", record.get("name", "")), *told, ("label", spec.label.name)]
+        ),
         folded_table(("column", "kind", "ids", "training cells with an id of their own"), rows, numeric=(2, 3)),
     ]
     return Section("Data", join(parts))

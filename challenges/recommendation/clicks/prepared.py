@@ -51,6 +51,11 @@ class Prepared:
             _require_unchanged(folder / name, facts)
         return Prepared(folder=folder, spec=FeatureSpec.read(folder), **kept)
 
+    @property
+    def judged(self) -> str:
+        """The split that figures are told of: test where there is one, and validation is then held out to choose by."""
+        return "test" if "test" in self.rows else "validation"
+
     def split(self, name: str) -> tuple[Path, ...]:
         """Its files in their order; none where there is no such split."""
         return tuple(self.folder / file for file in sorted(self.files) if file.startswith(f"{name}/"))

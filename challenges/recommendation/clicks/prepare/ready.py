@@ -143,6 +143,8 @@ def adult(root: Path, _note: Note) -> tuple[TextTable, FeatureSpec]:
     return TextTable(tuple(parts), ADULT_COLUMNS, ","), spec
 
 
+RATINGS = ("ratings.dat", "ml1m_interactions.parquet")
+"""Of MovieLens 1M: GroupLens's own file, or its copy as Parquet."""
 LIKED, NEUTRAL = 3, 3
 """Ratings above are clicks and below are none; three stars are neither, as AutoInt has it (Song et al. 2019)."""
 FIRST_DAY = 956_703_932 // 86_400  # of MovieLens 1M's ratings, in days since 1970
@@ -156,7 +158,7 @@ class MovieLens:
 
     @property
     def ratings(self) -> Path:
-        for name in ("ratings.dat", "ml1m_interactions.parquet"):
+        for name in RATINGS:
             if (self.root / name).is_file():
                 return self.root / name
         raise DataError(

@@ -35,6 +35,7 @@ def add_click_model(repository: ModelRepository, name: str, exported: Exported, 
         parameters={"maximum_bytes": MAXIMUM_BYTES},
         files={SPEC_FILE: folder / SPEC_FILE, STRINGS.name: STRINGS, **vocabulary},
         warmup=(1,),
+        needs=("polars",),
     )
     repository.add_step(f"{name}_features", step)
     parts = (
