@@ -51,7 +51,7 @@ def _text_of(remainder: int, divisor: int, draws: np.random.Generator) -> str:
         letters = words[:, None].view(np.uint8)  # (try, 8)
         fit = np.flatnonzero(_PLAIN[letters].all(1))
         if len(fit):
-            return letters[fit[0]].tobytes().decode()
+            return str(letters[fit[0]].tobytes(), "ascii")
 
 
 def _utf8(texts: pl.Series) -> tuple[np.ndarray, np.ndarray]:
@@ -66,7 +66,8 @@ def _utf8(texts: pl.Series) -> tuple[np.ndarray, np.ndarray]:
 def _mixed(state: np.ndarray) -> np.ndarray:
     state = (state ^ (state >> np.uint64(30))) * _FIRST
     state = (state ^ (state >> np.uint64(27))) * _SECOND
-    return state ^ (state >> np.uint64(31))
+    mixed: np.ndarray = state ^ (state >> np.uint64(31))
+    return mixed
 
 
 def _unmixed(state: np.ndarray) -> np.ndarray:

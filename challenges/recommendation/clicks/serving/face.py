@@ -26,6 +26,8 @@ SERVED_AS = "bf16"  # how close served probabilities are asked to be, in the ter
 
 
 class ServedClicks(ServedFace[ClickRecipe, ClickData]):
+    """Raw values are asked with, probabilities answered."""
+
     dialogue = RowDialogue()
 
     def comparison(self) -> ProbabilityComparison:
@@ -80,7 +82,8 @@ class ServedClicks(ServedFace[ClickRecipe, ClickData]):
             expected = probabilities(columns["logit"][:limit])
 
         def ask(rows: Sequence[int]) -> list[float]:
-            return score(client, name, {column: values[rows] for column, values in words.items()}).tolist()
+            found = score(client, name, {column: values[rows] for column, values in words.items()})
+            return [float(probability) for probability in found]
 
         answers, milliseconds = timed(ask, range(len(label)), SENT_TOGETHER)
         same = np.abs(np.asarray(answers) - expected) <= PROBABILITY[SERVED_AS].probability

@@ -81,7 +81,7 @@ def _checked(path: Path, row: list[str], line: int, names: Sequence[str]) -> lis
 def _opened(path: Path) -> Iterator[IO[str]]:
     try:
         with gzip.open(path, "rb") if path.name.endswith(".gz") else path.open("rb") as content:
-            yield io.TextIOWrapper(content, encoding="utf-8-sig", newline="")  # type: ignore[type-var]
+            yield io.TextIOWrapper(content, encoding="utf-8-sig", newline="")
     except (OSError, EOFError, zlib.error, UnicodeDecodeError, csv.Error) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         raise DataError(

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 import triton_python_backend_utils as pb_utils
-from strings import RefusedError, input_strings  # type: ignore[import-not-found]  # which lies beside this file
+from strings import RefusedError, input_strings  # which lies beside this file
 
 from challenges.recommendation.clicks.answers import model_inputs
 from challenges.recommendation.clicks.transform import Transform
@@ -26,6 +26,8 @@ except ImportError:  # Triton's own image, whose stub and NumPy fit each other
 
 
 class TritonPythonModel:
+    """From raw values to a click model's inputs."""
+
     def initialize(self, args: dict[str, str]) -> None:
         """features.json and vocabulary/ lie beside this file."""
         self.transform = Transform.read(Path(args["model_repository"], args["model_version"]))
