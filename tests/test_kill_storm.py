@@ -18,6 +18,7 @@ KILLS = int(os.environ.get("KIT_TEST_KILLS", "4"))
 FIELDS = [
     "--model.depth", "18", "--preprocessing.resize", "36", "--preprocessing.crop", "32",
     "--training.batch-size", "8", "--training.epochs", str(max(24, 3 * KILLS)), "--training.checkpoint-every", "3",
+    "--training.checkpoint-seconds", "0",
     "--training.ema-decay", "0.9", "--mixup-alpha", "0.2", "--training.log-every", "7",
 ]  # fmt: skip
 

@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import nn
 
+from benchmarks.reads import Reads
 from common.errors import RecipeError
 from common.training.averages import MovingAverage
-from tests.common.training.reads import Reads
 
 
 def network():

@@ -9,13 +9,13 @@ import pytest
 import torch
 from torch import nn
 
+from benchmarks.reads import Reads
 from common.errors import DeviceError, RecipeError
 from common.machine.precision import DeviceScaler
 from common.run.recipe import OptimizerConfig
 from common.training.optimizers import Ftrl, Lamb, build_optimizer, parameter_groups, stage_scales
 from common.training.schedules import build_schedule
 from common.training.task import ScheduledOptimizer
-from tests.common.training.reads import Reads
 
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
 

@@ -6,13 +6,13 @@ from dataclasses import replace
 import pytest
 import torch
 
+from benchmarks.reads import Reads
 from common.errors import RecipeError
 from common.machine.precision import DeviceScaler, Precision, select_precision
 from common.run.recipe import OptimizerConfig
 from common.training.averages import MovingAverage
 from common.training.step import TrainStep
 from common.training.task import StepSettings
-from tests.common.training.reads import Reads
 from tests.toy import CPU, FP32, ToyData, ToyTask, toy_recipe
 
 

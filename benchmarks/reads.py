@@ -12,11 +12,16 @@ class Reads(TorchDispatchMode):
 
     def __init__(self) -> None:
         super().__init__()
-        self.count = 0
         self.names: list[str] = []
 
+    @property
+    def reading(self) -> list[str]:
+        return [name for name in self.names if name in READING]
+
+    @property
+    def count(self) -> int:
+        return len(self.reading)
+
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        name = func.overloadpacket.__name__
-        self.names.append(name)
-        self.count += name in READING
+        self.names.append(func.overloadpacket.__name__)
         return func(*args, **(kwargs or {}))
