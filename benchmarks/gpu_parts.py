@@ -115,7 +115,10 @@ def _reads(step: "_Stepper") -> list[str]:
 
 
 def ladder(folder: Path) -> Verdict:
-    """ResNet-50 on made-up images: number formats, memory layouts, compiled and captured; images per second."""
+    """ResNet-50 on made-up images: number formats, memory layouts, compiled and captured; images per second.
+
+    The losses after some steps from one start tell whether a rung learns as the others do.
+    """
     stand_in()
     from challenges.classification.recipes import RECIPES
     from challenges.classification.task import ClassificationTask
@@ -135,8 +138,11 @@ def ladder(folder: Path) -> Verdict:
             )  # fmt: skip
             recipe = replace(base, model=replace(base.model, depth=50), training=training)
             try:
+                torch.manual_seed(0)
                 task = ClassificationTask(recipe, [1] * 1000)
                 step = _stepper(task, recipe, select_precision(precision, DEVICE), fixed)
+                losses = [step()["loss"].clone() for _ in range(WARMUP * 4)]
+                figures[f"{precision}_{rung}_loss_after_{len(losses)}_steps"] = float(losses[-1])
                 figures[f"{precision}_{rung}_images_per_s"] = _rate(step, batch)
                 if HAS_GPU and rung == "eager":
                     figures[f"{precision}_batch_norm_share"] = _share_of(step, "batch_norm")
