@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from common.errors import ServingError
 from common.export.signature import BatchRange, Signature, SizeRange, TensorSpec
+from common.export.weights import data_file, files_of, total_bytes
 from common.files import read_json, sha256, write_json
 
 Precision = Literal["fp32", "fp16", "bf16", "int8"]
@@ -25,6 +26,7 @@ class ArtefactSidecar:
     opset:         of the ONNX graph; a plan carries the number of the graph it was built from.
     preprocessing: the fields of the preprocessing contract, as JSON values.
     metrics:       the task's metrics of the weights in this file, by name.
+    data_sha256:   of the second file with its weights, empty where there is none.
     target:        for a plan: gpu, compute_capability, tensorrt, onnx_sha256; empty for a portable graph.
     created:       UTC, ISO 8601.
     """
@@ -41,6 +43,7 @@ class ArtefactSidecar:
     size_bytes: int
     created: str
     target: Mapping[str, str] = field(default_factory=dict)
+    data_sha256: str = ""
 
 
 def sidecar_path(artefact: Path) -> Path:
@@ -69,7 +72,8 @@ def write_sidecar(
         metrics=dict(metrics or {}),
         versions=_versions(),
         sha256=sha256(artefact),
-        size_bytes=artefact.stat().st_size,
+        data_sha256=_data_sha256(artefact),
+        size_bytes=total_bytes(artefact),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         target=dict(target or {}),
     )
@@ -90,11 +94,15 @@ def read_sidecar(artefact: Path) -> ArtefactSidecar:
         sidecar = _parse(read_json(path))
     except (KeyError, TypeError, ValueError) as error:
         raise ServingError(f"{path} is no record of an export ({error!r})", remedy=REMEDY) from error
-    found = sha256(artefact)
-    if found != sidecar.sha256:
+    found, data = sha256(artefact), _data_sha256(artefact)
+    if (found, data) != (sidecar.sha256, sidecar.data_sha256):
+        broken = artefact if found != sidecar.sha256 else data_file(artefact)
+        told, wanted = (
+            (found, sidecar.sha256) if broken == artefact else (data or "that of no file", sidecar.data_sha256)
+        )
         raise ServingError(
-            f"{artefact} is damaged: its sha256 is {found[:16]}…",
-            f"its record says {sidecar.sha256[:16]}… ({sidecar.size_bytes} bytes, created {sidecar.created})",
+            f"{broken} is damaged: its sha256 is {told[:16]}…",
+            f"its record says {wanted[:16]}… ({sidecar.size_bytes} bytes, created {sidecar.created})",
             REMEDY,
         )
     return sidecar
@@ -122,6 +130,10 @@ def _parse(value: Mapping[str, Any]) -> ArtefactSidecar:
     plain["signature"] = signature_from_json(plain["signature"])
     plain["class_names"] = tuple(plain["class_names"])
     return ArtefactSidecar(**plain)
+
+
+def _data_sha256(artefact: Path) -> str:
+    return "".join(sha256(path) for path in files_of(artefact)[1:])
 
 
 def _versions() -> dict[str, str]:

@@ -5,6 +5,7 @@ from typing import Any, get_args
 
 from common.export.artefact import Precision, sidecar_path
 from common.export.tensorrt import plan_target
+from common.export.weights import data_file
 from common.files import file_stamp, read_json, write_json
 from common.machine.environment import package_versions
 from common.machine.precision import cpu_has_bfloat16
@@ -77,6 +78,7 @@ def forget(run: RunDirectory, precision: Precision) -> None:
 def forget_file(path: Path) -> None:
     """Remove an exported file and its record."""
     path.unlink(missing_ok=True)
+    data_file(path).unlink(missing_ok=True)
     sidecar_path(path).unlink(missing_ok=True)
 
 

@@ -9,6 +9,7 @@ weights) and leaves float32 weights behind in bf16, an invalid graph.
 import copy
 import inspect
 import re
+import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Literal
@@ -21,6 +22,7 @@ from common.errors import DataError, DeviceError, KitError
 from common.export.layers import before_softmax, layers, multiplications, outermost, tail
 from common.export.muted_tools import quiet, scratch_folder
 from common.export.signature import Dimension, Signature, TensorSpec
+from common.export.weights import data_file, total_bytes
 from common.files import atomic_writer
 
 OPSET = 22
@@ -29,6 +31,8 @@ Form = tuple[str, str, tuple[Dimension, ...]]
 """A tensor's name, type and sizes with the batch's."""
 LARGEST_GRAPH = 2**31 - 1
 """Bytes: protobuf cannot hold more in one message."""
+ROOM = 1 << 26  # of them, for what is no weight
+SMALLEST_APART = 1024  # bytes of a tensor in a second file
 
 LARGEST_SHARE = 0.05
 """Of the multiplications, left unquantised in the last layers."""
@@ -46,10 +50,17 @@ def export_onnx(
 ) -> Path:
     """Write `module` as a float32 ONNX graph with dynamic batch and the signature's names; returns `path`.
 
-    The module is left as it was. example: inputs to trace with, needed where the signature has free dimensions.
+    The module is left as it was. Weights that one file cannot hold go to a second one, `weights.data_file(path)`.
+    example: inputs to trace with, needed where the signature has free dimensions.
     Raises KitError where signature and module disagree, or the module cannot be exported.
     """
-    return _write(_trace(module, signature, example), path)
+    program = _trace(module, signature, example)
+    weights = sum(tensor.nbytes for tensor in module.state_dict().values())
+    if weights <= LARGEST_GRAPH - ROOM:
+        graph = program.model_proto
+        _check_interface(graph, signature)
+        return _write(graph, path)
+    return _write_apart(program, signature, path)
 
 
 def convert_precision(
@@ -61,6 +72,7 @@ def convert_precision(
     What comes after the last layers stays in float32, and so do nodes whose values in fp16 would leave a safe range on
     `example` (random values without it).
     """
+    _require_convertible(fp32_path)
     unlimited = precision == "bf16"  # bfloat16 has float32's range
     with scratch_folder() as folder, quiet():
         import onnx
@@ -94,6 +106,7 @@ def quantize_int8(fp32_path: Path, path: Path, calibration: Iterable[dict[str, n
     calibration: batches of real inputs by name; 64 to 512 samples are enough for a classifier.
     Raises DataError where `calibration` is empty, KitError where a value's range is too wide for eight bits.
     """
+    _require_convertible(fp32_path)
     batches = list(calibration)
     if not batches:
         raise DataError(
@@ -105,7 +118,10 @@ def quantize_int8(fp32_path: Path, path: Path, calibration: Iterable[dict[str, n
         quantization = _modelopt("quantization")
         result = folder / "int8.onnx"
         source = folder / "fp32.onnx"  # intermediate files land beside the source
-        source.symlink_to(fp32_path.resolve())
+        if data_file(fp32_path).is_file():
+            onnx.save(onnx.load(fp32_path), source)
+        else:
+            source.symlink_to(fp32_path.resolve())
         quantization.quantize(
             str(source),
             quantize_mode="int8",
@@ -125,6 +141,12 @@ def quantize_int8(fp32_path: Path, path: Path, calibration: Iterable[dict[str, n
         _refuse_wide_ranges(graph)
         _correct_shift(graph, fp32_path, batches)
     return _write(graph, path)
+
+
+def _require_convertible(path: Path) -> None:
+    size = total_bytes(path)
+    if size > LARGEST_GRAPH:
+        raise KitError(f"the graph has {size / 2**30:.1f} GiB", "graphs below 2 GiB are converted", "serve it in fp32")
 
 
 def _refuse_wide_ranges(graph: Any) -> None:
@@ -195,7 +217,7 @@ def _correct_shift(graph: Any, fp32_path: Path, batches: list[dict[str, np.ndarr
             biases[output.name] = constants[node.input[2]]
     if not biases:
         return
-    shifts = _mean_difference(graph.SerializeToString(), fp32_path.read_bytes(), list(biases), batches)
+    shifts = _mean_difference(graph.SerializeToString(), str(fp32_path), list(biases), batches)
     for name, shift in shifts.items():
         values = onnx.numpy_helper.to_array(biases[name])
         corrected = (values - shift).astype(values.dtype)
@@ -203,9 +225,9 @@ def _correct_shift(graph: Any, fp32_path: Path, batches: list[dict[str, np.ndarr
 
 
 def _mean_difference(
-    graph: bytes, reference: bytes, names: list[str], batches: list[dict[str, np.ndarray]]
+    graph: bytes, reference: str, names: list[str], batches: list[dict[str, np.ndarray]]
 ) -> dict[str, np.ndarray]:
-    """Per output and channel (axis 1), the mean of what `graph` answers minus what `reference` answers."""
+    """Per output and channel (axis 1), the mean of what `graph` answers minus what the file `reference` does."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -243,7 +265,7 @@ class _CalibrationReader:
 
 
 def _trace(module: nn.Module, signature: Signature, example: dict[str, Tensor] | None) -> Any:
-    """The module's float32 ONNX graph, named and shaped by the signature."""
+    """The module's float32 program, named and shaped by the signature."""
     from common.export.operators import TRANSLATIONS
 
     names = _argument_names(module, signature)
@@ -272,9 +294,7 @@ def _trace(module: nn.Module, signature: Signature, example: dict[str, Tensor] |
                 "torch.export.export(module, ...) tells more",
             ) from error
     assert program is not None
-    graph = program.model_proto
-    _check_interface(graph, signature)
-    return graph
+    return program
 
 
 def _argument_names(module: nn.Module, signature: Signature) -> list[str]:
@@ -357,6 +377,26 @@ def _fits(wanted: Form, present: Form) -> bool:
     )
 
 
+def _write_apart(program: Any, signature: Signature, path: Path) -> Path:
+    """Write the program's graph to `path` and its weights beside it; the graph comes last."""
+    import onnx
+    import onnx_ir
+
+    data = data_file(path)
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".weights-") as folder:
+        made = Path(folder, path.name)
+        onnx_ir.save(program.model, made, external_data=data.name, size_threshold_bytes=SMALLEST_APART)
+        onnx.checker.check_model(str(made))
+        graph = onnx.load(made, load_external_data=False)
+        _check_interface(graph, signature)
+        _strip_traces(graph)
+        path.unlink(missing_ok=True)
+        Path(folder, data.name).replace(data)
+    with atomic_writer(path) as stream:
+        stream.write(graph.SerializeToString(deterministic=True))
+    return path
+
+
 def _write(graph: Any, path: Path) -> Path:
     """Strip what tracing left behind, infer shapes, check, and write whole or not at all."""
     import onnx
@@ -367,6 +407,7 @@ def _write(graph: Any, path: Path) -> Path:
         raise KitError(f"the graph has {size / 2**30:.1f} GiB", "one ONNX file holds less than 2 GiB")
     graph = onnx.shape_inference.infer_shapes(graph, strict_mode=True, data_prop=True)
     onnx.checker.check_model(graph, full_check=True)
+    data_file(path).unlink(missing_ok=True)
     with atomic_writer(path) as stream:
         stream.write(graph.SerializeToString(deterministic=True))
     return path

@@ -72,7 +72,7 @@ def build_plan(
     # Strong typing is a choice in TensorRT 10 and the only way in 11, which ignores the flag.
     network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
     parser = trt.OnnxParser(network, logger)
-    if not parser.parse(onnx_path.read_bytes()):
+    if not parser.parse(onnx_path.read_bytes(), str(onnx_path)):
         reasons = [_reason(parser.get_error(index)) for index in range(parser.num_errors)]
         raise KitError(f"TensorRT {trt.__version__} does not read {onnx_path}", "; ".join(reasons[:3]))
     config = builder.create_builder_config()

@@ -9,6 +9,7 @@ from tritonclient.grpc import model_config_pb2 as pb
 
 from common.errors import ServingError
 from common.export.signature import Signature
+from common.export.weights import files_of
 from common.files import atomic_writer
 from common.serving.config import (
     DEFAULT_BATCHING,
@@ -147,7 +148,8 @@ class ModelRepository:
             config.parameters[key].string_value = value
         named = _add_labels(config, labels)
         add_warmup(config, (1, batch.optimum, batch.maximum))
-        self.write(config, {ARTEFACT_NAMES[engine]: exported.artefact}, named)
+        graph, *data = files_of(exported.artefact)
+        self.write(config, {ARTEFACT_NAMES[engine]: graph, **{path.name: path for path in data}}, named)
 
     def add_step(self, name: str, step: PythonStep) -> None:
         """Add or replace the Python step `name`."""

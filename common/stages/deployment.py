@@ -33,6 +33,7 @@ from common.export.parity import ParityTable, compare
 from common.export.runner import Arrays, OnnxRunner, OpenVinoRunner, Runner, TensorRtRunner
 from common.export.signature import Signature
 from common.export.tensorrt import build_plan, plan_target
+from common.export.weights import total_bytes
 from common.failures import explain
 from common.files import read_json, write_json
 from common.machine.precision import cpu_has_bfloat16
@@ -91,7 +92,7 @@ def export(challenge: Challenge[Any, Any, Any], run: RunDirectory, console: Cons
             say(console, f"export: {precision} is left out: {reason}")
             continue
         path = artefact(run, precision)
-        say(console, f"export: {path} ({path.stat().st_size / 1e6:.1f} MB)")
+        say(console, f"export: {path} ({total_bytes(path) / 1e6:.1f} MB)")
         if plan_target() and (reason := _hindrance(_write_plan, trained, precision)):
             left_out[f"tensorrt {precision}"] = reason
             say(console, f"export: tensorrt {precision} is left out: {reason}")

@@ -1,0 +1,18 @@
+"""Where an ONNX graph's weights are: in its file, or in a second one beside it where one file cannot hold them."""
+
+from pathlib import Path
+
+
+def data_file(graph: Path) -> Path:
+    """The second file of the graph at `graph`, by the name that the graph has for it."""
+    return graph.with_name(f"{graph.name}.data")
+
+
+def files_of(graph: Path) -> list[Path]:
+    """All files of an exported model, its own first."""
+    data = data_file(graph)
+    return [graph, data] if data.is_file() else [graph]
+
+
+def total_bytes(graph: Path) -> int:
+    return sum(path.stat().st_size for path in files_of(graph))

@@ -1,0 +1,92 @@
+"""Weights that one ONNX file cannot hold lie in a second one, which record, engines and repository carry along."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from common.errors import KitError, ServingError
+from common.export import onnx as exporting
+from common.export.artefact import read_sidecar, write_sidecar
+from common.export.lint import lint
+from common.export.onnx import export_onnx, quantize_int8
+from common.export.runner import OnnxRunner, OpenVinoRunner, TorchRunner
+from common.export.signature import BatchRange, Signature, TensorSpec
+from common.export.weights import data_file, files_of, total_bytes
+from common.serving.repository import Exported, ModelRepository
+
+SIGNATURE = Signature(
+    inputs=(TensorSpec("ids", "int32", (3,)),),
+    outputs=(TensorSpec("scores", "float32", (4,)),),
+    batch=BatchRange(1, 8, 64),
+)
+INPUTS = {"ids": np.random.default_rng(0).integers(0, 500, (7, 3)).astype(np.int32)}
+
+
+class Lookup(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.table, self.head = nn.Embedding(500, 16), nn.Linear(48, 4)
+
+    def forward(self, ids):
+        return self.head(self.table(ids).flatten(1))
+
+
+@pytest.fixture
+def module():
+    torch.manual_seed(0)
+    return Lookup().eval()
+
+
+@pytest.fixture
+def graph(module, tmp_path, monkeypatch):
+    monkeypatch.setattr(exporting, "LARGEST_GRAPH", exporting.ROOM + 10_000)  # bytes of weights; these have 32,784
+    path = export_onnx(module, SIGNATURE, tmp_path / "model.fp32.onnx")
+    write_sidecar(path, precision="fp32", opset=22, signature=SIGNATURE, preprocessing={})
+    return path
+
+
+def test_the_second_file_holds_the_weights_and_every_engine_reads_it(graph, module):
+    assert files_of(graph) == [graph, data_file(graph)]
+    assert graph.stat().st_size < 10_000 < 32_000 <= data_file(graph).stat().st_size
+    assert [path.name for path in graph.parent.iterdir() if path.name.startswith(".")] == []
+    assert lint(graph) == []
+    expected = TorchRunner(module, SIGNATURE)(INPUTS)["scores"]
+    for runner in (OnnxRunner, OpenVinoRunner):
+        np.testing.assert_allclose(runner(graph)(INPUTS)["scores"], expected, rtol=1e-4, atol=1e-5)
+
+
+def test_the_record_vouches_for_both_files(graph):
+    assert read_sidecar(graph).size_bytes == total_bytes(graph)
+    content = data_file(graph).read_bytes()
+    data_file(graph).write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    with pytest.raises(ServingError, match=r"model\.fp32\.onnx\.data is damaged"):
+        read_sidecar(graph)
+    data_file(graph).unlink()
+    with pytest.raises(ServingError, match=r"model\.fp32\.onnx\.data is damaged: its sha256 is that of no file"):
+        read_sidecar(graph)
+
+
+def test_a_repository_has_both_files_side_by_side(graph, module, tmp_path):
+    repository = ModelRepository(tmp_path / "repository")
+    repository.add("lookup", Exported(artefact=graph, signature=SIGNATURE, engine="onnxruntime"))
+    folder = tmp_path / "repository" / "lookup" / "1"
+    assert sorted(path.name for path in folder.iterdir()) == ["model.fp32.onnx.data", "model.onnx"]
+    links = tmp_path / "links"  # as a local server sees them
+    links.mkdir()
+    for path in folder.iterdir():
+        (links / path.name).symlink_to(path)
+    expected = TorchRunner(module, SIGNATURE)(INPUTS)["scores"]
+    for place in (folder, links):
+        np.testing.assert_allclose(OnnxRunner(place / "model.onnx")(INPUTS)["scores"], expected, rtol=1e-4, atol=1e-5)
+
+
+def test_other_precisions_are_made_of_both_and_a_smaller_export_leaves_no_second_file(graph, module, monkeypatch):
+    whole = quantize_int8(graph, graph.with_name("model.int8.onnx"), [INPUTS])
+    assert files_of(whole) == [whole]
+    assert OnnxRunner(whole)(INPUTS)["scores"].shape == (7, 4)
+    monkeypatch.setattr(exporting, "LARGEST_GRAPH", 30_000)
+    with pytest.raises(KitError, match="graphs below 2 GiB are converted"):
+        quantize_int8(graph, graph.with_name("model.int8.onnx"), [INPUTS])
+    monkeypatch.undo()
+    assert files_of(export_onnx(module, SIGNATURE, graph)) == [graph]
