@@ -12,6 +12,7 @@ from challenges.recommendation.clicks.prepared import Prepared
 from challenges.recommendation.clicks.spec import FIRST
 from challenges.recommendation.clicks.vocabulary import vocabulary_file
 from common.errors import DataError, TrainingError
+from common.storage.run_lock import hold
 from tests.recommendation.clicks.builders import (
     column_of,
     content_of,
@@ -134,6 +135,13 @@ def test_only_the_same_preparation_goes_on(source, tmp_path):
     write_criteo(source, LINES[800:850], "test.tsv")
     with pytest.raises(DataError, match="holds a preparation of another source"):
         prepare_criteo(source, out)
+
+
+def test_several_find_a_finished_preparation_at_once(source, tmp_path):
+    out = tmp_path / "out"
+    first = prepare_criteo(source, out)
+    with hold(out, "prepare", shared=True):  # as another process of a training does
+        assert prepare_criteo(source, out).fingerprint() == first.fingerprint()
 
 
 def test_what_the_kit_did_not_write_stays(source, tmp_path):

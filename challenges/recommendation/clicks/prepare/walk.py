@@ -50,7 +50,7 @@ def prepare(job: Job, name: str, engine: Engine, progress: Progress) -> Prepared
     """
     plan = job.plan()
     job.output.mkdir(parents=True, exist_ok=True)
-    with hold(job.output, "prepare"):
+    with hold(job.output, "prepare", shared=(job.output / FILE).is_file()):  # several may find it finished at once
         if not _begun(job, plan):
             return Prepared.open(job.output)
         remove_leftovers(job.output)
