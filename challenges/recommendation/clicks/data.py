@@ -46,7 +46,7 @@ class ClickData(DataModule):
                     f"It has {', '.join(prepared.rows)}.",
                     "Prepare it with one.",
                 )
-        self._device, self._world, self._seed = device, world, seed
+        self._device, self.world, self._seed = device, world, seed
         self._evaluation_batch = evaluation_batch
         self.num_train, self.num_validation = prepared.rows["train"], prepared.rows[self.judged]
 
@@ -59,8 +59,11 @@ class ClickData(DataModule):
         return cls(prepared, device=device, world=world, seed=seed)
 
     def train_batches(self, first_step: int, batch_size: int, accumulation: int) -> Iterator[Batch]:
-        for batch in self._stream("train").batches(first_step, batch_size, accumulation):
-            yield self._moved(batch)
+        local = batch_size // self.world.size
+        micro = local // accumulation
+        for number, batch in enumerate(self._stream("train").batches(first_step, batch_size, accumulation)):
+            begin = self.world.rank * local + number % accumulation * micro
+            yield self._moved({**batch, "row": torch.arange(begin, begin + micro)})
 
     def validation_batches(self) -> Iterable[Batch]:
         for batch in self._stream(self.judged).once(self._evaluation_batch):
@@ -72,7 +75,7 @@ class ClickData(DataModule):
         return ClickData(
             self.prepared,
             device=self._device,
-            world=self._world,
+            world=self.world,
             seed=self._seed,
             judged="validation",
             evaluation_batch=self._evaluation_batch,
@@ -93,7 +96,7 @@ class ClickData(DataModule):
         spec = self.spec
         columns = ["label", *(name for name in ("dense", "categorical") if getattr(spec, name))]
         columns += [*(column.name for column in spec.multi_hot), *(["group"] if spec.group else [])]
-        return TableStream(self.prepared.split(split), tuple(columns), seed=self._seed, world=self._world)
+        return TableStream(self.prepared.split(split), tuple(columns), seed=self._seed, world=self.world)
 
     def _moved(self, batch: Batch) -> Batch:
         for name, kind in (("dense", torch.float32), ("categorical", torch.int32)):

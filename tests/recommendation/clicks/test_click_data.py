@@ -34,6 +34,7 @@ def test_training_batches_are_packed_and_hold_every_row_once_an_epoch(made):
         "dense": ((50, 13), torch.float32),
         "categorical": ((50, 26), torch.int32),
         "label": ((50,), torch.float32),
+        "row": ((50,), torch.int64),
     }
     seen = np.concatenate([batch["categorical"].numpy() for batch in batches])[:rows]
     written = column_of(made, "train", "categorical")
