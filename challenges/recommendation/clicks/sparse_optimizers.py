@@ -12,7 +12,7 @@ from typing import Any, overload
 import torch
 from torch import Tensor
 
-from challenges.recommendation.clicks.tables import gather, narrow, sums_of_rows
+from challenges.recommendation.clicks.tables import equal_together, gather, sums_of_rows
 from common.training.optimizers import ftrl_update
 
 HALF_BITS, SMALLEST_HALF_STEP = 11, 2.0**-24
@@ -43,6 +43,20 @@ class RowOptimizer(torch.optim.Optimizer):
                     rows, gradient = summed_by_row(weight.grad)
                     self._update(weight, rows, gradient, group)
         return loss
+
+    def kept(self, weight: Tensor) -> dict[str, Tensor]:
+        """What is kept for each row of a weight: name -> (row, ...) float32, from the first step on if not before."""
+        state: dict[str, Tensor] = self.state[weight]
+        if not state:
+            state.update(self._begun(weight))
+        return state
+
+    def updates(self, weight: Tensor) -> bool:
+        return any(weight is one for group in self.param_groups for one in group["params"])
+
+    def _begun(self, weight: Tensor) -> dict[str, Tensor]:
+        """What is kept before the first step."""
+        return {}
 
     @abstractmethod
     def _update(self, weight: Tensor, rows: Tensor, gradient: Tensor, group: dict[str, Any]) -> None:
@@ -77,10 +91,11 @@ class RowwiseAdagrad(RowOptimizer):
     def __init__(self, params: Iterable[Any], lr: float = 0.01, eps: float = 1e-8, start: float = 0.0) -> None:
         super().__init__(params, {"lr": lr, "eps": eps, "start": start})
 
+    def _begun(self, weight: Tensor) -> dict[str, Tensor]:
+        return {"sum": torch.full((len(weight),), self.defaults["start"], device=weight.device)}
+
     def _update(self, weight: Tensor, rows: Tensor, gradient: Tensor, group: dict[str, Any]) -> None:
-        state = self.state[weight]
-        if not state:
-            state["sum"] = torch.full((len(weight),), group["start"], device=weight.device)
+        state = self.kept(weight)
         total = state["sum"].index_select(0, rows) + gradient.square().mean(1)
         state["sum"].index_copy_(0, rows, total)
         gradient.div_(total.sqrt_().add_(group["eps"])[:, None])
@@ -99,11 +114,14 @@ class RowFtrl(RowOptimizer):
     ) -> None:
         super().__init__(params, {"lr": lr, "l1": l1, "l2": l2, "start": start})
 
+    def _begun(self, weight: Tensor) -> dict[str, Tensor]:
+        return {
+            "squares": torch.full(weight.shape, self.defaults["start"], device=weight.device),
+            "linear": torch.zeros(weight.shape, device=weight.device),
+        }
+
     def _update(self, weight: Tensor, rows: Tensor, gradient: Tensor, group: dict[str, Any]) -> None:
-        state = self.state[weight]
-        if not state:
-            state["squares"] = torch.full(weight.shape, group["start"], device=weight.device)
-            state["linear"] = torch.zeros(weight.shape, device=weight.device)
+        state = self.kept(weight)
         squares, linear = (state[name].index_select(0, rows) for name in ("squares", "linear"))
         values, squares, linear = ftrl_update(
             gather(weight, rows), gradient, squares, linear, lr=group["lr"], l1=group["l1"], l2=group["l2"]
@@ -115,12 +133,8 @@ class RowFtrl(RowOptimizer):
 
 def summed_by_row(gradient: Tensor) -> tuple[Tensor, Tensor]:
     """A sparse gradient's rows, each once and in order, (row,), and the sums of their entries, (row, width) float32."""
-    index, values = gradient._indices()[0], gradient._values()
-    ordered, order = torch.sort(narrow(index, len(gradient)), stable=True)
-    is_first = torch.ones(len(ordered), dtype=torch.bool, device=ordered.device)
-    torch.ne(ordered[1:], ordered[:-1], out=is_first[1:])
-    starts = is_first.nonzero().squeeze(1)
-    return ordered[starts].long(), sums_of_rows(values, order, starts)
+    rows, order, starts = equal_together(gradient._indices()[0], len(gradient))
+    return rows.long(), sums_of_rows(gradient._values(), order, starts)
 
 
 def store(weight: Tensor, rows: Tensor, values: Tensor) -> None:

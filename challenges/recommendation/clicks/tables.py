@@ -2,7 +2,7 @@
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,6 +13,8 @@ from torch.nn import functional
 
 INT32_ROWS = 2**31 - 1
 """As far as 32 bits count; sorting and gathering by these takes half as long."""
+DRAWN_ROWS = 1 << 16
+"""Of a column's rows, so many are drawn at a time."""
 
 
 class Bag(NamedTuple):
@@ -23,14 +25,16 @@ class Bag(NamedTuple):
 
 
 class Tables(nn.Module, ABC):
-    """Rows for all columns with ids: in one process below, in TorchRec's collection over several.
+    """Rows for all columns with ids: in one process below, cut over several in clicks/row_wise.py.
 
-    columns: how many there are, columns of one id first.
-    width:   numbers in a row.
+    columns:  how many there are, columns of one id first.
+    width:    numbers in a row.
+    is_apart: whether the rows are left out of the module's state, since checkpoints keep them by their shards.
     """
 
     columns: int
     width: int
+    is_apart = False
 
     @abstractmethod
     def forward(self, ids: Tensor, bags: Sequence[Bag] | Tensor = ()) -> Tensor:
@@ -43,7 +47,18 @@ class Tables(nn.Module, ABC):
 
     @abstractmethod
     def whole(self) -> "FusedTable":
-        """The rows in one process, to be exported."""
+        """The rows in the main process, to be saved or exported; every process takes part, and trains no more."""
+
+    def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:
+        if not self.is_apart:
+            super()._save_to_state_dict(destination, prefix, keep_vars)
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *arguments: Any) -> None:
+        """Raises KeyError where rows are given that would have to be cut."""
+        if not self.is_apart:
+            super()._load_from_state_dict(state_dict, prefix, *arguments)
+        elif f"{prefix}weight" in state_dict:
+            raise KeyError(f"{prefix}weight is whole, where the processes' shards of it are expected.")
 
 
 class FusedTable(Tables):
@@ -71,12 +86,8 @@ class FusedTable(Tables):
         self.rows, self.bags, self.columns, self.width, self.is_sparse = tuple(rows), bags, len(rows), width, is_sparse
         starts = np.concatenate([[0], np.cumsum(self.rows, dtype=np.int64)])
         self.register_buffer("offsets", torch.as_tensor(starts[:-1]), persistent=False)
-        self.weight = nn.Parameter(torch.empty(int(starts[-1]), width, dtype=dtype))
+        self.weight = nn.Parameter(self._started(spread, dtype))
         self.weight.grad_dtype = torch.float32  # means over a batch are too small for half precision
-        with torch.no_grad():
-            for first, count in zip(starts, self.rows, strict=False):
-                bound = math.sqrt(1 / count) if spread is None else spread
-                self.weight[first : first + count].uniform_(-bound, bound)
 
     def forward(self, ids: Tensor, bags: Sequence[Bag] | Tensor = ()) -> Tensor:
         if isinstance(bags, Tensor) or torch.compiler.is_compiling():
@@ -103,7 +114,15 @@ class FusedTable(Tables):
         return torch.cat(parts, 1)
 
     def whole(self) -> "FusedTable":
+        self.is_apart = False
         return self
+
+    def _started(self, spread: float | None, dtype: torch.dtype) -> Tensor:
+        """(row, width), as they are before training."""
+        weight = torch.empty(sum(self.rows), self.width, dtype=dtype)
+        for first, values in drawn(self.rows, self.width, spread, dtype):
+            weight[first : first + len(values)] = values
+        return weight
 
     def _read(self, index: Tensor, starts: Tensor | None) -> Tensor:
         """(bag, width) float32: the sum of the rows of every bag; of one row each without `starts`."""
@@ -113,6 +132,17 @@ class FusedTable(Tables):
         if starts is None:
             return functional.embedding(index, self.weight).float()
         return functional.embedding_bag(index, self.weight, starts, mode="sum").float()
+
+
+def drawn(rows: Sequence[int], width: int, spread: float | None, dtype: torch.dtype) -> Iterator[tuple[int, Tensor]]:
+    """Stretches of all columns' rows as they start, and the row that each begins with: the same for any taker."""
+    first = 0
+    for count in rows:
+        bound = math.sqrt(1 / count) if spread is None else spread
+        for taken in range(0, count, DRAWN_ROWS):
+            size = min(DRAWN_ROWS, count - taken)
+            yield first + taken, torch.empty(size, width, dtype=dtype).uniform_(-bound, bound)
+        first += count
 
 
 def _joined(single: Tensor, bags: Sequence[Bag], offsets: Tensor) -> tuple[Tensor, Tensor]:
@@ -139,9 +169,13 @@ class _Read(torch.autograd.Function):
     def backward(ctx: Any, errors: Tensor) -> tuple[Tensor, None, None]:
         index, *starts = ctx.saved_tensors
         if starts:
-            end = starts[0].new_tensor([len(index)])
-            errors = errors.repeat_interleave(torch.cat([starts[0], end]).diff(), 0)
+            errors = for_each(errors, starts[0], len(index))
         return torch.sparse_coo_tensor(index[None], errors, ctx.shape, check_invariants=False), None, None
+
+
+def for_each(errors: Tensor, starts: Tensor, rows: int) -> Tensor:
+    """(row, width): the errors (bag, width) of each row's bag, which begins at one of `starts` and ends at the next."""
+    return errors.repeat_interleave(torch.cat([starts, starts.new_tensor([rows])]).diff(), 0)
 
 
 def gather(weight: Tensor, index: Tensor) -> Tensor:
@@ -161,6 +195,15 @@ def sums_of_rows(weight: Tensor, index: Tensor, starts: Tensor) -> Tensor:
         weight, index = gather(weight, index), torch.arange(len(index), device=index.device)
     most = max(len(weight), len(index))
     return functional.embedding_bag(narrow(index, most), weight, narrow(starts, most), mode="sum")
+
+
+def equal_together(index: Tensor, rows: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Numbers below `rows`, each once and in order, and the order and starts by which `sums_of_rows` adds up equals."""
+    ordered, order = torch.sort(narrow(index, rows), stable=True)
+    is_first = torch.ones(len(ordered), dtype=torch.bool, device=ordered.device)
+    torch.ne(ordered[1:], ordered[:-1], out=is_first[1:])
+    starts = is_first.nonzero().squeeze(1)
+    return ordered[starts], order, starts
 
 
 def narrow(index: Tensor, rows: int) -> Tensor:
