@@ -299,6 +299,7 @@ def _fit(run: RunDirectory, request: Request, device: torch.device, world: World
     settled = outcome.task.eval().settle(data)
     if settled:
         say(console, settled)
+    outcome.task.gather()
     if world.is_main:
         challenge.weights.save(outcome.task, data, recipe, run.weights_file)
         write_json(

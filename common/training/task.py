@@ -170,6 +170,9 @@ class Task(nn.Module, ABC):
         """Choose what takes no gradient once training is over, on `data.tuning()` alone; returns what to tell."""
         return ""
 
+    def gather(self) -> None:
+        """Bring what is cut over the processes together on the main rank, to be saved; all call it, once trained."""
+
     @abstractmethod
     def inference_module(self) -> nn.Module:
         """The module to export: tensors in, tensors out, as `signature` names them."""

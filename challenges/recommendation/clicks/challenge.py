@@ -104,7 +104,7 @@ class ClickChallenge(Challenge[RecipeType, ClickData, TaskType], Generic[RecipeT
         return ClickData.of_check(checked, device=device, world=world, seed=recipe.training.seed)
 
     def build_task(self, recipe: RecipeType, data: ClickData) -> TaskType:
-        return self.task_class(recipe, data.spec)
+        return self.task_class(recipe, data.spec, world=data.world)
 
     def predict(
         self,

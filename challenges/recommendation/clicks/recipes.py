@@ -25,6 +25,8 @@ class TablesConfig:
     """dense: of the rows, where optimizer.weight-decay is the network's."""
     dtype: Literal["fp32", "fp16"] = "fp32"
     """What rows are kept in; fp16 halves them, and updates are rounded at random."""
+    shard: Literal["none", "row"] = "none"
+    """row: every process has a share of the rows and updates these; ids and rows travel between them."""
     spread: float | None = None
     """Rows start evenly in ± spread; None: ± sqrt(1 / rows) of their column."""
     unknown_share: float = 0.0
@@ -41,6 +43,12 @@ class TablesConfig:
             raise RecipeError(
                 f"tables.optimizer dense was chosen with tables.dtype {self.dtype}.",
                 "It updates every row at every step, in fp32.",
+                "Use --tables.optimizer rowwise-adagrad or sgd.",
+            )
+        if self.optimizer == "dense" and self.shard != "none":
+            raise RecipeError(
+                f"tables.optimizer dense was chosen with tables.shard {self.shard}.",
+                "It updates every row on every process.",
                 "Use --tables.optimizer rowwise-adagrad or sgd.",
             )
         if self.weight_decay and self.optimizer != "dense":
@@ -84,6 +92,12 @@ class ClickRecipe(Recipe):
         if self.tables.optimizer != "dense":
             self._refuse("optimizer.clip-norm", self.optimizer.clip_norm, None, "a norm needs every row's whole sum")
             self._refuse("training.cuda-graphs", self.training.cuda_graphs, False, "a batch's rows differ in number")
+        if self.tables.shard != "none" and self.training.compile:
+            raise RecipeError(
+                f"training.compile was chosen with tables.shard {self.tables.shard}.",
+                "Rows that travel between processes are not compiled.",
+                "Leave training.compile out, or use --tables.shard none.",
+            )
 
     def _refuse(self, field: str, given: object, allowed: object, why: str) -> None:
         if given != allowed:

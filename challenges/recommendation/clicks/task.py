@@ -1,8 +1,9 @@
 """A click model as a task: cross entropy of clicks, tables updated apart from the network, and what is served."""
 
 from abc import abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import numpy as np
@@ -15,14 +16,18 @@ from challenges.recommendation.clicks.memory import free_memory, memory_need, re
 from challenges.recommendation.clicks.metrics import by_part, grouped, intervals, summary
 from challenges.recommendation.clicks.numbers import NUMBERS, PlainNumbers
 from challenges.recommendation.clicks.recipes import ClickRecipe
+from challenges.recommendation.clicks.row_wise import RowStep, ShardedTable, table_shards
 from challenges.recommendation.clicks.sparse_optimizers import RowSgd, RowwiseAdagrad
 from challenges.recommendation.clicks.spec import FIRST, RARE, FeatureSpec
 from challenges.recommendation.clicks.tables import Bag, FusedTable, Tables
 from common.errors import RecipeError
 from common.export.signature import BatchRange, Dimension, Signature, TensorSpec
+from common.machine.distributed import ALONE, World, any_rank
 from common.training.optimizers import build_optimizer, parameter_groups
 from common.training.randomness import random_numbers
 from common.training.schedules import build_schedule
+from common.training.sharded_checkpoint import ShardedCheckpoints
+from common.training.shards import Shard
 from common.training.task import Batch, Evaluation, ScheduledOptimizer, Step, StepSettings, Task
 
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16}
@@ -39,11 +44,16 @@ class ClickTask(Task, Generic[RecipeType]):
     A step whose loss is not finite changes neither the network nor the tables, in which rows that a batch did not read
     stay bit for bit. Where the recipe keeps a moving average, it is the network's: tables with an optimizer of their
     own are not averaged, since most of their rows would only be copied at every step.
+
+    world: the processes that train it together, over which `tables.shard` cuts the tables.
     """
 
-    def __init__(self, recipe: RecipeType, spec: FeatureSpec, *, device: torch.device | None = None) -> None:
+    def __init__(
+        self, recipe: RecipeType, spec: FeatureSpec, *, device: torch.device | None = None, world: World = ALONE
+    ) -> None:
         super().__init__()
-        self.recipe, self.spec = recipe, spec
+        self.recipe, self.spec, self.world = recipe, spec, world
+        self._row_optimizers: Sequence[ScheduledOptimizer] = ()
         self._require_room(device or torch.device("cpu"))
         self.numbers: PlainNumbers = NUMBERS[recipe.numbers.encoding](spec.dense)
         self.tables: Tables = self.table(_rows(spec), recipe.tables.width, spread=recipe.tables.spread)
@@ -64,12 +74,16 @@ class ClickTask(Task, Generic[RecipeType]):
 
     def _require_room(self, device: torch.device) -> None:
         rows = _rows(self.spec)
-        need = memory_need(self.recipe, sum(rows), len(rows), wide_rows=self.wide_rows)
-        require_memory(self.recipe, need, free_memory(device))
+        need = memory_need(self.recipe, sum(rows), len(rows), wide_rows=self.wide_rows, ranks=self.world.size)
+        require_memory(self.recipe, need, free_memory(device, self.world), self.world.size)
 
     def table(self, rows: Sequence[int], width: int, *, spread: float | None) -> FusedTable:
         """For columns of single ids, of which the spec's multi-hot ones follow last."""
         config = self.recipe.tables
+        if config.shard == "row" and self.world.size > 1:
+            return ShardedTable(
+                rows, width, self.world, bags=len(self.spec.multi_hot), spread=spread, dtype=DTYPES[config.dtype]
+            )
         return FusedTable(
             rows, width, bags=len(self.spec.multi_hot), is_sparse=config.optimizer != "dense", spread=spread,
             dtype=DTYPES[config.dtype],
@@ -99,22 +113,8 @@ class ClickTask(Task, Generic[RecipeType]):
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         return {"loss": functional.binary_cross_entropy_with_logits(self.score(batch), batch["label"])}
 
-    def own_step(self, optimizers: Sequence[ScheduledOptimizer], settings: StepSettings) -> Step | None:
-        """Raises RecipeError for several processes whose tables have an optimizer of their own."""
-        if settings.world_size > 1 and self.recipe.tables.optimizer != "dense":
-            raise RecipeError(
-                f"{settings.world_size} processes were started with tables.optimizer {self.recipe.tables.optimizer}.",
-                "Data parallelism adds up whole gradients, and those of such tables name rows.",
-                "Use --tables.optimizer dense, or one process.",
-            )
-        return None
-
     def optimizers(self, total_steps: int, steps_per_epoch: float) -> list[ScheduledOptimizer]:
-        """The network's, and the tables' with the same schedule at their own rate.
-
-        Raises RecipeError where several processes train: the sparse gradients of one are unknown to the others.
-        """
-        self._require_one_process()
+        """The network's, and the tables' with the same schedule at their own rate."""
         config, tables = self.recipe.optimizer, self.recipe.tables
         schedule = build_schedule(config, total_steps, steps_per_epoch)
         groups = self.network_groups()
@@ -128,15 +128,6 @@ class ClickTask(Task, Generic[RecipeType]):
         rate = build_schedule(replace(config, peak_lr=tables.peak_lr), total_steps, steps_per_epoch)
         return [own, ScheduledOptimizer(kind(weights, lr=tables.peak_lr), rate)]
 
-    def _require_one_process(self) -> None:
-        kind, size = self.recipe.tables.optimizer, _world_size()
-        if kind != "dense" and size > 1:
-            raise RecipeError(
-                f"tables.optimizer {kind} was chosen for {size} processes.",
-                "One process updates the rows that a batch read.",
-                "Start one process, or use --tables.optimizer dense.",
-            )
-
     def network_groups(self) -> list[dict[str, Any]]:
         """What the network's optimizer updates, tables left out."""
         config = self.recipe.optimizer
@@ -148,6 +139,37 @@ class ClickTask(Task, Generic[RecipeType]):
         """Of the tables that the tables' optimizer updates."""
         return list(self.tables.parameters())
 
+    def own_step(self, optimizers: Sequence[ScheduledOptimizer], settings: StepSettings) -> Step | None:
+        """Raises RecipeError for several processes whose tables have an optimizer of their own and are not cut."""
+        config = self.recipe.tables
+        if config.shard == "none":
+            if settings.world_size > 1 and config.optimizer != "dense":
+                raise RecipeError(
+                    f"{settings.world_size} processes were started with tables.optimizer {config.optimizer}.",
+                    "Data parallelism adds up whole gradients, and those of such tables name rows.",
+                    "Use --tables.shard row, --tables.optimizer dense, or one process.",
+                )
+            return None
+        self._row_optimizers = optimizers
+        return RowStep(self, optimizers, settings)
+
+    def own_checkpoints(self, folder: Path, keep: int) -> ShardedCheckpoints | None:
+        if self.recipe.tables.shard == "none":
+            return None
+        for table in self._all_tables().values():
+            table.is_apart = True
+        return ShardedCheckpoints(folder, keep, self._shards, self.world)
+
+    def gather(self) -> None:
+        for name, table in self._all_tables().items():
+            setattr(self, name, table.whole())
+
+    def _all_tables(self) -> dict[str, FusedTable]:
+        return {name: module for name, module in self.named_children() if isinstance(module, FusedTable)}
+
+    def _shards(self) -> dict[str, Shard]:
+        return table_shards(self._all_tables(), self._row_optimizers, self.world)
+
     def evaluate(self, batches: Iterable[Batch]) -> Evaluation:
         """Metrics of clicks/metrics.py over all ranks' rows; logits are float32 in any precision.
 
@@ -156,13 +178,36 @@ class ClickTask(Task, Generic[RecipeType]):
         kept: dict[str, list[np.ndarray]] = {"label": [], "logit": [], "place": []}
         if self.spec.group is not None:
             kept["group"] = []
-        for batch in batches:
+        for batch in self._in_step(batches):
             kept["logit"].append(self.score(batch).cpu().numpy())
             kept["place"].append(self._places(batch))
             for name in kept.keys() - {"logit", "place"}:
                 kept[name].append(batch[name].cpu().numpy())
         found = _of_all_ranks({name: np.concatenate(parts) for name, parts in kept.items()})
         return self._judged(found)
+
+    def _in_step(self, batches: Iterable[Batch]) -> Iterator[Batch]:
+        """The batches, and empty ones while other processes still have some: rows are looked up by all together."""
+        if _world_size() == 1:
+            yield from batches
+            return
+        device, own = next(self.parameters()).device, iter(batches)
+        batch = next(own, None)
+        while any_rank(batch is not None, device):
+            yield self._empty(device) if batch is None else batch
+            batch = next(own, None)
+
+    def _empty(self, device: torch.device) -> Batch:
+        """A batch without rows."""
+        shapes: dict[str, tuple[torch.dtype, tuple[int, ...]]] = {
+            "label": (torch.float32, (0,)),
+            "group": (torch.int64, (0,)),
+            "dense": (torch.float32, (0, len(self.spec.dense))),
+            "categorical": (torch.int32, (0, len(self.spec.categorical))),
+        }
+        for column in self.spec.multi_hot:
+            shapes |= {f"{column.name}__values": (torch.int32, (0,)), f"{column.name}__offsets": (torch.int64, (1,))}
+        return {name: torch.zeros(shape, dtype=dtype, device=device) for name, (dtype, shape) in shapes.items()}
 
     def _judged(self, found: dict[str, np.ndarray]) -> Evaluation:
         label, logit, config = found["label"], found["logit"], self.recipe.judging

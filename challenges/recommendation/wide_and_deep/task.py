@@ -13,6 +13,7 @@ from challenges.recommendation.clicks.tables import Bag
 from challenges.recommendation.clicks.task import ClickTask
 from challenges.recommendation.wide_and_deep.network import Crosses, WideAndDeep
 from challenges.recommendation.wide_and_deep.recipes import WideAndDeepRecipe
+from common.machine.distributed import ALONE, World
 from common.training.optimizers import Ftrl
 from common.training.schedules import build_schedule
 from common.training.task import ScheduledOptimizer
@@ -21,8 +22,15 @@ from common.training.task import ScheduledOptimizer
 class WideAndDeepTask(ClickTask[WideAndDeepRecipe]):
     """With `wide.optimizer` ftrl the wide part has an optimizer of its own, as published."""
 
-    def __init__(self, recipe: WideAndDeepRecipe, spec: FeatureSpec, *, device: torch.device | None = None) -> None:
-        super().__init__(recipe, spec, device=device)
+    def __init__(
+        self,
+        recipe: WideAndDeepRecipe,
+        spec: FeatureSpec,
+        *,
+        device: torch.device | None = None,
+        world: World = ALONE,
+    ) -> None:
+        super().__init__(recipe, spec, device=device, world=world)
         self.crosses = Crosses(spec)
         self.weights = self.table(_wide_rows(spec), 1, spread=0.0)
 

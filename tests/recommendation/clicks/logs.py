@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from challenges.recommendation.clicks.spec import Categorical, Cross, Dense, FeatureSpec, MultiHot
-from common.machine.distributed import World
+from common.machine.distributed import ALONE, World
 from common.training.randomness import shuffled_shares
 from common.training.task import Batch, DataModule
 
@@ -75,13 +75,14 @@ def padded_bags(batch: Batch, longest: int = 4) -> torch.Tensor:
 class ClickRows(DataModule):
     sample_unit = "row"
 
-    def __init__(self, described: FeatureSpec, count: int = 1200, held_out: int = 600) -> None:
+    def __init__(self, described: FeatureSpec, count: int = 1200, held_out: int = 600, world: World = ALONE) -> None:
         self.train, self.validation = rows(described, count), rows(described, held_out, seed=1)
         self.num_train, self.num_validation = count, held_out
+        self.world = world
 
     def train_batches(self, first_step: int, batch_size: int, accumulation: int) -> Iterator[Batch]:
         shares = shuffled_shares(
-            self.num_train, batch_size, first_step, seed=0, world=World(), accumulation=accumulation
+            self.num_train, batch_size, first_step, seed=0, world=self.world, accumulation=accumulation
         )
         for share in shares:
             yield {**taken(self.train, torch.from_numpy(share.samples)), "row": torch.from_numpy(share.rows)}

@@ -297,9 +297,8 @@ def test_recipes_survive_their_record(recipes):
         assert from_json(type(recipe), to_json(recipe)) == recipe
 
 
-def test_sparse_tables_are_for_one_process(monkeypatch):
-    model, dense = task(dlrm()), task(dlrm(DENSE))
-    monkeypatch.setattr("challenges.recommendation.clicks.task._world_size", lambda: 2)
-    with pytest.raises(RecipeError, match="for 2 processes"):
-        model.optimizers(10, 5.0)
-    assert len(dense.optimizers(10, 5.0)) == 1
+def test_whole_tables_with_an_optimizer_of_their_own_are_for_one_process():
+    model, dense, settings = task(dlrm()), task(dlrm(DENSE)), StepSettings(FP32, CPU, world_size=2)
+    with pytest.raises(RecipeError, match=r"(?s)2 processes were started with .*--tables\.shard row"):
+        model.own_step(model.optimizers(10, 5.0), settings)
+    assert dense.own_step(dense.optimizers(10, 5.0), settings) is None
