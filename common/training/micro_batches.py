@@ -22,10 +22,12 @@ def accumulation(
 ) -> int:
     """Micro-batches per step and process: as the recipe says, or the fewest that fit into a GPU's memory.
 
+    A task whose passes take all processes is not tried out: where one had no room, the others would wait for it.
+
     To be called by all ranks, with the task on its device. Raises as `TrainingConfig.accumulation`.
     """
     given = training.accumulation(world.size)
-    if training.micro_batch != "auto" or device.type != "cuda" or training.cuda_graphs:
+    if training.micro_batch != "auto" or device.type != "cuda" or training.cuda_graphs or not task.passes_alone:
         return given
     return fewest_parts(task, data, training, world, device, precision)
 

@@ -111,6 +111,11 @@ class Task(nn.Module, ABC):
         layout = torch.channels_last if channels_last else torch.contiguous_format
         return self.to(device=device, memory_format=layout)  # type: ignore[call-overload,no-any-return]  # torch's stubs leave it out
 
+    @property
+    def passes_alone(self) -> bool:
+        """Whether a pass forward takes no other process, so that it may fail on one alone."""
+        return True
+
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         return self.loss(batch)
 

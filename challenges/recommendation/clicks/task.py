@@ -139,6 +139,10 @@ class ClickTask(Task, Generic[RecipeType]):
         """Of the tables that the tables' optimizer updates."""
         return list(self.tables.parameters())
 
+    @property
+    def passes_alone(self) -> bool:
+        return self.recipe.tables.shard == "none" or self.world.size == 1
+
     def own_step(self, optimizers: Sequence[ScheduledOptimizer], settings: StepSettings) -> Step | None:
         """Raises RecipeError for several processes whose tables have an optimizer of their own and are not cut."""
         config = self.recipe.tables

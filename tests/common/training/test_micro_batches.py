@@ -65,5 +65,17 @@ def test_a_cpu_takes_the_whole_and_a_given_size_is_kept():
         toy_recipe(micro_batch=0)
 
 
+class Joined(SmallDevice):
+    """One whose pass forward takes the other processes."""
+
+    passes_alone = False
+
+
+def test_what_takes_other_processes_is_not_tried_out():
+    task = Joined(1)
+    assert accumulation(task, ToyData(), toy_recipe().training, ALONE, torch.device("cuda"), FP32) == 1
+    assert not task.tried
+
+
 def test_the_error_of_a_full_gpu_adds_up_what_it_held_and_was_asked_for():
     assert "(14.95 GiB were needed at this point, of 14.56 GiB)" in str(explain(torch.OutOfMemoryError(REFUSED)))

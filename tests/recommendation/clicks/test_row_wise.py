@@ -37,7 +37,9 @@ from tests.toy import CPU, FP32, StopAfter
 SIZES = (2000, 1500, 6)
 SPEC = spec(sizes=SIZES, crosses=1100)
 TABLES = TablesConfig(width=4, peak_lr=0.1, shard="row")
-TRAINING = TrainingConfig(epochs=8, batch_size=24, evaluate_every=4, checkpoint_every=60, log_every=1)
+TRAINING = TrainingConfig(
+    epochs=8, batch_size=24, evaluate_every=4, checkpoint_every=60, checkpoint_seconds=0, log_every=1
+)
 RECIPES = {
     "dlrm": dlrm(TABLES, TRAINING),
     "wide and deep": replace(
