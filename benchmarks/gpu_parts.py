@@ -108,7 +108,8 @@ def _reads(step: "_Stepper") -> list[str]:
     from common.machine.precision import DeviceScaler
 
     step.scale_by(DeviceScaler("cpu", init_scale=1.0, growth_interval=2**31 - 1))
-    with Reads() as counted:
+    counted = Reads()
+    with counted:
         for _ in range(STEPS):
             step()
     return counted.reading

@@ -11,7 +11,7 @@ class Reads(TorchDispatchMode):
     """Names and counts them in a `with` block; on the CPU the same operations are dispatched as on a GPU."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]  # torch leaves it unannotated
         self.names: list[str] = []
 
     @property
