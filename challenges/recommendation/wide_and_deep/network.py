@@ -11,10 +11,12 @@ from torch import Tensor, nn
 
 from challenges.recommendation.clicks.layers import Perceptron, started
 from challenges.recommendation.clicks.spec import FeatureSpec
+from common.errors import RecipeError
 from common.training.linear import Linear
 
-FIELDS = ((32_749, 17_393), (32_719, 29_423))
-"""Primes below 2**15, each with a base."""
+FIELDS = ((1021, 517), (1019, 739))
+"""Primes, each with a base: no number on the way to a hash is above 2**21."""
+MOST_BUCKETS = FIELDS[0][0] * FIELDS[1][0]
 
 
 class WideAndDeep(nn.Module):
@@ -63,11 +65,13 @@ class Crosses(nn.Module):
         super().__init__()
         places = {column.name: place for place, column in enumerate(spec.categorical)}
         self.rows = tuple(cross.buckets for cross in spec.crosses)
+        if max(self.rows, default=0) > MOST_BUCKETS:
+            raise RecipeError(f"A cross has {max(self.rows):,} buckets.", f"It has {MOST_BUCKETS:,} at most.")
         self._columns = [[places[name] for name in cross.columns] for cross in spec.crosses]
         self._sizes = [[spec.categorical[place].cardinality for place in columns] for columns in self._columns]
 
     def forward(self, ids: Tensor) -> Tensor:
-        """(batch, column) -> (batch, cross) int64; nothing on the way leaves the 31 bits that OpenVINO keeps."""
+        """(batch, column) -> (batch, cross) int64; nothing on the way leaves the 24 bits that OpenVINO divides rightly."""
         crossed = []
         for columns, sizes, buckets in zip(self._columns, self._sizes, self.rows, strict=True):
             parts = [ids[:, place].long() for place in columns]
@@ -85,9 +89,9 @@ def _numbered(parts: Sequence[Tensor], sizes: Sequence[int]) -> Tensor:
 
 
 def _hashed(parts: Sequence[Tensor]) -> Tensor:
-    """30 bits of two polynomials modulo primes of 15 bits."""
+    """A number below MOST_BUCKETS, of polynomials modulo two primes."""
     high, low = (_polynomial(parts, *field) for field in FIELDS)
-    return high * 2**15 + low
+    return high * FIELDS[1][0] + low
 
 
 def _polynomial(parts: Sequence[Tensor], prime: int, base: int) -> Tensor:
