@@ -14,8 +14,8 @@ from challenges.recommendation.clicks.spec import FeatureSpec
 from common.errors import RecipeError
 from common.training.linear import Linear
 
-FIELDS = ((1021, 517), (1019, 739))
-"""Primes, each with a base: no number on the way to a hash is above 2**21."""
+FIELDS = ((1021, 517, 331), (1019, 739, 857))
+"""Primes, each with a base and a factor of every part: no number on the way to a hash is above 2**21."""
 MOST_BUCKETS = FIELDS[0][0] * FIELDS[1][0]
 
 
@@ -71,7 +71,7 @@ class Crosses(nn.Module):
         self._sizes = [[spec.categorical[place].cardinality for place in columns] for columns in self._columns]
 
     def forward(self, ids: Tensor) -> Tensor:
-        """(batch, column) -> (batch, cross) int64; nothing on the way leaves the 24 bits that OpenVINO divides rightly."""
+        """(batch, column) -> (batch, cross) int64; nothing on the way leaves the 24 bits that OpenVINO divides."""
         crossed = []
         for columns, sizes, buckets in zip(self._columns, self._sizes, self.rows, strict=True):
             parts = [ids[:, place].long() for place in columns]
@@ -94,10 +94,10 @@ def _hashed(parts: Sequence[Tensor]) -> Tensor:
     return high * FIELDS[1][0] + low
 
 
-def _polynomial(parts: Sequence[Tensor], prime: int, base: int) -> Tensor:
-    code = parts[0] % prime
-    for part in parts[1:]:
-        code = (code * base + part % prime) % prime
+def _polynomial(parts: Sequence[Tensor], prime: int, base: int, factor: int) -> Tensor:
+    code = torch.zeros_like(parts[0])
+    for part in parts:
+        code = (code * base + part % prime * factor) % prime
     return code
 
 
