@@ -149,7 +149,7 @@ def test_a_plan_is_strongly_typed_and_spans_the_batch_range(machine, graph, tmp_
     fake, source = machine(version=version), graph()
     sidecar = tensorrt.build_plan(source, tmp_path / "model.plan", workspace_gib=2)
     fake.builder.create_network.assert_called_once_with(1 << 1)
-    fake.parser.parse.assert_called_once_with(b"graph")
+    fake.parser.parse.assert_called_once_with(b"graph", str(source))
     fake.config.set_memory_pool_limit.assert_called_once_with("workspace", 2 * 2**30)
     fake.profile.set_shape.assert_called_once_with("images", (1, 3, 16, 16), (4, 3, 16, 16), (32, 3, 16, 16))
     fake.config.add_optimization_profile.assert_called_once_with(fake.profile)
