@@ -28,11 +28,21 @@ from common.training.randomness import random_numbers
 from common.training.schedules import build_schedule
 from common.training.sharded_checkpoint import ShardedCheckpoints
 from common.training.shards import Shard
-from common.training.task import Batch, Evaluation, ScheduledOptimizer, Step, StepSettings, Task
+from common.training.task import (
+    Batch,
+    DataModule,
+    Evaluation,
+    HeldOut,
+    ScheduledOptimizer,
+    Step,
+    StepSettings,
+    Task,
+)
 
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16}
 HEAD = 0.1
 """The commonest tenth of a column's values."""
+NORMAL_95 = 1.96  # standard errors from the middle to an end of a 95 % interval
 EXAMPLE_ROWS, EXAMPLE_VALUES = 4, 3
 
 RecipeType = TypeVar("RecipeType", bound=ClickRecipe)
@@ -212,6 +222,15 @@ class ClickTask(Task, Generic[RecipeType]):
         for column in self.spec.multi_hot:
             shapes |= {f"{column.name}__values": (torch.int32, (0,)), f"{column.name}__offsets": (torch.int64, (1,))}
         return {name: torch.zeros(shape, dtype=dtype, device=device) for name, (dtype, shape) in shapes.items()}
+
+    def held_out_value(self, data: DataModule) -> HeldOut | None:
+        """AUC on the validation rows where others are judged, and its standard error of the resamples."""
+        tuning = data.tuning()
+        if tuning is None:
+            return None
+        evaluation = self.evaluate(tuning.validation_batches())
+        low, high = evaluation.intervals.get("auc", (0.0, 0.0))
+        return HeldOut(evaluation.metrics["auc"], (high - low) / (2 * NORMAL_95))
 
     def _judged(self, found: dict[str, np.ndarray]) -> Evaluation:
         label, logit, config = found["label"], found["logit"], self.recipe.judging

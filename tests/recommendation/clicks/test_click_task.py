@@ -109,6 +109,18 @@ def test_a_step_that_is_not_finite_changes_nothing(name):
     assert not torch.equal(model.tables.weight, before["tables.weight"])
 
 
+def test_weights_are_chosen_on_rows_that_are_neither_learnt_nor_judged(tmp_path, monkeypatch):
+    tuning = ClickRows(SPEC, held_out=300)
+    monkeypatch.setattr(ClickRows, "tuning", lambda self: tuning)
+    recipe = dlrm(training=dataclasses.replace(TRAINING, epochs=4, evaluate_every=1, patience=1))
+    kept = trainer(tmp_path, recipe).fit()
+    with torch.no_grad():
+        value, error = kept.task.eval().held_out_value(ClickRows(SPEC))
+        assert value == kept.task.evaluate(tuning.validation_batches()).metrics["auc"]
+    assert 0 < error < 0.1
+    assert (tmp_path / "checkpoints" / "chosen.pt").is_file()
+
+
 def test_rates_follow_the_schedule_each_at_its_own_height():
     recipe = dataclasses.replace(
         KINDS["wide and deep, as published"], optimizer=OptimizerConfig(name="adamw", peak_lr=1.0)
