@@ -9,7 +9,7 @@ SMALL = Settings(batch=32, rows=26 * 40, width=4, precision="fp32", rounds=3, bl
 
 
 def test_both_sides_answer_alike_with_the_same_weights():
-    ours = OurStep(SMALL, [_batch(SMALL, 0)])._step._task
+    ours = OurStep(SMALL, [_batch(SMALL, 0)])._step.task
     theirs = PerTableDlrm(40, COLUMNS, NUMBERS, 4, BOTTOM, TOP, is_sparse=True)
     layers = [one for one in ours.network.modules() if isinstance(one, torch.nn.Linear)]
     peers = [layer for part in (theirs.bottom, theirs.top) for layer in part if isinstance(layer, torch.nn.Linear)]
