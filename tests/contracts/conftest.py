@@ -14,11 +14,9 @@ from tests.contracts.line import Line
 
 @pytest.fixture(scope="session", autouse=True)
 def sample_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """One folder of generated samples for all processes of this session."""
-    shared = tmp_path_factory.getbasetemp()
-    shared = shared.parent if shared.name.startswith("popen-") else shared
+    """A folder of generated samples for each process of this session: two would wait for each other's checks."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("CHALLENGE_KIT_CACHE", str(shared / "contracts-cache"))
+        patch.setenv("CHALLENGE_KIT_CACHE", str(tmp_path_factory.mktemp("contracts-cache")))
         yield
 
 
