@@ -95,7 +95,7 @@ def test_recipes_and_the_command_line_import_nothing_heavy(path):
         assert not top & heavy
 
 
-BESIDE = {"features": {"strings", "polars"}}
+BESIDE = {"asked": {"strings"}, "features": {"strings", "polars"}}
 """What serving/ensemble.py lays beside a step, and the packages that it says the step needs."""
 
 

@@ -55,6 +55,10 @@ class Exported:
     verify: Callable[[Path], object] | None = None
 
 
+STRINGS = Path(__file__).parent / "backends" / "strings.py"
+"""A module for steps that are asked with strings, to lie beside their model.py."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class PythonStep:
     """A step of an ensemble that is written in Python; it runs on the CPU and waits for no company.

@@ -14,6 +14,7 @@ from challenges.recommendation.clicks.hashing import hash_texts, texts_of
 from challenges.recommendation.clicks.spec import Categorical, Dense, FeatureSpec, MultiHot
 from challenges.recommendation.clicks.transform import Transform
 from common.errors import DataError
+from common.serving.repository import STRINGS
 from tests.common.serving.conftest import stub  # noqa: F401
 
 SPEC = FeatureSpec(
@@ -87,7 +88,7 @@ def step(folder, stub, monkeypatch):  # noqa: F811
     tensors = importlib.import_module("common.serving.backends.tensors")
     monkeypatch.setattr(tensors, "string_bytes", lambda tensor: tensor.owner)
     monkeypatch.setattr(tensors, "output_tensor", lambda name, array: stub.Tensor(name, array))
-    for path in (ensemble.STRINGS.parent, ensemble.STEP):
+    for path in (STRINGS.parent, ensemble.STEP):
         monkeypatch.syspath_prepend(str(path))
     for name in ("model", "strings"):
         sys.modules.pop(name, None)

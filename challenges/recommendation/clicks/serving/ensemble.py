@@ -5,12 +5,10 @@ from pathlib import Path
 from challenges.recommendation.clicks.spec import FILE as SPEC_FILE
 from challenges.recommendation.clicks.spec import FeatureSpec
 from challenges.recommendation.clicks.vocabulary import FOLDER as VOCABULARY
-from common import serving
 from common.export.signature import Signature, TensorSpec
-from common.serving.repository import Exported, ModelRepository, Part, PythonStep
+from common.serving.repository import STRINGS, Exported, ModelRepository, Part, PythonStep
 
 STEP = Path(__file__).parent / "features"
-STRINGS = Path(serving.__file__).parent / "backends" / "strings.py"
 MAXIMUM_BYTES = 1 << 20
 """Of one column's values in a request."""
 

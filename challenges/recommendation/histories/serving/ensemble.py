@@ -11,7 +11,7 @@ import numpy as np
 from challenges.recommendation.histories.top_items import LONGEST
 from common.errors import ServingError
 from common.export.signature import Signature, TensorSpec
-from common.serving.repository import Exported, ModelRepository, Part, PythonStep
+from common.serving.repository import STRINGS, Exported, ModelRepository, Part, PythonStep
 
 STEPS = Path(__file__).parent
 UNKNOWN = TensorSpec("unknown", "bytes", ("unknown",))
@@ -98,7 +98,10 @@ def _asked(exported: Exported, names: Names, limits: HistoryLimits) -> PythonSte
     signature = exported.signature
     inputs = tuple(replace(spec, dtype="bytes") for spec in signature.inputs)
     outputs = (*map(_positions_of, signature.inputs), UNKNOWN)
-    files = {"catalogue.json": _json(names.identifiers, names.titles, names.users)}
+    files: dict[str, bytes | Path] = {
+        "catalogue.json": _json(names.identifiers, names.titles, names.users),
+        STRINGS.name: STRINGS,
+    }
     if names.users:
         stream = io.BytesIO()
         np.savez(stream, offsets=names.offsets, items=names.items)  # type: ignore[arg-type]

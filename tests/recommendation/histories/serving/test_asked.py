@@ -12,6 +12,7 @@ import pytest
 
 from challenges.recommendation.histories.serving.asked.naming import Catalogue
 from challenges.recommendation.histories.serving.ensemble import STEPS
+from common.serving.repository import STRINGS
 from tests.common.serving.colours import FakeRequest
 from tests.common.serving.test_backends import started
 from tests.recommendation.histories.serving.shop import HAD, IDENTIFIERS, SEEN, TITLES, USERS
@@ -53,10 +54,11 @@ def asked(request: pytest.FixtureRequest, stub: ModuleType, tmp_path: Path, monk
     np.savez(tmp_path / "1" / "training.npz", offsets=offsets, items=[item for items in HAD for item in items])
     inputs = [*([{"name": "user"}] if knows_users else []), {"name": request.param}]
     parameters = {name: {"string_value": str(value)} for name, value in LIMITS.items()}
-    monkeypatch.syspath_prepend(STEPS / "asked")  # as Triton does with the copy in the repository
+    for folder in (STEPS / "asked", STRINGS.parent):  # as Triton does with the copies in the repository
+        monkeypatch.syspath_prepend(folder)
     model = started("challenges.recommendation.histories.serving.asked", tmp_path, input=inputs, parameters=parameters)
     module = importlib.import_module("challenges.recommendation.histories.serving.asked.model")
-    monkeypatch.setattr(module, "string_bytes", serialised)
+    monkeypatch.setattr(importlib.import_module("strings"), "string_bytes", serialised)
     monkeypatch.setattr(module, "string_tensor", stub.Tensor)
     return model
 
@@ -111,8 +113,7 @@ def test_what_is_too_long_is_refused(asked: Any, history: np.ndarray, words: str
 
 @pytest.mark.parametrize("content", [b"\x05\0\0\0abc", b"\xff\xff\xff\xff", b"\x01\0"])
 def test_damaged_strings_are_refused(asked: Any, monkeypatch: pytest.MonkeyPatch, content: bytes) -> None:
-    module = importlib.import_module("challenges.recommendation.histories.serving.asked.model")
-    monkeypatch.setattr(module, "string_bytes", lambda tensor: content)
+    monkeypatch.setattr(importlib.import_module("strings"), "string_bytes", lambda tensor: content)
     assert answer(asked, history=strings(["a1"])).error.code == "INVALID_ARG"
 
 

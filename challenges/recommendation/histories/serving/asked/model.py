@@ -1,19 +1,19 @@
 """Turn what a recommender is asked with into positions of its catalogue, or refuse it, before it meets other requests.
 
-Runs in images that have Triton's Python backend and nothing of this kit, too; naming.py lies beside it there.
+Runs in images that have Triton's Python backend and nothing of this kit, too; naming.py and strings.py lie beside it there.
 """
 
 import json
-import struct
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import triton_python_backend_utils as pb_utils
-from naming import Catalogue, shortened  # which lies beside this file
+from naming import Catalogue, shortened  # which lies beside this file, as strings does
+from strings import RefusedError, input_strings
 
 try:
-    from common.serving.backends.tensors import output_tensor, string_bytes, string_tensor
+    from common.serving.backends.tensors import output_tensor, string_tensor
 except ImportError:  # Triton's own image, whose stub and NumPy fit each other
 
     def output_tensor(name: str, array: np.ndarray) -> Any:
@@ -21,33 +21,8 @@ except ImportError:  # Triton's own image, whose stub and NumPy fit each other
 
     string_tensor = output_tensor  # type: ignore[assignment]
 
-    def string_bytes(tensor: Any) -> bytes:
-        return bytes(tensor.as_numpy().tobytes())
-
 
 NARROWEST = 8  # columns of positions; wider ones are powers of two, so that histories of many lengths share a batch
-
-
-class RefusedError(Exception):
-    """Why a request cannot be answered, in words for whoever sent it."""
-
-
-class Serialised:
-    """What stands for an input's strings until the request's size was looked at: their bytes as they came.
-
-    The stub turns the strings of every request into Python objects before anyone can object to their number, which
-    takes seconds for millions.
-    """
-
-    def __init__(self, content: Any) -> None:
-        self._bytes = np.frombuffer(content, np.uint8) if len(content) else np.zeros(0, np.uint8)
-
-    def reshape(self, _: Any) -> np.ndarray:
-        """What the stub asks for: it keeps the array as it is."""
-        return self._bytes
-
-
-pb_utils.deserialize_bytes_tensor = Serialised
 
 
 class TritonPythonModel:
@@ -83,16 +58,10 @@ class TritonPythonModel:
 
     def _strings(self, request: Any, name: str) -> list[list[str]]:
         """An input (batch, any) as text."""
-        tensor = pb_utils.get_input_tensor_by_name(request, name)
-        number, width = (int(size) for size in tensor.shape())
+        number, width = (int(size) for size in pb_utils.get_input_tensor_by_name(request, name).shape())
         if width > self.maximum_names:
             raise RefusedError(f"{name} has {width:,} entries, at most {self.maximum_names:,} are taken")
-        content = string_bytes(tensor)
-        if len(content) > self.maximum_bytes:
-            raise RefusedError(
-                f"{name} has {len(content):,} bytes, at most {self.maximum_bytes:,} are taken in a request"
-            )
-        texts = _texts(content)
+        texts = input_strings(request, name, self.maximum_bytes)
         if len(texts) != number * width or not width:
             raise RefusedError(f"{name} holds {len(texts)} strings for the shape ({number}, {width})")
         return [texts[start : start + width] for start in range(0, len(texts), width)]
@@ -147,19 +116,6 @@ class TritonPythonModel:
             f"no item of {self.history} {which} is known: {named}{', …' if len(strangers) > 3 else ''}; the catalogue "
             f"has {len(self.items):,} items, named by title or by identifiers like {self.items.like()}"
         )
-
-
-def _texts(content: bytes) -> list[str]:
-    """Strings that each follow their length in 4 bytes."""
-    texts, position = [], 0
-    while position + 4 <= len(content):
-        (length,) = struct.unpack_from("<I", content, position)
-        position += 4
-        if position + length > len(content):
-            raise RefusedError("a string ends before its length")
-        texts.append(content[position : position + length].decode("utf-8", "replace"))
-        position += length
-    return texts
 
 
 def _padded(rows: list[list[int]]) -> np.ndarray:
