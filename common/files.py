@@ -7,6 +7,7 @@ import io
 import json
 import os
 import re
+import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -39,6 +40,12 @@ def atomic_writer(path: Path) -> Iterator[BinaryIO]:
                 os.unlink(temporary)
             raise
         sync_folder(path.parent)
+
+
+def copy_file(source: Path, target: Path) -> None:
+    """Copy the content of `source`, whole or not at all."""
+    with source.open("rb") as stream, atomic_writer(target) as written:
+        shutil.copyfileobj(stream, written, 1 << 20)
 
 
 @contextlib.contextmanager

@@ -60,6 +60,13 @@ def repeat_exactly(deterministic: bool) -> None:
     torch.backends.cudnn.benchmark = not deterministic
 
 
+def moved(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """A host's tensor on a device; a GPU copies it while the host goes on."""
+    if device.type == "cuda":
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.to(device)
+
+
 def visible_nvidia_devices() -> list[str]:
     """NVIDIA devices that the operating system shows, whatever torch thinks; empty where the user hid them.
 

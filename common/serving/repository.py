@@ -1,6 +1,5 @@
 """Triton's model repository: one folder per model, written from Signatures."""
 
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -10,7 +9,7 @@ from tritonclient.grpc import model_config_pb2 as pb
 from common.errors import ServingError
 from common.export.signature import Signature
 from common.export.weights import files_of
-from common.files import atomic_writer
+from common.files import atomic_writer, copy_file
 from common.serving.config import (
     DEFAULT_BATCHING,
     DEFAULT_OPTIONS,
@@ -186,12 +185,11 @@ class ModelRepository:
         folder = self.path / config.name
         (folder / "1").mkdir(parents=True, exist_ok=True)
         for path, content in [*((f"1/{name}", content) for name, content in files.items()), *beside.items()]:
-            with atomic_writer(folder / path) as stream:
-                if isinstance(content, bytes):
+            if isinstance(content, Path):
+                copy_file(content, folder / path)
+            else:
+                with atomic_writer(folder / path) as stream:
                     stream.write(content)
-                else:
-                    with content.open("rb") as source:
-                        shutil.copyfileobj(source, stream)
         write_config(config, folder / "config.pbtxt")
 
     def _require_engine(self, exported: Exported) -> None:

@@ -8,7 +8,6 @@ import importlib.util
 import math
 import os
 import shlex
-import shutil
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -21,7 +20,7 @@ from rich.console import Console
 from common.challenge import Challenge, CheckedData
 from common.errors import DataError, RecipeError, ServingError
 from common.failures import explain
-from common.files import atomic_writer, cache_folder, remove_leftovers, write_json
+from common.files import cache_folder, copy_file, remove_leftovers, write_json
 from common.machine.device import DeviceChoice, repeat_exactly, select_device
 from common.machine.distributed import Meeting, World, barrier, world_from_environment
 from common.machine.environment import collect_environment, kit_version
@@ -254,8 +253,7 @@ def _copy(folder: Path, target: Path) -> None:
     """Copy a check's files, each whole or not at all, and check.json, which vouches for the others, as the last."""
     files = [path for path in folder.rglob("*") if path.is_file() and not path.name.startswith(".")]
     for path in sorted(files, key=lambda path: (path.name == "check.json", path)):
-        with path.open("rb") as source, atomic_writer(target / path.relative_to(folder)) as stream:
-            shutil.copyfileobj(source, stream, 1 << 20)
+        copy_file(path, target / path.relative_to(folder))
 
 
 def _fit(run: RunDirectory, request: Request, device: torch.device, world: World, console: Console) -> None:

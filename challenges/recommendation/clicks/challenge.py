@@ -1,6 +1,5 @@
 """What DLRM and Wide & Deep have in common: rows of a click log in, probabilities out."""
 
-import shutil
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -17,7 +16,7 @@ from challenges.recommendation.clicks.task import ClickTask
 from challenges.recommendation.clicks.vocabulary import FOLDER as VOCABULARY
 from common.challenge import Challenge, CheckedData, Trained, Weights
 from common.errors import CheckpointError, DataError
-from common.files import atomic_writer, cache_folder, write_json
+from common.files import cache_folder, copy_file, write_json
 from common.machine.distributed import ALONE, World
 from common.question import Question
 from common.run.run_directory import RunDirectory
@@ -73,9 +72,9 @@ class ClickChallenge(Challenge[RecipeType, ClickData, TaskType], Generic[RecipeT
         log = open_log(root, console)
         prepared = log.prepared
         tell(prepared, console)
-        _copy(prepared.folder / SPEC_FILE, output / SPEC_FILE)
+        copy_file(prepared.folder / SPEC_FILE, output / SPEC_FILE)
         for path in sorted((prepared.folder / VOCABULARY).glob("*.parquet")):
-            _copy(path, output / VOCABULARY / path.name)
+            copy_file(path, output / VOCABULARY / path.name)
         record = {
             "root": str(root.resolve()),
             "understood": dict(log.understood),
@@ -117,9 +116,3 @@ class ClickChallenge(Challenge[RecipeType, ClickData, TaskType], Generic[RecipeT
         from challenges.recommendation.clicks.predict import predict
 
         predict(trained, question.inputs, output, device, console)
-
-
-def _copy(source: Path, target: Path) -> None:
-    """Whole or not at all."""
-    with source.open("rb") as stream, atomic_writer(target) as written:
-        shutil.copyfileobj(stream, written, 1 << 20)

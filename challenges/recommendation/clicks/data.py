@@ -5,12 +5,12 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from torch import Tensor
 
 from challenges.recommendation.clicks.prepared import Prepared
 from challenges.recommendation.clicks.spec import FeatureSpec, require_same
 from common.errors import DataError
 from common.files import read_json
+from common.machine.device import moved
 from common.machine.distributed import ALONE, World
 from common.tables.stream import TableStream
 from common.training.task import Batch, DataModule
@@ -102,9 +102,4 @@ class ClickData(DataModule):
         for name, kind in (("dense", torch.float32), ("categorical", torch.int32)):
             if name not in batch:
                 batch[name] = torch.zeros((len(batch["label"]), 0), dtype=kind)
-        return {name: self._placed(values) for name, values in batch.items()}
-
-    def _placed(self, values: Tensor) -> Tensor:
-        if self._device.type == "cuda":
-            return values.pin_memory().to(self._device, non_blocking=True)
-        return values.to(self._device)
+        return {name: moved(values, self._device) for name, values in batch.items()}

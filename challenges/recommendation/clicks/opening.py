@@ -4,7 +4,7 @@ import csv
 import hashlib
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -57,12 +57,8 @@ def open_log(root: Path, console: Console) -> Log:
     digest = hashlib.sha256(json.dumps(job.plan(), sort_keys=True).encode()).hexdigest()[:8]
     output = cache_folder() / "prepared" / f"{kind}-{slug(resolved.name)}-{digest}"
     with opened("local") as engine:
-        prepared = prepare(
-            Job(reader=reader, spec=spec, options=Options(), output=output.absolute()),
-            f"{kind} {resolved.name}",
-            engine,
-            lambda step, count: progress(console, step, count),
-        )
+        job = replace(job, output=output.absolute())
+        prepared = prepare(job, f"{kind} {resolved.name}", engine, lambda step, count: progress(console, step, count))
     return Log(prepared, understood)
 
 

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from challenges.recommendation.histories.device_histories import Ragged
 from challenges.recommendation.histories.histories import HistorySplit
+from common.machine.device import moved
 from common.machine.distributed import ALONE, World
 from common.training.randomness import Share, random_bits, shuffled_shares
 from common.training.task import Batch, DataModule
@@ -81,10 +82,7 @@ class HistoryData(DataModule):
         }
 
     def _moved(self, array: np.ndarray) -> Tensor:
-        tensor = torch.as_tensor(array)
-        if self._device.type == "cuda":
-            return tensor.pin_memory().to(self._device, non_blocking=True)
-        return tensor.to(self._device)
+        return moved(torch.as_tensor(array), self._device)
 
     def _shares(self, first_step: int, batch_size: int, accumulation: int) -> Iterator[Share]:
         return shuffled_shares(

@@ -1,6 +1,6 @@
 """Turn what a recommender is asked with into positions of its catalogue, or refuse it, before it meets other requests.
 
-Runs in images that have Triton's Python backend and nothing of this kit, too; naming.py and strings.py lie beside it there.
+Runs in images that have Triton's Python backend and nothing of this kit, too; naming.py and strings.py lie beside it.
 """
 
 import json
