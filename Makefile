@@ -106,8 +106,10 @@ $(VENV)/ready: pyproject.toml locked/kit.txt $(VENV)/torch
 	@$(if $(VISIBLE_GPU),$(TENSORRT))
 	@touch $@
 
-$(VENV)/ready-dev: locked/dev.txt $(VENV)/ready
-	$(INSTALL) -r locked/dev.txt
+# What most never need comes when it is first asked for; the tests need all of it.
+$(VENV)/ready-dev: | $(VENV)/ready-aws $(VENV)/ready-demo
+$(VENV)/ready-aws $(VENV)/ready-demo $(VENV)/ready-dev: $(VENV)/ready-%: locked/%.txt $(VENV)/ready
+	$(INSTALL) -r $<
 	@touch $@
 
 # A machine that cannot run the server (not Linux on x86-64) goes on without it and is told so.

@@ -9,13 +9,16 @@
     torch-cpu.txt   torch as pytorch.org has it for CPUs
     cuda.txt        the CUDA libraries that a CUDA build of torch needs
     kit.txt         all else that the kit runs on
-    dev.txt         what its tests need besides
+    aws.txt         what the launcher on AWS needs besides, installed where it is first asked for
+    demo.txt        what the page in the browser needs besides, likewise
+    dev.txt         what the tests need besides all of these
     gpu.txt         TensorRT, where an engine is built outside NVIDIA's images
 
 The hashes are those of every file of a release, so that one lock fits Linux and macOS on x86-64 and ARM.
 """
 
 import argparse
+import itertools
 import re
 import subprocess
 import sys
@@ -26,7 +29,8 @@ from pathlib import Path
 
 FOLDER = Path(__file__).resolve().parent
 ROOT = FOLDER.parent
-APART = ("dev", "gpu")  # extras with a file of their own; those of all others are the kit's
+ASKED_FOR = ("aws", "demo")  # extras that are installed where a target first needs them
+APART = (*ASKED_FOR, "dev", "gpu")  # extras with a file of their own; those of all others are the kit's
 CUDA = re.compile(r"(nvidia|cuda)-.*|triton")
 BLOCK = re.compile(r"^([a-z0-9][\w.-]*).*\n(?: +--hash=.*\n)*", re.IGNORECASE | re.MULTILINE)
 HEADER = "# Written by `make lock`; locked/lock.py says what each file is for.\n"
@@ -46,7 +50,7 @@ def main() -> None:
         else "".join(path.read_text() for path in sorted(FOLDER.glob("*.txt")) if "cpu" not in path.name)
     )
     blocks = resolved(before)
-    files = split(blocks, *(closure(blocks, chosen) for chosen in requirement_sets()))
+    files = split(blocks, {name: closure(blocks, wanted) for name, wanted in requirement_sets().items()})
     torch = files["torch"]["torch"]
     if options.torch_index:
         files["torch-cpu"] = {"torch": torch_of_index(options.torch_index, torch)}
@@ -57,20 +61,28 @@ def main() -> None:
         print(f"locked/{name}.txt: {len(content)} packages")
 
 
-def requirement_sets() -> tuple[list[str], list[str], list[str], list[str], list[str]]:
-    """What is asked for: to build, by torch, by the kit with its extras, by its tests, by the GPU extra."""
+def requirement_sets() -> dict[str, list[str]]:
+    """What is asked for: to build, by torch, by the kit, by each extra apart, by tests with them all."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     extras = project["project"]["optional-dependencies"]
     kit = [
         *project["project"]["dependencies"],
         *(line for name in extras if name not in APART for line in extras[name]),
     ]
-    return project["build-system"]["requires"], ["torch"], kit, [*kit, *extras["dev"]], extras["gpu"]
+    asked_for = {name: [*kit, *extras[name]] for name in ASKED_FOR}
+    return {
+        "build": project["build-system"]["requires"],
+        "torch": ["torch"],
+        "kit": kit,
+        **asked_for,
+        "dev": [*itertools.chain(*asked_for.values()), *extras["dev"]],
+        "gpu": extras["gpu"],
+    }
 
 
 def resolved(before: str) -> Blocks:
     """All that is asked for, resolved together, so that no two files disagree; versions of `before` are preferred."""
-    wanted = {line for chosen in requirement_sets() for line in chosen}
+    wanted = {line for chosen in requirement_sets().values() for line in chosen}
     with tempfile.TemporaryDirectory() as folder:
         output = Path(folder) / "lock.txt"
         output.write_text(re.sub(r" \\\n +--hash=\S+", "", before))  # with their hashes uv would not look for new files
@@ -86,21 +98,24 @@ def closure(blocks: Blocks, wanted: Sequence[str]) -> set[str]:
         return set(parse(compile_requirements(wanted, "--constraints", constraints.name)))
 
 
-def split(
-    blocks: Blocks, build: set[str], torch: set[str], kit: set[str], dev: set[str], gpu: set[str]
-) -> dict[str, dict[str, str]]:
-    """The blocks of each file; none comes twice."""
-    cuda = {name for name in torch if CUDA.fullmatch(name)}
-    sets = {
-        "build": build,
+def split(blocks: Blocks, sets: Mapping[str, set[str]]) -> dict[str, dict[str, str]]:
+    """The blocks of each file; none comes twice: what two extras share is the kit's."""
+    extras = [sets[name] for name in ASKED_FOR]
+    shared = set().union(*(one & other for one, other in itertools.combinations(extras, 2)))
+    cuda = {name for name in sets["torch"] if CUDA.fullmatch(name)}
+    kit = sets["kit"] | shared
+    base = kit | sets["build"]
+    parts = {
+        "build": sets["build"],
         "torch": {"torch"},
         "cuda": cuda,
-        "kit": kit - build - cuda - {"torch"},
-        "dev": dev - kit - build,
-        "gpu": gpu - kit - build,
+        "kit": kit - sets["build"] - cuda - {"torch"},
+        **{name: sets[name] - base for name in ASKED_FOR},
+        "dev": sets["dev"].difference(base, *extras),
+        "gpu": sets["gpu"] - base,
     }
-    assert set().union(*sets.values()) == set(blocks)
-    return {file: {name: blocks[name] for name in names} for file, names in sets.items()}
+    assert set().union(*parts.values()) == set(blocks)
+    return {file: {name: blocks[name] for name in names} for file, names in parts.items()}
 
 
 def parse(text: str) -> dict[str, str]:

@@ -50,7 +50,7 @@ def asked_for(environment: dict[str, str], *extras: str) -> list[Requirement]:
 @pytest.mark.parametrize("environment", ENVIRONMENTS, ids=lambda each: "-".join(each.values()))
 @pytest.mark.parametrize("torch", ["torch", "torch-cpu"])
 def test_every_requirement_is_locked_at_a_version_that_fits(environment, torch):
-    taken = locked(environment, ["build", torch, "cuda", "kit", "dev", "gpu"])
+    taken = locked(environment, ["build", torch, "cuda", "kit", *APART])
     for requirement in asked_for(environment, *PROJECT["project"]["optional-dependencies"]):
         version = taken[canonicalize_name(requirement.name)]
         assert requirement.specifier.contains(version, prereleases=True), (requirement, version)
@@ -92,20 +92,25 @@ def test_no_file_names_an_index():
 
 
 def test_a_lock_is_split_without_loss_or_doubles():
-    blocks = dict.fromkeys(("setuptools", "torch", "nvidia-cublas", "triton", "rich", "pytest", "tensorrt-cu13"), "x")
-    files = split(
-        blocks,
-        build={"setuptools"},
-        torch={"torch", "nvidia-cublas", "triton", "setuptools"},
-        kit={"torch", "nvidia-cublas", "triton", "setuptools", "rich"},
-        dev={"torch", "nvidia-cublas", "triton", "setuptools", "rich", "pytest"},
-        gpu={"tensorrt-cu13"},
-    )
+    torch = {"torch", "nvidia-cublas", "triton", "setuptools"}
+    kit = torch | {"rich"}
+    sets = {
+        "build": {"setuptools"},
+        "torch": torch,
+        "kit": kit,
+        "aws": kit | {"boto3", "urllib3"},
+        "demo": kit | {"gradio", "urllib3"},
+        "dev": kit | {"boto3", "gradio", "urllib3", "pytest"},
+        "gpu": {"tensorrt-cu13"},
+    }
+    files = split(dict.fromkeys(set().union(*sets.values()), "x"), sets)
     assert {file: set(content) for file, content in files.items()} == {
         "build": {"setuptools"},
         "torch": {"torch"},
         "cuda": {"nvidia-cublas", "triton"},
-        "kit": {"rich"},
+        "kit": {"rich", "urllib3"},
+        "aws": {"boto3"},
+        "demo": {"gradio"},
         "dev": {"pytest"},
         "gpu": {"tensorrt-cu13"},
     }
