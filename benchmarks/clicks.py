@@ -17,10 +17,10 @@ import torch
 from rich.console import Console
 from torch import Tensor
 
-from benchmarks.click_peers import PeerStep, PerTableDlrm
 from benchmarks.command import run_command
 from benchmarks.compare import publish
 from benchmarks.measure import Interleaved, Step, interleave
+from benchmarks.peers.click_peers import PeerStep, PerTableDlrm
 from benchmarks.record import ProtocolUsed, Record, Workload, environment_of, new_record
 from benchmarks.validity import judge
 from challenges.recommendation.clicks.recipes import TablesConfig

@@ -245,7 +245,7 @@ def overlap(folder: Path) -> Verdict:
     if not HAS_GPU:
         return NEEDS_GPU
     times = ("--rounds", "3", "--block-seconds", "2", "--warmup-seconds", "3", "--settle-seconds", "0.5")
-    return _command("benchmarks.classification", "train", "--batch", "128", *times, "--output", str(folder))
+    return _command("benchmarks.peers.classification", "train", "--batch", "128", *times, "--output", str(folder))
 
 
 def walk(folder: Path) -> Verdict:

@@ -52,9 +52,9 @@ from common.files import cache_folder, read_json, write_json
 SideName = Literal["kit", "plain", "timm", "ultralytics"]
 MODULES: dict[SideName, str] = {
     "kit": "benchmarks.picture_kit",
-    "plain": "benchmarks.plain_peer",
-    "timm": "benchmarks.timm_peer",
-    "ultralytics": "benchmarks.ultralytics_peer",
+    "plain": "benchmarks.peers.plain_peer",
+    "timm": "benchmarks.peers.timm_peer",
+    "ultralytics": "benchmarks.peers.ultralytics_peer",
 }
 KNOWS: dict[picture_sets.Task, tuple[SideName, ...]] = {
     "classify": ("kit", "plain", "timm", "ultralytics"),

@@ -26,8 +26,8 @@ from rich.table import Table
 from benchmarks.command import run_command
 from benchmarks.measure import MachineLoad, Warmup, Window, summarise
 from benchmarks.own_sides import COMMON
-from benchmarks.peer_process import CHOOSING, TOP_ITEMS_FILE, Job, PeerError, PeerHistories, PeerProcess
-from benchmarks.recommendation_sides import METRICS, PEER_LEARNING_RATE, TOP_K, metrics_of
+from benchmarks.peers.peer_process import CHOOSING, TOP_ITEMS_FILE, Job, PeerError, PeerHistories, PeerProcess
+from benchmarks.peers.recommendation_sides import METRICS, PEER_LEARNING_RATE, TOP_K, metrics_of
 from benchmarks.record import (
     RESULTS,
     ProtocolUsed,
@@ -75,11 +75,11 @@ SIDES: Mapping[str, Side] = {
     "kit-ease": Side("own_sides", "ease", "kit"),
     "kit-item-knn": Side("own_sides", "item_knn", "kit"),
     "kit-popularity": Side("own_sides", "popularity", "kit"),
-    "implicit-als": Side("implicit_peer", "als", "rectools"),
-    "rectools-sasrec": Side("rectools_peer", "sasrec", "rectools", 128, _SMALL),
-    "rectools-bert4rec": Side("rectools_peer", "bert4rec", "rectools", 128, _SMALL),
-    "recbole-multivae": Side("recbole_peer", "vae_cf", "recbole", 128),
-    "recbole-neumf": Side("recbole_peer", "ncf", "recbole", 1024, {"negatives": 1}),
+    "implicit-als": Side("peers.implicit_peer", "als", "rectools"),
+    "rectools-sasrec": Side("peers.rectools_peer", "sasrec", "rectools", 128, _SMALL),
+    "rectools-bert4rec": Side("peers.rectools_peer", "bert4rec", "rectools", 128, _SMALL),
+    "recbole-multivae": Side("peers.recbole_peer", "vae_cf", "recbole", 128),
+    "recbole-neumf": Side("peers.recbole_peer", "ncf", "recbole", 1024, {"negatives": 1}),
 }
 
 

@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from rich.console import Console
 
-from benchmarks.careful import Clock, choose
-from benchmarks.peer_process import TOP_ITEMS_FILE, Job, PeerHistories, serve_learning
-from benchmarks.recommendation_sides import CPU
+from benchmarks.peers.careful import Clock, choose
+from benchmarks.peers.peer_process import TOP_ITEMS_FILE, Job, PeerHistories, serve_learning
+from benchmarks.peers.recommendation_sides import CPU
 from challenges.recommendation.histories import baselines
 from challenges.recommendation.histories.data import HistoryData
 from challenges.recommendation.histories.histories import Histories, HistorySplit

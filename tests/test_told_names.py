@@ -87,7 +87,7 @@ def fields(value: object, prefix: str = "--") -> Iterator[str]:
 def script_flags() -> set[str]:
     """Flags of the scripts beside the kit: of their `main`, of their `Settings`, and those that stand there whole."""
     found = set()
-    for path in chain.from_iterable((ROOT / folder).glob("*.py") for folder in ("benchmarks", "containers", "locked")):
+    for path in chain.from_iterable((ROOT / folder).rglob("*.py") for folder in ("benchmarks", "containers", "locked")):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.FunctionDef) and node.name == "main":
                 names = [argument.arg.removesuffix("_file") for argument in (*node.args.args, *node.args.kwonlyargs)]

@@ -66,7 +66,7 @@ def record(
         measurements=measurements,
         ratios=ratios,
         validity=valid or Validity(valid=True),
-        command=["python", "-m", "benchmarks.classification", "train"],
+        command=["python", "-m", "benchmarks.peers.classification", "train"],
         environment=environment or ENVIRONMENT,
     )
     return dataclasses.replace(made, created=created)

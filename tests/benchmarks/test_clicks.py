@@ -2,8 +2,8 @@
 
 import torch
 
-from benchmarks.click_peers import PerTableDlrm
 from benchmarks.clicks import BATCHES, BOTTOM, COLUMNS, NUMBERS, TOP, OurStep, Settings, _batch, measured
+from benchmarks.peers.click_peers import PerTableDlrm
 
 SMALL = Settings(batch=32, rows=26 * 40, width=4, precision="fp32", rounds=3, block_seconds=0.05, warmup_seconds=0.05)
 

@@ -206,7 +206,7 @@ def test_boxes_are_judged_as_the_kit_judges_its_own(tmp_path):
 @pytest.mark.parametrize("module", ["plain_peer", "ultralytics_peer"])
 def test_a_peer_answers_for_every_picture(tmp_path, own_set, module):
     job = job_of(own_set.folder, tmp_path, budget=3.0)
-    answer = run_side(Path(os.environ["KIT_TEST_PICTURE_PEERS"]), f"benchmarks.{module}", job)
+    answer = run_side(Path(os.environ["KIT_TEST_PICTURE_PEERS"]), f"benchmarks.peers.{module}", job)
     assert answer.learnt.steps > 0
     assert answer.seconds > 2.0
     assert 0 <= own_data.value_of(own_set, answer) <= 1

@@ -15,10 +15,10 @@ import pytest
 import torch
 
 from benchmarks import own_interactions
-from benchmarks.careful import Clock, choose, gain, grid, learn
 from benchmarks.own_interactions import SIDES, Cell, Settings, Side, cells, main, standings, write_interactions
 from benchmarks.own_sides import COMMON, _scored, own_recipe
-from benchmarks.peer_process import CHOOSING, TOP_ITEMS_FILE, Job, PeerHistories
+from benchmarks.peers.careful import Clock, choose, gain, grid, learn
+from benchmarks.peers.peer_process import CHOOSING, TOP_ITEMS_FILE, Job, PeerHistories
 from challenges.recommendation.histories import baselines, check
 from common.errors import KitError
 
@@ -113,7 +113,7 @@ def test_a_gain_counts_places_among_what_was_not_told():
 
 
 def test_a_trial_tells_the_epochs_of_a_second_training(job, monkeypatch):
-    monkeypatch.setattr("benchmarks.careful.TRIAL_SHARE", 0.0)
+    monkeypatch.setattr("benchmarks.peers.careful.TRIAL_SHARE", 0.0)
     answer = learn(Counting, job)
     assert (answer["epochs"], answer["learnt_again"], answer["chosen_by"]) == (3, True, 1.0)
     assert answer["looked_at_epochs"] > 6
@@ -122,7 +122,7 @@ def test_a_trial_tells_the_epochs_of_a_second_training(job, monkeypatch):
 
 
 def test_the_best_weights_of_a_trial_that_took_all_the_time_are_kept(job, monkeypatch):
-    monkeypatch.setattr("benchmarks.careful.Clock", Hurried)
+    monkeypatch.setattr("benchmarks.peers.careful.Clock", Hurried)
     Hurried.readings = 0
     answer = learn(Counting, dataclasses.replace(job, seconds=20.0))
     assert not answer["learnt_again"]

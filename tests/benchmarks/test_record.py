@@ -129,14 +129,14 @@ def test_a_file_that_is_no_record_is_refused(tmp_path):
 
 def test_no_host_user_or_path_gets_into_a_record(tmp_path):
     data = Path.home() / "secret-folder" / "photos"
-    command = ["python", "-m", "benchmarks.classification", f"--data={data}", str(data), "--workers", "2"]
+    command = ["python", "-m", "benchmarks.peers.classification", f"--data={data}", str(data), "--workers", "2"]
     environment = collect_environment(device="cpu", precision="bf16", world_size=1)
     made = dataclasses.replace(record(environment=environment), command=without_paths(command))
     text = write(made, tmp_path).read_text()
     assert "secret-folder" not in text
     assert f'"{socket.gethostname()}"' not in text
     assert f"/{getpass.getuser()}/" not in text
-    assert made.command == "python -m benchmarks.classification --data=photos photos --workers 2"
+    assert made.command == "python -m benchmarks.peers.classification --data=photos photos --workers 2"
 
 
 def test_relative_paths_in_a_command_stay():

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from benchmarks.detector_answers import synthetic_heads
+from benchmarks.peers.detector_answers import synthetic_heads
 from challenges.detection.boxes import SSD300, DefaultBoxes, centres, decode
 from challenges.detection.detections import Detections
 from challenges.detection.model import SSD

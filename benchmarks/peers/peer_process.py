@@ -116,7 +116,7 @@ class PeerProcess:
     """
 
     def __init__(self, python: Path, module: str, job: Job) -> None:
-        root = Path(__file__).resolve().parents[1]
+        root = Path(__file__).resolve().parents[2]
         threads = str(job.threads)
         environment = {**os.environ, "PYTHONPATH": str(root), "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
         self._log = Path(job.folder) / LOG_FILE

@@ -1,7 +1,7 @@
 """The speed of turning an SSD300's answers into detections, side by side with torchvision's means and a Python loop.
 
-    python -m benchmarks.nms                      made-up answers
-    python -m benchmarks.nms --heads FILE         answers that a detector gave, as offsets and logits in safetensors
+    python -m benchmarks.peers.nms                      made-up answers
+    python -m benchmarks.peers.nms --heads FILE         a detector's answers, as offsets and logits in safetensors
 
 Needs a torchvision with compiled operators. All works run in turns within one process, and must find the same boxes.
 """
@@ -18,9 +18,9 @@ from torch import Tensor
 
 from benchmarks.command import run_command
 from benchmarks.compare import publish
-from benchmarks.detector_answers import saved_heads, synthetic_heads
 from benchmarks.measure import CudaClock, HostClock, Step, interleave
-from benchmarks.nms_peers import PEERS, Found, torchvision_boxes
+from benchmarks.peers.detector_answers import saved_heads, synthetic_heads
+from benchmarks.peers.nms_peers import PEERS, Found, torchvision_boxes
 from benchmarks.record import ProtocolUsed, Record, Workload, environment_of, new_record
 from benchmarks.validity import judge
 from challenges.detection.boxes import SSD300
@@ -136,7 +136,7 @@ def main(settings: Settings) -> int:
         offsets, logits = synthetic_heads(settings.batch, objects=settings.objects)
     else:
         offsets, logits = (tensor[: settings.batch] for tensor in saved_heads(settings.heads))
-    record = compare(offsets, logits, settings, device, ("python", "-m", "benchmarks.nms", *sys.argv[1:]))
+    record = compare(offsets, logits, settings, device, ("python", "-m", "benchmarks.peers.nms", *sys.argv[1:]))
     publish(record, settings.output, console)
     return 0
 

@@ -1,9 +1,9 @@
 """The way before SSD: a classifier slid over the image, beside a detector on the same images.
 
-    python -m benchmarks.sliding_window crops DETECTOR_RUN FOLDER        what to train the classifier on
+    python -m benchmarks.peers.sliding_window crops DETECTOR_RUN FOLDER        what to train the classifier on
     kit train resnet50/photos --data FOLDER --model.depth 18 --preprocessing.mode squash
                                                                          the classifier, with a class `background`
-    python -m benchmarks.sliding_window measure DETECTOR_RUN CLASSIFIER_RUN
+    python -m benchmarks.peers.sliding_window measure DETECTOR_RUN CLASSIFIER_RUN
 
 A baseline, and labelled as such: windows of a few sizes and shapes, judged one by one, then the detector's own
 suppression. The record says how much slower and how much worse it is.
@@ -206,7 +206,7 @@ def compare(detector: Trained[Any, Any, Any], classifier: Trained[Any, Any, Any]
         ratios=ratios,
         details=details,
         validity=judge(measured.sides, environment=environment, data=data, ratios=ratios),
-        command=("python", "-m", "benchmarks.sliding_window", *sys.argv[1:]),
+        command=("python", "-m", "benchmarks.peers.sliding_window", *sys.argv[1:]),
         environment=environment,
     )
 
@@ -244,7 +244,7 @@ def _slider(classifier: Trained[Any, Any, Any], classes: Sequence[str]) -> Slidi
         raise KitError(
             f"The classifier does not know {', '.join(sorted(missing))}.",
             f"It was trained on {', '.join(known)}.",
-            "Cut its training data with: python -m benchmarks.sliding_window crops DETECTOR_RUN FOLDER",
+            "Cut its training data with: python -m benchmarks.peers.sliding_window crops DETECTOR_RUN FOLDER",
         )
     labels = [0 if name == BACKGROUND else classes.index(name) + 1 for name in known]
     assert isinstance(classifier.task, ClassificationTask)

@@ -50,7 +50,7 @@ class Pair:
 
     @property
     def module(self) -> str:
-        return f"benchmarks.{self.peer}_peer"
+        return f"benchmarks.peers.{self.peer}_peer"
 
 
 def pair_of(model: Model) -> Pair:

@@ -17,8 +17,8 @@ from rectools import Columns
 from rectools.dataset import Dataset
 from rectools.models import BERT4RecModel, SASRecModel
 
-from benchmarks.careful import Clock, learn
-from benchmarks.peer_process import Job, PeerHistories, serve
+from benchmarks.peers.careful import Clock, learn
+from benchmarks.peers.peer_process import Job, PeerHistories, serve
 
 MODELS = {"bert4rec": BERT4RecModel, "sasrec": SASRecModel}
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from benchmarks.peers import PillowImages, PillowLoader, plain_training_step, random_crop
+from benchmarks.peers.photographs import PillowImages, PillowLoader, plain_training_step, random_crop
 from common.vision.preprocessing import IMAGENET_MEAN, IMAGENET_STD
 
 

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from benchmarks.classification import MEASUREMENTS, Settings, open_bench
+from benchmarks.peers.classification import MEASUREMENTS, Settings, open_bench
 from benchmarks.record import read, write
 from common.errors import KitError
 
@@ -34,7 +34,7 @@ def bench(folder, **options):
         settle_seconds=0.01,
         **{"batch": 4, "device": "cpu", "precision": "fp32", **options},
     )
-    return open_bench("train", settings, ("python", "-m", "benchmarks.classification"), Console(quiet=True))
+    return open_bench("train", settings, ("python", "-m", "benchmarks.peers.classification"), Console(quiet=True))
 
 
 @pytest.mark.parametrize("what", ["train", "step", pytest.param("loader", marks=pytest.mark.slow)])

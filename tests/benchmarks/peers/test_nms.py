@@ -6,9 +6,9 @@ import pytest
 import safetensors.torch
 import torch
 
-from benchmarks.detector_answers import saved_heads, synthetic_heads
-from benchmarks.nms import Settings, agreement, compare
-from benchmarks.nms_peers import PEERS, python_loop, torchvision_boxes
+from benchmarks.peers.detector_answers import saved_heads, synthetic_heads
+from benchmarks.peers.nms import Settings, agreement, compare
+from benchmarks.peers.nms_peers import PEERS, python_loop, torchvision_boxes
 from challenges.detection.boxes import SSD300
 from challenges.detection.nms import detect
 from challenges.detection.recipes import NmsConfig
@@ -68,7 +68,7 @@ def test_saved_answers_are_checked(tmp_path):
 
 
 def test_a_record_holds_both_sides(inputs, monkeypatch):
-    monkeypatch.setattr("benchmarks.nms.PEERS", {"python_loop": python_loop})
+    monkeypatch.setattr("benchmarks.peers.nms.PEERS", {"python_loop": python_loop})
     settings = Settings(rounds=2, block_seconds=0.05, warmup_seconds=0.02)
     record = compare(*inputs[:2], settings, torch.device("cpu"), ("python",))
     assert list(record.measurements) == ["ours", "python_loop"]

@@ -1,7 +1,7 @@
 """A recommender's training and evaluation speed, side by side with the peer that is alive for it.
 
-    python -m benchmarks.recommendation bert4rec --data FILE --peer PYTHON      RecTools; sasrec likewise
-    python -m benchmarks.recommendation ncf      --data FILE --peer PYTHON      RecBole; vae_cf likewise
+    python -m benchmarks.peers.recommendation bert4rec --data FILE --peer PYTHON      RecTools; sasrec likewise
+    python -m benchmarks.peers.recommendation ncf      --data FILE --peer PYTHON      RecBole; vae_cf likewise
 
 PYTHON is the interpreter of the peer's own environment, see rectools_peer.py and recbole_peer.py. Both sides get the
 same training histories (the last item of every user held out), network sizes, batch and threads, compute on the CPU in
@@ -25,8 +25,8 @@ from rich.console import Console
 from benchmarks.command import run_command
 from benchmarks.compare import publish
 from benchmarks.measure import Interleaved, interleave
-from benchmarks.peer_process import TOP_ITEMS_FILE, Job, PeerError, PeerHistories, PeerProcess, Work
-from benchmarks.recommendation_sides import (
+from benchmarks.peers.peer_process import TOP_ITEMS_FILE, Job, PeerError, PeerHistories, PeerProcess, Work
+from benchmarks.peers.recommendation_sides import (
     CPU,
     FULL_RANKING,
     METRICS,
@@ -222,7 +222,7 @@ def main(model: Annotated[Model, tyro.conf.Positional], settings: Settings) -> i
     """
     console = Console()
     with tempfile.TemporaryDirectory() as folder:
-        command = ("python", "-m", "benchmarks.recommendation", *sys.argv[1:])
+        command = ("python", "-m", "benchmarks.peers.recommendation", *sys.argv[1:])
         bench = open_bench(model, settings, Path(folder), command, console)
         details = compare_metrics(bench) if settings.epochs else {}
         records = [compare_training(bench, details), compare_evaluation(bench)]

@@ -20,8 +20,8 @@ from recbole.data import create_dataset, data_preparation
 from recbole.data.interaction import Interaction
 from recbole.utils import get_model, get_trainer, init_seed
 
-from benchmarks.careful import Clock, learn
-from benchmarks.peer_process import Job, PeerHistories, serve
+from benchmarks.peers.careful import Clock, learn
+from benchmarks.peers.peer_process import Job, PeerHistories, serve
 
 MODELS = {"ncf": "NeuMF", "vae_cf": "MultiVAE"}
 NAME = "histories"

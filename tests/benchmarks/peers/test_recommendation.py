@@ -12,8 +12,8 @@ import pytest
 import torch
 from rich.console import Console
 
-from benchmarks.peer_process import PeerError, PeerHistories
-from benchmarks.recommendation import (
+from benchmarks.peers.peer_process import PeerError, PeerHistories
+from benchmarks.peers.recommendation import (
     METRICS,
     Settings,
     compare_evaluation,
@@ -22,7 +22,7 @@ from benchmarks.recommendation import (
     main,
     open_bench,
 )
-from benchmarks.recommendation_sides import TOP_K, OurSide, metrics_of, pair_of
+from benchmarks.peers.recommendation_sides import TOP_K, OurSide, metrics_of, pair_of
 from common.errors import KitError
 
 MODELS = ("bert4rec", "sasrec", "ncf", "vae_cf")
@@ -31,7 +31,7 @@ FAST = {"threads": 1, "rounds": 2, "block_seconds": 0.03, "warmup_seconds": 0.01
 STAND_IN = '''
 """Answers like a peer, in no time."""
 import numpy as np
-from benchmarks.peer_process import serve
+from benchmarks.peers.peer_process import serve
 
 class StandIn:
     version = "1.2"

@@ -1,8 +1,8 @@
 """Challenge 1's speed: a training step in its parts, and side by side with what one would write without the kit.
 
-    python -m benchmarks.classification train  --data FOLDER    data-only, compute-only and end-to-end images per second
-    python -m benchmarks.classification loader --data FOLDER    DALI against DataLoader + Pillow, with equal workers
-    python -m benchmarks.classification step   --data FOLDER    our step against a plain fp32 NCHW loop
+    python -m benchmarks.peers.classification train --data FOLDER   data, compute, end-to-end images per second
+    python -m benchmarks.peers.classification loader --data FOLDER  DALI against DataLoader + Pillow, with equal workers
+    python -m benchmarks.peers.classification step --data FOLDER    our step against a plain fp32 NCHW loop
 
 Every command writes one record under benchmarks/results. Works that are compared run in turns within one process.
 """
@@ -22,7 +22,7 @@ from rich.console import Console
 from benchmarks.command import run_command
 from benchmarks.compare import publish
 from benchmarks.measure import Interleaved
-from benchmarks.peers import PillowLoader, plain_training_step
+from benchmarks.peers.photographs import PillowLoader, plain_training_step
 from benchmarks.record import Record, Workload, new_record
 from benchmarks.training import (
     TrainingBench,
@@ -181,7 +181,7 @@ def main(what: Annotated[Literal["train", "loader", "step"], tyro.conf.Positiona
         what: train (data, compute and both), loader (DALI or Pillow), step (ours or plain fp32).
     """
     console = Console()
-    bench = open_bench(what, settings, ("python", "-m", "benchmarks.classification", *sys.argv[1:]), console)
+    bench = open_bench(what, settings, ("python", "-m", "benchmarks.peers.classification", *sys.argv[1:]), console)
     publish(MEASUREMENTS[what](bench), settings.output, console)
     return 0
 

@@ -11,8 +11,8 @@ from implicit.als import AlternatingLeastSquares
 from scipy.sparse import csr_matrix
 from threadpoolctl import threadpool_limits
 
-from benchmarks.careful import choose, grid
-from benchmarks.peer_process import Job, PeerHistories, serve_learning
+from benchmarks.peers.careful import choose, grid
+from benchmarks.peers.peer_process import Job, PeerHistories, serve_learning
 
 SETTINGS = {"factors": (100, 32, 64, 128), "regularization": (0.01, 1.0, 10.0), "alpha": (1.0, 4.0, 16.0)}
 """The library's defaults first."""

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from benchmarks.sliding_window import BACKGROUND, SlidingWindow, cut, windows, write_crops
+from benchmarks.peers.sliding_window import BACKGROUND, SlidingWindow, cut, windows, write_crops
 from common.vision.preprocessing import ImagePreprocessing
 from tests.detection.builders import paint, scenes_of
 
@@ -61,7 +61,7 @@ def test_crops_are_objects_and_clear_background(tmp_path):
 
 
 def test_an_unknown_class_is_told():
-    from benchmarks.sliding_window import _slider
+    from benchmarks.peers.sliding_window import _slider
     from common.errors import KitError
 
     classifier = SimpleNamespace(data=SimpleNamespace(manifest=SimpleNamespace(classes=("cat",))))

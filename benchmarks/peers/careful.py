@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from benchmarks.peer_process import CHOOSING, TOP_ITEMS_FILE, Job, PeerHistories
+from benchmarks.peers.peer_process import CHOOSING, TOP_ITEMS_FILE, Job, PeerHistories
 
 PATIENCE = 8  # looks without a better one; looks are an eighth of the epochs apart
 TRIAL_SHARE = 0.25  # of the time, before which a trial does not give up

@@ -1,0 +1,1 @@
+"""Proof against other software: each side of a comparison, and the commands that hold the kit against it."""
