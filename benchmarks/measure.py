@@ -1,5 +1,6 @@
 """The measuring protocol: warm up until steady, then windows with one synchronisation each, and nothing thrown away."""
 
+import contextlib
 import itertools
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -143,6 +144,20 @@ class Interleaved:
         return Ratio(median=float(np.median(ratios)), interval=bootstrap(ratios, np.median), pairs=len(ratios))
 
 
+Watch = Callable[[str], contextlib.AbstractContextManager[Any]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class More:
+    """Rounds beyond those that were asked for.
+
+    wanted: asked after each of them, with all that was measured so far. most_rounds: of all together.
+    """
+
+    most_rounds: int
+    wanted: Callable[[Interleaved], bool]
+
+
 def interleave(
     steps: Mapping[str, Step],
     *,
@@ -151,11 +166,15 @@ def interleave(
     block_seconds: float,
     settle_seconds: float = 0.0,
     clock: Clock | None = None,
+    more: More | None = None,
+    watch: Watch = contextlib.nullcontext,
 ) -> Interleaved:
     """Measure several works side by side, A B B A A B …, so that drift and what else runs hit all of them alike.
 
     warmup_seconds: for each work, before the first round.
     settle_seconds: untimed work at the start of every block; empties queues that filled while the others ran.
+    more:           whether further rounds are worth their time.
+    watch:          around every timed block, with the work's name.
     """
     _refuse_long_warmup(warmup_seconds, rounds * block_seconds)
     clock = clock or HostClock()
@@ -163,14 +182,21 @@ def interleave(
     warmups = {name: warm_up(step, warmup_seconds, cap_seconds=cap, clock=clock) for name, step in steps.items()}
     timed: dict[str, list[tuple[Window, list[float]]]] = {name: [] for name in steps}
     busy: dict[str, list[float]] = {name: [] for name in steps}
-    for turn in range(rounds):
+
+    def summary() -> Interleaved:
+        return Interleaved({name: _summary(warmups[name], timed[name], float(np.mean(busy[name]))) for name in steps})
+
+    for turn in range(rounds if more is None else max(rounds, more.most_rounds)):
+        if more is not None and turn >= rounds and not more.wanted(summary()):
+            break
         for name, step in list(steps.items())[:: 1 if turn % 2 == 0 else -1]:
             if settle_seconds:
                 _window(step, settle_seconds, clock)
             machine = MachineLoad()
-            timed[name].append(_window(step, block_seconds, clock))
+            with watch(name):
+                timed[name].append(_window(step, block_seconds, clock))
             busy[name].append(machine.busy_share())
-    return Interleaved({name: _summary(warmups[name], timed[name], float(np.mean(busy[name]))) for name in steps})
+    return summary()
 
 
 def warm_up(step: Step, seconds: float, *, cap_seconds: float, clock: Clock) -> Warmup:

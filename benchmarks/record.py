@@ -15,10 +15,15 @@ from pathlib import Path
 from typing import Any, Literal
 
 from benchmarks.measure import Ratio, Windows
+from benchmarks.probe import Probe
+from benchmarks.telemetry import Telemetry
+from benchmarks.work import Utilisation, Work
+from benchmarks.worker import Worker
 from common.errors import KitError
 from common.machine.environment import collect_environment
 
-SCHEMA: Literal["kit.bench/1"] = "kit.bench/1"
+SCHEMA: Literal["kit.bench/2"] = "kit.bench/2"
+FIRST_SCHEMA = "kit.bench/1"
 SCHEMA_FILE = Path(__file__).with_name("record.schema.json")
 RESULTS = Path(__file__).with_name("results")
 
@@ -84,6 +89,47 @@ class Split:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Ranks:
+    """How several processes shared the work.
+
+    scaling:    weak: each has as many samples as one alone; strong: all together have. Null for a single one.
+    alone:      identifier of the record of one process.
+    efficiency: throughput of all over that of one, over their number.
+    """
+
+    size: int = 1
+    scaling: Literal["weak", "strong"] | None = None
+    alone: str | None = None
+    alone_samples_per_s: float | None = None
+    together_samples_per_s: float | None = None
+    efficiency: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Like:
+    """The published row whose protocol was followed, and in what this measurement differs from it all the same."""
+
+    row: str
+    differences: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evidence:
+    """What a figure is read with: who worked, what this machine can do at most, and what the step was.
+
+    telemetry: measurement -> what its GPUs did; empty on a CPU.
+    """
+
+    worker: Worker = field(default_factory=Worker)
+    probe: Probe | None = None
+    telemetry: dict[str, Telemetry] = field(default_factory=dict)
+    work: Work | None = None
+    utilisation: Utilisation | None = None
+    ranks: Ranks = field(default_factory=Ranks)
+    like: Like | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Finding:
     """A reason or a warning: a code to filter by, and the sentence for people."""
 
@@ -108,6 +154,7 @@ class Record:
     measurements: one per side or stage, by name.
     ratios:       `first/second` -> throughput of the first over the second.
     details:      further figures, units in their names.
+    evidence:     what version 1 did not keep: of its records nothing but null.
     """
 
     kind: Kind
@@ -124,11 +171,14 @@ class Record:
     split: Split | None = None
     ratios: dict[str, Ratio] = field(default_factory=dict)
     details: dict[str, float] = field(default_factory=dict)
-    schema: Literal["kit.bench/1"] = SCHEMA
+    evidence: Evidence = field(default_factory=Evidence)
+    schema: Literal["kit.bench/2"] = SCHEMA
 
     @property
     def device(self) -> str:
-        return device_slug(self.system)
+        """The hardware that did the work, in a folder's name; of several GPUs the one that did, not the first."""
+        worked = self.evidence.worker.gpus
+        return device_slug(self.system, worked[0].name if worked else None)
 
 
 def new_record(  # noqa: PLR0913  # a record's fields by name, as its schema has them
@@ -144,6 +194,7 @@ def new_record(  # noqa: PLR0913  # a record's fields by name, as its schema has
     split: Split | None = None,
     ratios: Mapping[str, Ratio] | None = None,
     details: Mapping[str, float] | None = None,
+    evidence: Evidence | None = None,
 ) -> Record:
     """A record of now; environment: `collect_environment()` with the device and precision that were measured."""
     return Record(
@@ -161,6 +212,7 @@ def new_record(  # noqa: PLR0913  # a record's fields by name, as its schema has
         split=split,
         ratios=dict(ratios or {}),
         details=dict(details or {}),
+        evidence=evidence or Evidence(),
     )
 
 
@@ -210,15 +262,28 @@ def add_file(path: Path, text: str) -> None:
 
 
 def read(path: Path) -> Record:
-    """Raises RecordError when the file is no record of this version."""
+    """A record of this version or the first, as one of this version.
+
+    Raises RecordError when the file is neither.
+    """
     from pydantic import TypeAdapter
 
     try:
         value = json.loads(path.read_text())
     except (OSError, ValueError) as error:
         raise RecordError(f"{path} cannot be read as JSON: {error}.") from None
+    value = upgraded(value)
     _validate(value, str(path))
     return TypeAdapter(Record).validate_python(value)
+
+
+def upgraded(value: Any) -> Any:
+    """A record of version 1 as one of version 2, in memory: what was not kept then is null. Others as they are."""
+    if not isinstance(value, dict) or value.get("schema") != FIRST_SCHEMA:
+        return value
+    ranks = {"size": value["system"].get("world_size") or 1} if isinstance(value.get("system"), dict) else {}
+    nothing = json.loads(json.dumps(dataclasses.asdict(Evidence())))
+    return value | {"schema": SCHEMA, "evidence": nothing | {"ranks": nothing["ranks"] | ranks}}
 
 
 def read_all(places: Iterable[Path]) -> list[Record]:
@@ -236,14 +301,17 @@ def file_name(record: Record) -> str:
     return "_".join([*map(slug, parts), record.id]) + ".json"
 
 
-def device_slug(system: Mapping[str, Any]) -> str:
-    """`nvidia-h200-x2` or `cpu-amd-epyc-2c`: the hardware that did the work, in a folder's name."""
+def device_slug(system: Mapping[str, Any], worked: str | None = None) -> str:
+    """`nvidia-h200-x2` or `cpu-amd-epyc-2c`: the hardware that did the work, in a folder's name.
+
+    worked: the name of the GPU that did, where it is known; else the machine's first is taken.
+    """
     device, gpus = system.get("device") or "cpu", system["gpus"]
     if not str(device).startswith("cuda") or not gpus:
         model = re.sub(r"\((?:R|TM)\)|\bCPU\b|\bProcessor\b|@.*$", " ", system["cpu"]["model"], flags=re.IGNORECASE)
         return f"cpu-{slug(model)}-{system['cpu']['cores']}c"
     count = system.get("world_size") or 1
-    return slug(gpus[0]["name"]) + (f"-x{count}" if count > 1 else "")
+    return slug(worked or gpus[0]["name"]) + (f"-x{count}" if count > 1 else "")
 
 
 def slug(text: str) -> str:
@@ -255,9 +323,9 @@ def without_paths(command: Sequence[str]) -> str:
     return shlex.join(re.sub(r"(?<![\w.~-])/(?:[^/\s=,:]+/)*(?=[^/\s=,:]*)", "", part) for part in command)
 
 
-def environment_of(*, device: str, precision: str) -> dict[str, Any]:
+def environment_of(*, device: str, precision: str, world_size: int = 1) -> dict[str, Any]:
     """The environment a benchmark on `device` records."""
-    return collect_environment(device=device, precision=precision, world_size=1)
+    return collect_environment(device=device, precision=precision, world_size=world_size)
 
 
 def _rounded(value: Any) -> Any:
@@ -282,4 +350,9 @@ def _validate(value: Any, what: str) -> None:
     problem = best_match(_validator().iter_errors(value))
     if problem is not None:
         where = "/".join(str(part) for part in problem.absolute_path) or "the top level"
-        raise RecordError(f"{what} is no {SCHEMA} record: {where}: {problem.message}.")
+        told = value.get("schema") if isinstance(value, dict) else None
+        raise RecordError(
+            f"{what} is no {SCHEMA} record: {where}: {problem.message}.",
+            f"Its schema is {told!r}; {FIRST_SCHEMA} and {SCHEMA} are read." if told != SCHEMA else "",
+            "Read it with the version of the kit that wrote it." if told != SCHEMA else "",
+        )

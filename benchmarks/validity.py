@@ -2,15 +2,64 @@
 
 import math
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
-from benchmarks.measure import Ratio, Windows
-from benchmarks.record import DataKind, Finding, Validity
+import numpy as np
 
-MINIMUM_SECONDS, MINIMUM_STEPS = 10.0, 20
-UNSTEADY_VARIATION = 0.05  # standard deviation over mean of the windows' throughput
+from benchmarks.measure import Ratio, Windows, throughputs
+from benchmarks.record import DataKind, Finding, Ranks, Validity
+from benchmarks.telemetry import Telemetry
+from benchmarks.work import Utilisation
+from benchmarks.worker import Worker
+
+UNSTEADY_WIDTH = 0.1  # width of a throughput's interval over its median
+UNSTEADY_DRIFT = 0.1  # change of a throughput from the first window to the last, on the straight line through them
 UNSTEADY_RATIO = 0.2  # width of a ratio's interval over its median
+DRIFT_WINDOWS = 6  # fewer make no line
 BUSY_SHARE = 0.1  # part of all cores that other processes may use
+THROTTLED_SHARE = 0.05  # part of the readings in which a GPU may be held down
+SUPERLINEAR = 1.1  # times the ranks times one rank's throughput
+ABOVE_ROOF = 1.0
+OVERLAP_ABOVE_ONE = 1.02  # windows end after whole steps, of which a short one has a few hundred
+HEAT_AND_FAULTS = ("hardware", "software_thermal", "hardware_thermal", "power_brake")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Demands:
+    """What a measurement has to reach."""
+
+    seconds: float = 10.0
+    steps: int = 20
+    width: float = UNSTEADY_WIDTH
+    drift: float = UNSTEADY_DRIFT
+    ratio: float = UNSTEADY_RATIO
+
+
+FULL = Demands()
+SMOKE = Demands(seconds=0.5, steps=3, width=1.0, drift=1.0, ratio=1.0)
+"""Of a run that is to show that everything works: such a record carries the warning SMOKE and is never ranked."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Seen:
+    """What else is known of a measurement than its windows.
+
+    mismatch:  how an engine's outputs differ from the trained model's; empty where they do not, or nothing is compared.
+    cpu_asked: whether the user chose the CPU; smoke: whether everything was shrunk.
+    quiet_probe: whether the measured roof was measured while nothing else ran.
+    """
+
+    losses_finite: bool = True
+    worker: Worker | None = None
+    telemetry: Mapping[str, Telemetry] = field(default_factory=dict)
+    ranks: Ranks | None = None
+    utilisation: Utilisation | None = None
+    overlap: Ratio | None = None
+    mismatch: str = ""
+    cpu_asked: bool = False
+    smoke: bool = False
+    quiet_probe: bool = True
 
 
 def judge(
@@ -20,58 +69,100 @@ def judge(
     data: DataKind,
     ratios: Mapping[str, Ratio] | None = None,
     losses_finite: bool = True,
+    seen: Seen | None = None,
 ) -> Validity:
     """Reasons that make a record invalid, and warnings that do not.
 
     With ratios given the record is a side-by-side comparison: noise hits both sides alike, so that only the ratios
-    have to be steady, and a busy machine is a warning.
+    have to be steady, and a busy machine is a warning. So it is for a smoke run, whose figures nobody ranks.
     """
+    seen = seen or Seen(losses_finite=losses_finite)
+    demands = SMOKE if seen.smoke else FULL
     reasons: list[Finding] = []
     warnings: list[Finding] = []
     for name, windows in measurements.items():
-        reasons += list(_timing(name, windows))
+        reasons += _timing(name, windows, demands)
         if ratios is None:
-            reasons += list(_steadiness(name, windows))
+            reasons += _steadiness(name, windows, demands)
     busy = [finding for name, windows in measurements.items() for finding in _busy(name, windows)]
-    (warnings if ratios else reasons).extend(busy)
-    reasons += [finding for name, ratio in (ratios or {}).items() for finding in _ratio(name, ratio)]
-    if environment["gpus"] and str(environment["device"]).startswith("cpu"):
-        text = f"An NVIDIA GPU is present ({environment['gpus'][0]['name']}) and the work ran on the CPU."
-        reasons.append(Finding(code="CPU_FALLBACK", text=text))
-    if not losses_finite:
+    (warnings if ratios or seen.smoke else reasons).extend(busy)
+    reasons += [finding for name, ratio in (ratios or {}).items() for finding in _ratio(name, ratio, demands)]
+    reasons += [*_place(environment, seen), *_impossible(seen), *(_gpu(seen))]
+    above = list(_above_roof(seen))
+    (reasons if seen.quiet_probe and not seen.smoke else warnings).extend(above)
+    if not (losses_finite and seen.losses_finite):
         reasons.append(Finding(code="LOSS_NOT_FINITE", text="A measured training step had a loss that is no number."))
-    if environment["kit"]["dirty"]:
-        warnings.append(Finding(code="DIRTY_TREE", text="Files differed from the commit named in the record."))
-    if data == "synthetic":
-        warnings.append(Finding(code="SYNTHETIC_DATA", text="The data was made up in memory: nothing was read."))
+    if seen.mismatch:
+        reasons.append(Finding(code="OUTPUT_MISMATCH", text=seen.mismatch))
+    warnings += _told(environment, data, seen)
     return Validity(valid=not reasons, reasons=tuple(reasons), warnings=tuple(warnings))
 
 
-def _timing(name: str, windows: Windows) -> Iterator[Finding]:
+def is_steady(windows: Windows, width: float = UNSTEADY_WIDTH) -> bool:
+    """Whether a throughput's interval is as narrow as `width`, and does not drift: more windows are not needed."""
+    return _width(windows) <= width and abs(drift(windows)) <= UNSTEADY_DRIFT
+
+
+def drift(windows: Windows) -> float:
+    """The change from the first window to the last on the straight line through all, over the median.
+
+    0 where there are too few windows for a line, or where the line is within two standard errors of a level one.
+    """
+    rates = throughputs(windows.windows)
+    if len(rates) < DRIFT_WINDOWS:
+        return 0.0
+    times = np.arange(len(rates)) - (len(rates) - 1) / 2
+    slope = float(times @ rates / (times @ times))
+    rest = rates - rates.mean() - slope * times
+    error = math.sqrt(float(rest @ rest) / (len(rates) - 2) / float(times @ times))
+    return slope * (len(rates) - 1) / windows.samples_per_s.median if abs(slope) > 2 * error else 0.0
+
+
+def superlinear(ranks: int, together: float, alone: float) -> str:
+    """What is impossible about `ranks` that reach `together` where one reaches `alone`; empty where nothing is."""
+    if together <= SUPERLINEAR * ranks * alone:
+        return ""
+    return (
+        f"{ranks} ranks reach {together / alone:.3g} times what one does; {ranks} times is the most there can be, "
+        f"and {SUPERLINEAR - 1:.0%} is allowed for noise."
+    )
+
+
+def _timing(name: str, windows: Windows, demands: Demands) -> Iterator[Finding]:
     if windows.warmup.seconds >= windows.seconds:
         text = f"{name}: warmed up for {windows.warmup.seconds:.1f} s and measured for {windows.seconds:.1f} s."
         yield Finding(code="WARMUP_GE_STEPS", text=text)
-    if windows.seconds < MINIMUM_SECONDS or windows.steps < MINIMUM_STEPS:
+    if windows.seconds < demands.seconds or windows.steps < demands.steps:
         text = (
             f"{name}: measured {windows.steps} steps in {windows.seconds:.1f} s; "
-            f"at least {MINIMUM_STEPS} steps and {MINIMUM_SECONDS:.0f} s are needed."
+            f"at least {demands.steps} steps and {demands.seconds:g} s are needed."
         )
         yield Finding(code="TOO_SHORT", text=text)
 
 
-def _steadiness(name: str, windows: Windows) -> Iterator[Finding]:
-    rates = [window.samples / window.seconds for window in windows.windows]
-    mean = sum(rates) / len(rates)
-    variation = math.sqrt(sum((rate - mean) ** 2 for rate in rates) / len(rates)) / mean
-    if variation > UNSTEADY_VARIATION:
-        text = f"{name}: throughput varied by {variation:.0%} between windows; {UNSTEADY_VARIATION:.0%} is allowed."
+def _steadiness(name: str, windows: Windows, demands: Demands) -> Iterator[Finding]:
+    width, change = _width(windows), drift(windows)
+    count = len(windows.windows)
+    if width > demands.width:
+        text = (
+            f"{name}: after {count} windows the throughput's interval is still {width:.0%} of it wide; "
+            f"{demands.width:.0%} is allowed."
+        )
+        yield Finding(code="UNSTEADY", text=text)
+    if abs(change) > demands.drift:
+        text = f"{name}: the throughput drifted by {change:+.0%} over {count} windows; {demands.drift:.0%} is allowed."
         yield Finding(code="UNSTEADY", text=text)
 
 
-def _ratio(name: str, ratio: Ratio) -> Iterator[Finding]:
+def _width(windows: Windows) -> float:
+    low, high = windows.samples_per_s.interval
+    return (high - low) / windows.samples_per_s.median
+
+
+def _ratio(name: str, ratio: Ratio, demands: Demands) -> Iterator[Finding]:
     width = (ratio.interval[1] - ratio.interval[0]) / ratio.median
-    if width > UNSTEADY_RATIO:
-        text = f"{name}: the ratio's interval is {width:.0%} of it wide; {UNSTEADY_RATIO:.0%} is allowed."
+    if width > demands.ratio:
+        text = f"{name}: the ratio's interval is {width:.0%} of it wide; {demands.ratio:.0%} is allowed."
         yield Finding(code="UNSTEADY", text=text)
 
 
@@ -79,3 +170,79 @@ def _busy(name: str, windows: Windows) -> Iterator[Finding]:
     if windows.busy_share > BUSY_SHARE:
         text = f"{name}: other processes used {windows.busy_share:.0%} of the cores; {BUSY_SHARE:.0%} is allowed."
         yield Finding(code="BUSY_MACHINE", text=text)
+
+
+def _place(environment: Mapping[str, Any], seen: Seen) -> Iterator[Finding]:
+    """Where the work ran instead of where it should have."""
+    if environment["gpus"] and str(environment["device"]).startswith("cpu") and not seen.cpu_asked:
+        text = f"An NVIDIA GPU is present ({environment['gpus'][0]['name']}) and the work ran on the CPU."
+        yield Finding(code="CPU_FALLBACK", text=text)
+    worker = seen.worker
+    if worker is None:
+        return
+    for stray in worker.strays:
+        yield Finding(code="WRONG_GPU", text=stray[:1].upper() + stray[1:] + ".")
+    worked = {gpu.uuid for gpu in worker.gpus}
+    for name, telemetry in seen.telemetry.items():
+        if set(telemetry.gpus) != worked:
+            yield Finding(
+                code="WRONG_GPU", text=f"{name}: telemetry was read from another GPU than the one that worked."
+            )
+
+
+def _gpu(seen: Seen) -> Iterator[Finding]:
+    """What held a GPU down, and who shared it."""
+    gpus = seen.worker.gpus if seen.worker else ()
+    lowered = any(
+        gpu.power_limit_w is not None
+        and gpu.default_power_limit_w is not None
+        and gpu.power_limit_w < gpu.default_power_limit_w
+        for gpu in gpus
+    )
+    reasons = HEAT_AND_FAULTS + (("power_cap",) if lowered else ())  # at its own limit a GPU does all that it can
+    for name, telemetry in seen.telemetry.items():
+        held = {reason: (telemetry.throttled or {}).get(reason, 0.0) for reason in reasons}
+        worst = {reason: share for reason, share in held.items() if share > THROTTLED_SHARE}
+        if worst:
+            told = ", ".join(f"{reason.replace('_', ' ')} {share:.0%}" for reason, share in worst.items())
+            text = (
+                f"{name}: the GPU's clocks were held down in {told} of the readings; {THROTTLED_SHARE:.0%} is allowed."
+            )
+            yield Finding(code="THROTTLED", text=text)
+        if telemetry.other_processes:
+            text = f"{name}: {telemetry.other_processes} other processes were on the GPU; it has to be ours alone."
+            yield Finding(code="BUSY_GPU", text=text)
+
+
+def _impossible(seen: Seen) -> Iterator[Finding]:
+    """Figures that no machine reaches."""
+    ranks, overlap = seen.ranks, seen.overlap
+    if ranks is not None and ranks.together_samples_per_s and ranks.alone_samples_per_s:
+        text = superlinear(ranks.size, ranks.together_samples_per_s, ranks.alone_samples_per_s)
+        if text:
+            yield Finding(code="SUPERLINEAR", text=text)
+    if overlap is not None and overlap.interval[0] > OVERLAP_ABOVE_ONE:
+        text = (
+            f"End-to-end is {overlap.median:.0%} of the slower part ({overlap.interval[0]:.0%} – "
+            f"{overlap.interval[1]:.0%}): a whole cannot be quicker than its slower part."
+        )
+        yield Finding(code="OVERLAP_ABOVE_ONE", text=text)
+
+
+def _above_roof(seen: Seen) -> Iterator[Finding]:
+    if seen.utilisation is not None and seen.utilisation.highest > ABOVE_ROOF:
+        text = (
+            f"The work done is {seen.utilisation.highest:.0%} of a roof: the work, the time or the roof is wrong, "
+            "or something else ran while the roof was measured."
+        )
+        yield Finding(code="ABOVE_ROOF", text=text)
+
+
+def _told(environment: Mapping[str, Any], data: DataKind, seen: Seen) -> Iterator[Finding]:
+    if seen.smoke:
+        text = "Everything was shrunk to show that it works: the figures are not to be compared."
+        yield Finding(code="SMOKE", text=text)
+    if environment["kit"]["dirty"]:
+        yield Finding(code="DIRTY_TREE", text="Files differed from the commit named in the record.")
+    if data == "synthetic":
+        yield Finding(code="SYNTHETIC_DATA", text="The data was made up in memory: nothing was read.")

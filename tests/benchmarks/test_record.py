@@ -9,8 +9,13 @@ from pathlib import Path
 import pytest
 
 from benchmarks.measure import Ratio
+from benchmarks.probe import Probe
 from benchmarks.record import (
+    RESULTS,
     SCHEMA_FILE,
+    Evidence,
+    Like,
+    Ranks,
     RecordError,
     device_slug,
     file_name,
@@ -21,7 +26,10 @@ from benchmarks.record import (
     write,
 )
 from benchmarks.record import Record as RecordClass
+from benchmarks.telemetry import Telemetry
 from benchmarks.validity import judge
+from benchmarks.work import Utilisation, Work
+from benchmarks.worker import Cloud, Gpu, Worker
 from common.machine.environment import collect_environment
 from tests.benchmarks.builders import ENVIRONMENT, GPU, WORKLOAD, record, windows
 
@@ -197,3 +205,59 @@ def test_changed_files_and_made_up_data_are_told():
     validity = judge({"train": windows()}, environment=dirty, data="synthetic")
     assert validity.valid
     assert codes(validity.warnings) == ["DIRTY_TREE", "SYNTHETIC_DATA"]
+
+
+FIRST_RECORDS = sorted(file for file in RESULTS.rglob("*.json") if '"kit.bench/1"' in file.read_text())
+
+
+@pytest.mark.parametrize("file", FIRST_RECORDS, ids=lambda file: file.stem[-8:])
+def test_a_record_of_the_first_version_is_read_and_its_file_stays(file):
+    before = file.read_bytes()
+    found = read(file)
+    assert found.schema == "kit.bench/2"
+    assert found.evidence == Evidence()
+    assert found.device == file.parent.name
+    assert file.read_bytes() == before
+    again = json.loads(json.dumps(dataclasses.asdict(found)))
+    first = json.loads(before)
+    assert {name: value for name, value in again.items() if name in first and name != "schema"} == {
+        name: value for name, value in first.items() if name != "schema"
+    }
+
+
+def test_a_record_of_an_unknown_version_is_refused_in_three_parts(tmp_path):
+    (tmp_path / "a.json").write_text(json.dumps({"schema": "kit.bench/9"}))
+    with pytest.raises(RecordError) as told:
+        read(tmp_path / "a.json")
+    assert "kit.bench/9" in str(told.value)
+    assert "kit.bench/1 and kit.bench/2 are read" in str(told.value)
+    assert told.value.exit_code == 2
+
+
+def test_the_gpu_that_worked_names_the_folder(tmp_path):
+    """Of a machine's list of GPUs the first need not be the one that CUDA worked on."""
+    environment = ENVIRONMENT | {"gpus": [GPU, GPU | {"name": "NVIDIA L4"}], "device": "cuda:0"}
+    worker = Worker(gpus=(Gpu(name="NVIDIA L4", uuid="0123456789ab"),))
+    made = dataclasses.replace(record(environment=environment), evidence=Evidence(worker=worker))
+    assert made.device == "nvidia-l4"
+    assert read(write(made, tmp_path)).evidence == made.evidence
+
+
+def test_all_evidence_is_read_back(tmp_path):
+    telemetry = Telemetry(gpus=("0123456789ab",), readings=3, throttled={"power_cap": 0.5}, absent={"energy_j": "no"})
+    full = Evidence(
+        worker=Worker(cloud=Cloud(instance="g5.xlarge", region="us-east-1", lifecycle="spot"), strays=("odd",)),
+        probe=Probe(
+            matmul_tflops={"fp32": 1.5}, copy_gb_s=20.0, host_to_device_gb_s=None, launch_us=2.0, jpeg_per_s_core=400.0,
+            jpeg_kilobytes=76.0, cores=2, read_gb_s=None, cache_bytes=1, busy_share=0.1, all_reduce_gb_s=3.0, ranks=2,
+        ),
+        telemetry={"compute_only": telemetry},
+        work=Work(flop_per_sample=2.0, bytes_per_sample=4.0, least_bytes_per_sample=3.0, step_bytes=12.0, operators=7,
+                  synchronisations=0, allocations=5),
+        utilisation=Utilisation(tflops=1.0, gb_s=2.0, mfu=0.5, peak_source="a data sheet"),
+        ranks=Ranks(size=2, scaling="weak", alone="00c0ffee", alone_samples_per_s=5.0, together_samples_per_s=9.0,
+                    efficiency=0.9),
+        like=Like(row="dle/resnet50-a100-amp", differences=("another GPU",)),
+    )  # fmt: skip
+    original = dataclasses.replace(record(), evidence=full)
+    assert read(write(original, tmp_path)) == original
