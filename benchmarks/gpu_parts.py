@@ -244,8 +244,7 @@ def overlap(folder: Path) -> Verdict:
     """Data alone, computing alone, and both together; the record is of the benchmarks' own kind."""
     if not HAS_GPU:
         return NEEDS_GPU
-    times = ("--rounds", "3", "--block-seconds", "2", "--warmup-seconds", "3", "--settle-seconds", "0.5")
-    return _command("benchmarks.peers.classification", "train", "--batch", "128", *times, "--output", str(folder))
+    return _command("benchmarks.throughput", "resnet50", "--batch", "128", "--seconds", "25", "--output", str(folder))
 
 
 def walk(folder: Path) -> Verdict:

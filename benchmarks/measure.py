@@ -2,6 +2,7 @@
 
 import contextlib
 import itertools
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -63,6 +64,26 @@ class CudaClock:
 
     def seconds(self, first: Any, second: Any) -> float:
         return float(first.elapsed_time(second)) / 1000
+
+
+class RankClock:
+    """For work that several processes do together: the first one's clock decides for all when a block is over.
+
+    group: a process group on the hosts, so that agreeing never waits for a GPU.
+    """
+
+    def __init__(self, clock: Clock, group: Any) -> None:
+        self._clock, self._group = clock, group
+        self.mark, self.wait, self.seconds = clock.mark, clock.wait, clock.seconds
+
+    def agree(self, value: int) -> int:
+        """The first process's value, on all; all call it."""
+        import torch
+        import torch.distributed as dist
+
+        shared = torch.tensor(value)
+        dist.broadcast(shared, src=0, group=self._group)
+        return int(shared)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -187,7 +208,7 @@ def interleave(
         return Interleaved({name: _summary(warmups[name], timed[name], float(np.mean(busy[name]))) for name in steps})
 
     for turn in range(rounds if more is None else max(rounds, more.most_rounds)):
-        if more is not None and turn >= rounds and not more.wanted(summary()):
+        if more is not None and turn >= rounds and not _agreed(clock, more.wanted(summary())):
             break
         for name, step in list(steps.items())[:: 1 if turn % 2 == 0 else -1]:
             if settle_seconds:
@@ -208,7 +229,7 @@ def warm_up(step: Step, seconds: float, *, cap_seconds: float, clock: Clock) -> 
         rates.append(block.samples / block.seconds)
         last = rates[-STEADY_BLOCKS:]
         steady = len(last) == STEADY_BLOCKS and max(last) <= STEADY_SPREAD * min(last)
-        if (spent >= seconds and steady) or spent >= cap_seconds:
+        if _agreed(clock, (spent >= seconds and steady) or spent >= cap_seconds):
             return Warmup(seconds=spent, steps=steps, steady=steady)
 
 
@@ -237,8 +258,10 @@ class MachineLoad:
 
     @staticmethod
     def _own_seconds() -> float:
-        """This process and its children, ended ones included."""
+        """This process and its children, ended ones included; with them all ranks, where torchrun started several."""
         process = psutil.Process()
+        if os.environ.get("WORLD_SIZE", "1") != "1":
+            process = process.parent() or process
         total = float(sum(process.cpu_times()[:4]))
         for child in process.children(recursive=True):
             try:
@@ -274,18 +297,30 @@ def _window(step: Step, seconds: float, clock: Clock) -> tuple[Window, list[floa
     """Run whole steps for at least `seconds`; the window ends with the only synchronisation."""
     clock.wait()
     start = time.perf_counter()
-    marks, samples = [clock.mark()], 0
-    while True:
-        samples += step()
-        marks.append(clock.mark())
-        if time.perf_counter() - start >= seconds:
-            break
+    marks, samples, further = [clock.mark()], 0, 1
+    while further:
+        for _ in range(further):
+            samples += step()
+            marks.append(clock.mark())
+        further = _further(clock, time.perf_counter() - start, len(marks) - 1, seconds)
     clock.wait()
     spent = time.perf_counter() - start
     durations = [clock.seconds(first, second) for first, second in itertools.pairwise(marks)]
     if samples == 0:
         raise MeasurementError("The measured step handled no samples.", "It must return how many it handled.")
     return Window(seconds=spent, steps=len(durations), samples=samples), durations
+
+
+def _further(clock: Clock, spent: float, done: int, wanted: float) -> int:
+    """Steps to do before the time is looked at again; one where nobody has to be asked."""
+    if not isinstance(clock, RankClock):
+        return int(spent < wanted)
+    left = wanted - spent
+    return clock.agree(max(1, int(left / spent * done)) if left > 0 else 0)
+
+
+def _agreed(clock: Clock, wanted: bool) -> bool:
+    return bool(clock.agree(int(wanted))) if isinstance(clock, RankClock) else wanted
 
 
 def _refuse_long_warmup(warmup_seconds: float, measured_seconds: float) -> None:

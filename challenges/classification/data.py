@@ -53,6 +53,9 @@ class PhotographData(DataModule):
         self._device, self._world, self._seed, self._evaluation_batch = device, world, seed, evaluation_batch
         self._threads = config.threads or max(1, usable_cores() // world.local_size)
 
+    def mean_file_bytes(self) -> float:
+        return float(self.train.sizes.mean())
+
     def train_batches(self, first_step: int, batch_size: int, accumulation: int) -> Iterator[Batch]:
         shares = shuffled_shares(
             self.num_train, batch_size, first_step, seed=self._seed, world=self._world, accumulation=accumulation

@@ -69,6 +69,11 @@ class SceneData(DataModule):
         self._threads = config.threads or max(1, usable_cores() // world.local_size)
         self._targets = _Targets(self.train)
 
+    def mean_file_bytes(self) -> float:
+        """Of a hundred files at most, spread over the training images."""
+        some = self.train.paths[:: max(1, self.num_train // 100)]
+        return float(np.mean([(self.train.root / path).stat().st_size for path in some]))
+
     def train_batches(self, first_step: int, batch_size: int, accumulation: int) -> Iterator[Batch]:
         shares = shuffled_shares(
             self.num_train, batch_size, first_step, seed=self._seed, world=self._world, accumulation=accumulation

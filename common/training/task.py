@@ -213,6 +213,10 @@ class DataModule(ABC):
         """A part held out of the training data, as validation batches, to choose weights by; None where none is."""
         return None
 
+    def mean_file_bytes(self) -> float | None:
+        """Of the file that holds a training sample; None where samples are rows of something in memory."""
+        return None
+
     def describe(self) -> dict[str, object]:
         """Facts about the data for the run's record: name, counts, fingerprint."""
         return {"train_samples": self.num_train, "validation_samples": self.num_validation}

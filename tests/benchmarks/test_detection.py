@@ -1,24 +1,18 @@
 """Challenge 2's benchmarks on a handful of small pictures; the figures mean nothing here."""
 
 import contextlib
-import json
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
-from rich.console import Console
 
 from benchmarks.detection import CHAIN, Bench, Settings, boundaries, record_of, strict
 from benchmarks.detection_stages import Stages
-from benchmarks.detection_training import Settings as TrainingSettings
-from benchmarks.detection_training import open_bench
 from benchmarks.measure import interleave
 from benchmarks.record import Finding, Validity, read, write
-from benchmarks.training import measure_training
 from challenges.detection.recipes import RECIPES
 from challenges.detection.task import DetectionTask
-from common.errors import KitError
 from common.machine.precision import Precision
 from common.stages.deployment import Choice
 from tests.detection.builders import paint, scenes_of
@@ -98,41 +92,3 @@ def test_a_busy_machine_makes_the_stages_invalid():
     verdict = strict(Validity(valid=True, warnings=(busy, dirty)))
     assert verdict == Validity(valid=False, reasons=(busy,), warnings=(dirty,))
     assert strict(Validity(valid=True, warnings=(dirty,))).valid
-
-
-@pytest.fixture(scope="module")
-def scenes_folder(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("scenes")
-    images, annotations = [], []
-    for number in range(10):
-        name, left = f"{number}.jpg", 10 + 5 * number
-        paint(160, 120, [(1, left, 20, left + 60, 90)], {1: (250, 20 * number, 10)}).save(folder / name)
-        images.append({"id": number, "file_name": name, "width": 160, "height": 120})
-        annotations.append({"id": number, "image_id": number, "category_id": 1, "bbox": [left, 20, 60, 70],
-                            "area": 4200, "iscrowd": 0})  # fmt: skip
-    plain = {"images": images, "annotations": annotations, "categories": [{"id": 1, "name": "cat"}]}
-    (folder / "annotations.json").write_text(json.dumps(plain))
-    return folder
-
-
-def training(folder, **options):
-    settings = TrainingSettings(
-        data=folder, recipe="demo", workers=1, device="cpu", precision="fp32", **{**SHORT, "batch": 2, **options}
-    )
-    return open_bench(settings, ("python", "-m", "benchmarks.detection_training"), Console(quiet=True))
-
-
-def test_training_becomes_a_record(scenes_folder, tmp_path):
-    record = measure_training(training(scenes_folder))
-    assert read(write(record, tmp_path)).workload == record.workload
-    assert (record.workload.model, record.workload.batch, record.workload.data) == ("ssd300-resnet18", 2, "real")
-    assert set(record.measurements) == {"data_only", "compute_only", "end_to_end"}
-    assert record.split is not None
-    codes = [reason.code for reason in record.validity.reasons]
-    assert "TOO_SHORT" in codes
-    assert "LOSS_NOT_FINITE" not in codes
-
-
-def test_a_batch_larger_than_the_data_is_refused(scenes_folder):
-    with pytest.raises(KitError, match="training images"):
-        training(scenes_folder, batch=64)

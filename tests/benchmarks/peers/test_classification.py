@@ -5,7 +5,8 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from benchmarks.peers.classification import MEASUREMENTS, Settings, open_bench
+from benchmarks.bench import opened
+from benchmarks.peers.classification import MEASUREMENTS, Settings
 from benchmarks.record import read, write
 from common.errors import KitError
 
@@ -22,8 +23,8 @@ def photographs(tmp_path_factory):
     return folder
 
 
-def bench(folder, **options):
-    settings = Settings(
+def settings_of(folder, **options):
+    return Settings(
         data=folder,
         depth=18,
         size=32,
@@ -34,25 +35,29 @@ def bench(folder, **options):
         settle_seconds=0.01,
         **{"batch": 4, "device": "cpu", "precision": "fp32", **options},
     )
-    return open_bench("train", settings, ("python", "-m", "benchmarks.peers.classification"), Console(quiet=True))
 
 
-@pytest.mark.parametrize("what", ["train", "step", pytest.param("loader", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("what", ["step", pytest.param("loader", marks=pytest.mark.slow)])
 def test_a_measurement_becomes_a_record(photographs, tmp_path, what):
-    record = MEASUREMENTS[what](bench(photographs))
+    settings = settings_of(photographs)
+    with opened(
+        settings.asked(what), Console(quiet=True), ("python", "-m", "benchmarks.peers.classification")
+    ) as bench:
+        record = MEASUREMENTS[what](bench, settings)
     assert read(write(record, tmp_path)).workload == record.workload
-    assert record.workload.dataset == photographs.name
+    assert (record.workload.dataset, record.workload.model, record.workload.batch) == (photographs.name, "resnet18", 4)
     assert record.workload.workers == 1
+    assert record.workload.input_shape == (3, 32, 32)
     assert not record.validity.valid  # far too short
     assert "TOO_SHORT" in [reason.code for reason in record.validity.reasons]
     assert "LOSS_NOT_FINITE" not in [reason.code for reason in record.validity.reasons]
-    if what == "train":
-        assert set(record.measurements) == {"data_only", "compute_only", "end_to_end"}
-        assert record.split is not None
-    else:
-        assert len(record.ratios) == 1
+    assert len(record.ratios) == 1
 
 
 def test_a_batch_larger_than_the_data_is_refused(photographs):
-    with pytest.raises(KitError, match="training images"):
-        bench(photographs, batch=64)
+    with (
+        pytest.raises(KitError, match="training samples") as told,
+        opened(settings_of(photographs, batch=64).asked("step"), Console(quiet=True), ("x",)),
+    ):
+        pass
+    assert told.value.exit_code == 2

@@ -1,0 +1,262 @@
+"""How fast a model of the registry trains: data alone, computing alone, and both together, in turns.
+
+    python -m benchmarks.throughput resnet50 --data FOLDER
+    torchrun --nproc-per-node 2 -m benchmarks.throughput ncf --scaling weak
+
+`kit benchmark` does this for every model, beside much else. Every model that the registry has is measured by the same
+lines: its challenge brings data and task, the trainer's own step computes. Writes one record under benchmarks/results.
+"""
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, Literal
+
+import torch
+import tyro
+from rich.console import Console
+
+from benchmarks.bench import Asked, Bench, opened
+from benchmarks.command import run_command
+from benchmarks.compare import publish
+from benchmarks.measure import Interleaved, More, Step, Watch, interleave
+from benchmarks.probe import Probe, probe, with_ranks
+from benchmarks.record import Evidence, ProtocolUsed, Ranks, Record, new_record, split_of
+from benchmarks.telemetry import Telemeter
+from benchmarks.validity import BUSY_SHARE, Seen, is_steady, judge
+from benchmarks.work import Work, count_work, utilisation
+from benchmarks.worker import worker_of
+from common.errors import KitError
+from common.machine.device import DeviceChoice
+from common.machine.distributed import ALONE, World, world_from_environment
+from common.machine.precision import Precision
+from common.training.step import build_step
+from common.training.task import Batch, StepSettings
+
+PROTOCOL_NAME, PROTOCOL_VERSION = "interleaved", 1
+SCHEDULED_STEPS = 1_000_000  # the learning rate hardly moves during a benchmark
+PARTS = ("data_only", "compute_only", "end_to_end")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Timing:
+    """How long is measured.
+
+    rounds:        of all works in turns; up to most_rounds where intervals are not narrow enough by then.
+    block_seconds: of one work in one round, at least one step.
+    settle_seconds: untimed, at the start of a block, in which queues that filled meanwhile are emptied.
+    smoke:         everything is shrunk: the record shows that it works and is labelled so.
+    """
+
+    rounds: int = 10
+    most_rounds: int = 20
+    block_seconds: float = 5.0
+    warmup_seconds: float = 5.0
+    settle_seconds: float = 1.0
+    smoke: bool = False
+
+    @classmethod
+    def within(cls, seconds: float, works: int, *, smoke: bool = False) -> "Timing":
+        """Blocks with which `works` in turns take about `seconds`, warm-ups included."""
+        rounds = 3 if smoke else 10
+        block = seconds / works / (1.4 * rounds)
+        return cls(
+            rounds=rounds,
+            most_rounds=rounds if smoke else 2 * rounds,
+            block_seconds=block,
+            warmup_seconds=block,
+            settle_seconds=min(1.0, 0.2 * block),
+            smoke=smoke,
+        )
+
+
+class TrainingWork:
+    """The kit's training step as the trainer runs it; a call trains on a batch and returns the samples of all ranks."""
+
+    def __init__(self, bench: Bench, precision: Precision | None = None, *, plain: bool = False) -> None:
+        recipe, training, precision = bench.recipe, bench.recipe.training, precision or bench.precision
+        task = bench.task().place(bench.device, channels_last=training.channels_last).train()
+        optimizers = task.optimizers(SCHEDULED_STEPS, SCHEDULED_STEPS / 100)
+        task.set_trainable(0)
+        if training.compile and not plain:
+            task.compile()
+        graphs, world = training.cuda_graphs and not plain, 1 if plain else bench.world.size
+        settings = StepSettings(precision, bench.device, world, recipe.optimizer.clip_norm, None, graphs)
+        self._step = build_step(task, optimizers, settings)
+        self._finite = torch.ones((), dtype=torch.bool, device=bench.device)
+        self._samples, self._done = bench.batch_size if world == bench.world.size else bench.share, 0
+
+    def __call__(self, batch: Batch) -> int:
+        losses = self._step([batch], self._done)
+        self._done += 1
+        self._finite &= losses["loss"].isfinite()
+        return self._samples
+
+    @property
+    def losses_were_finite(self) -> bool:
+        return bool(self._finite)
+
+
+def count(bench: Bench, fixed: Batch) -> Work:
+    """The work of one step, counted on a task of its own that is neither compiled nor captured, on this rank alone."""
+    work = TrainingWork(bench, plain=True)
+    work(fixed)  # state that an optimizer makes in its first step
+    return count_work(lambda: work(fixed))
+
+
+def measured(bench: Bench, steps: Mapping[str, Step], timing: Timing, watch: Watch, *, settle: bool) -> Interleaved:
+    """Works in turns, with further rounds while an interval is wide."""
+    return interleave(
+        steps,
+        warmup_seconds=timing.warmup_seconds,
+        rounds=timing.rounds,
+        block_seconds=timing.block_seconds,
+        settle_seconds=timing.settle_seconds if settle else 0.0,
+        clock=bench.clock(),
+        more=More(most_rounds=timing.most_rounds, wanted=lambda found: not all(map(is_steady, found.sides.values()))),
+        watch=watch,
+    )
+
+
+def measure_training(bench: Bench, timing: Timing, roofs: Probe | None = None, ranks: Ranks | None = None) -> Record:
+    """Data-only, compute-only and end-to-end; made-up inputs have no data to wait for, and are computed only.
+
+    ranks: of several, what one reached; all ranks call this, and the main one's record is theirs.
+    """
+    fixed = bench.fixed_batch()
+    counted = count(bench, fixed)
+    work, batches, loaded = TrainingWork(bench), bench.batches(), bench.batches()
+
+    def load() -> int:
+        next(loaded)
+        return bench.batch_size
+
+    parts: dict[str, Step] = {"compute_only": lambda: work(fixed)}
+    if not bench.asked.synthetic:
+        parts = {"data_only": load, **parts, "end_to_end": lambda: work(next(batches))}
+    uuids = bench.uuids()
+    with Telemeter(uuids if bench.world.is_main else []) as telemeter:
+        found = measured(bench, parts, timing, telemeter.watch, settle=len(parts) > 1)
+        telemetry = {name: told for name in parts if (told := telemeter.of(name)) is not None}
+    if roofs is not None and bench.world.size > 1:
+        roofs = with_ranks(roofs, bench.device)
+    return _record(bench, timing, found, work.losses_were_finite, Evidence(
+        worker=worker_of(uuids), probe=roofs, telemetry=telemetry, work=counted, ranks=ranks or Ranks(),
+        like=bench.asked.like,
+    ))  # fmt: skip
+
+
+def _record(bench: Bench, timing: Timing, found: Interleaved, finite: bool, evidence: Evidence) -> Record:
+    sides, size = found.sides, bench.world.size
+    whole = sides.get("end_to_end") or sides["compute_only"]
+    rate = whole.samples_per_s.median
+    assert evidence.work is not None
+    gpus, roofs = evidence.worker.gpus, evidence.probe
+    shares = utilisation(
+        evidence.work, sides["compute_only"].samples_per_s.median, precision=bench.precision.name, probe=roofs,
+        gpu=gpus[0].name if gpus else None, ranks=size,
+    )  # fmt: skip
+    ranks = evidence.ranks
+    if size > 1:
+        alone = ranks.alone_samples_per_s
+        ranks = replace(ranks, together_samples_per_s=rate, efficiency=rate / alone / size if alone else None)
+    evidence = replace(evidence, utilisation=shares, ranks=ranks)
+    overlap = found.ratio("end_to_end", "data_only", "compute_only") if len(sides) == len(PARTS) else None
+    environment = bench.environment()
+    seen = Seen(
+        losses_finite=finite, worker=evidence.worker, telemetry=evidence.telemetry, ranks=ranks, utilisation=shares,
+        overlap=overlap, cpu_asked=bench.asked.device == "cpu", smoke=timing.smoke,
+        quiet_probe=roofs is not None and roofs.busy_share <= BUSY_SHARE,
+    )  # fmt: skip
+    return new_record(
+        kind="train",
+        name="train",
+        workload=bench.workload(),
+        protocol=protocol_of(timing, found),
+        measurements=sides,
+        split=None if overlap is None else split_of(sides["data_only"], sides["compute_only"], whole, overlap),
+        details=bench.details(),
+        validity=judge(sides, environment=environment, data=bench.data_kind, seen=seen),
+        command=bench.command,
+        environment=environment,
+        evidence=evidence,
+    )
+
+
+def protocol_of(timing: Timing, found: Interleaved) -> ProtocolUsed:
+    return ProtocolUsed(
+        name=PROTOCOL_NAME,
+        version=PROTOCOL_VERSION,
+        warmup_seconds=timing.warmup_seconds,
+        windows=max(len(side.windows) for side in found.sides.values()),
+        window_seconds=timing.block_seconds,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What to measure, and for how long."""
+
+    recipe: str | None = None
+    """By default the first with a published target."""
+    data: Path | None = None
+    """The data set's folder or file; generated data where none is given."""
+    batch: int | None = None
+    """Samples per step over all processes."""
+    override: tuple[str, ...] = ()
+    """Fields of the recipe, each as --override=--field=value."""
+    synthetic: bool = False
+    """Compute on made-up inputs that stay in memory."""
+    device: DeviceChoice = "auto"
+    seconds: float = 150.0
+    """Of the whole measurement."""
+    smoke: bool = False
+    """Shrunk: the demo's recipe, and a record that is labelled so."""
+    scaling: Literal["weak", "strong"] = "weak"
+    """Of several processes: whether --batch is of each, or of all."""
+    alone: str | None = None
+    """Identifier and rate of one process's record, as 00c0ffee:123.4."""
+    output: Path | None = None
+    """Folder of the record; by default benchmarks/results/<device>."""
+
+
+def main(model: Annotated[str, tyro.conf.Positional], settings: Settings) -> int:
+    """Measure a model's training and write a record.
+
+    Args:
+        model: its name, as `kit list` has it.
+    """
+    console, world = Console(), world_from_environment()
+    batch = settings.batch
+    if batch is not None and settings.scaling == "weak":
+        batch *= world.size
+    asked = Asked(
+        model=model, recipe=settings.recipe, data=settings.data, batch=batch, overrides=settings.override,
+        device=settings.device, synthetic=settings.synthetic,
+    )  # fmt: skip
+    command = ("python", "-m", "benchmarks.throughput", *sys.argv[1:])
+    timing = Timing.within(settings.seconds, 1 if settings.synthetic else len(PARTS), smoke=settings.smoke)
+    with opened(asked, console, command, smoke=settings.smoke) as bench:
+        roofs = probe(bench.device, 0.05 if settings.smoke else 0.5)
+        record = measure_training(bench, timing, roofs, _ranks(world, settings))
+        if world.is_main:
+            publish(record, settings.output, console)
+    return 0
+
+
+def _ranks(world: World, settings: Settings) -> Ranks:
+    if world == ALONE:
+        return Ranks()
+    identifier, _, rate = (settings.alone or ":").partition(":")
+    try:
+        alone = float(rate) if rate else None
+    except ValueError:
+        raise KitError(
+            f"--alone is {settings.alone!r}.", "It is a record's identifier and rate, as 00c0ffee:123.4."
+        ) from None
+    return Ranks(size=world.size, scaling=settings.scaling, alone=identifier or None, alone_samples_per_s=alone)
+
+
+if __name__ == "__main__":
+    run_command(main)
