@@ -27,7 +27,6 @@ from common.run.recipe import Recipe
 from common.stages.workflow import Request, checked, fitted
 from common.training.task import Batch, DataModule, Task
 
-
 SMOKE_BATCH = 8  # samples of a rank: a step of every model takes less than a second on one core
 
 
@@ -168,8 +167,8 @@ def opened(asked: Asked, console: Console, command: tuple[str, ...], *, smoke: b
             "A batch holds each sample once.",
             "Give a smaller --batch or more data.",
         )
-    most = SMOKE_BATCH * world.size if smoke else data.num_train // world.size * world.size
-    recipe = _sized(recipe, asked.batch, max(most, asked.batch or 0))
+    most = data.num_train // world.size * world.size
+    recipe = _sized(recipe, asked.batch, min(most, SMOKE_BATCH * world.size) if smoke and not asked.batch else most)
     with meeting.joined(device):
         precision = select_precision(recipe.training.precision, device)
         dataset = found.root.resolve().name

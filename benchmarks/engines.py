@@ -1,103 +1,153 @@
-"""A trained run's speed when it answers: one sample at a time through every engine of its export, side by side.
+"""A trained run's speed when it answers: the same samples through every engine of its export, in turns.
 
     python -m benchmarks.engines RUN
 
-Writes one record under benchmarks/results; the engines run in turns within one process. A server's speed under load is
-measured by `kit load`.
+Writes one record for each engine under benchmarks/results, filed under what the engine ran on. An engine whose answers
+are not the trained model's is invalid. A server's speed under load is measured by `kit load`.
 """
 
 import contextlib
+import json
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
+import torch
 import tyro
 from rich.console import Console
 
 from benchmarks.command import run_command
 from benchmarks.compare import publish
-from benchmarks.measure import Interleaved, Step, interleave
-from benchmarks.record import ProtocolUsed, Record, Workload, environment_of, new_record
-from benchmarks.validity import judge
+from benchmarks.measure import Interleaved, Step
+from benchmarks.probe import Probe
+from benchmarks.record import Evidence, Record, Workload, environment_of, new_record
+from benchmarks.telemetry import Telemeter
+from benchmarks.throughput import Timing, in_turns, protocol_of
+from benchmarks.validity import Seen, judge
+from benchmarks.worker import uuid_of, worker_of
 from challenges.registry import find_model
 from common.challenge import Trained
-from common.export.artefact import read_sidecar
-from common.export.exported import artefact
-from common.export.runner import Runner
+from common.export.parity import compare
+from common.export.runner import Arrays, Runner
 from common.machine.processes import usable_cores
 from common.run.run_directory import RunDirectory
 from common.stages.deployment import engines
 
-BASE = "onnxruntime fp32"  # what every engine is compared with
+RUNS = Path("runs")
+ON_GPU = ("tensorrt",)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """How long, and how hard."""
+    """How long, and of how many samples a call."""
 
-    rounds: int = 10
-    block_seconds: float = 3.0
-    warmup_seconds: float = 2.0
-    settle_seconds: float = 0.3
+    batch: int = 1
+    seconds: float = 60.0
     output: Path | None = None
 
 
-def compare_engines(trained: Trained[Any, Any, Any], settings: Settings) -> Interleaved:
-    """One sample at a time through every engine."""
-    arrays, _ = next(trained.inputs("val", 1))
-
-    def step(runner: Runner) -> Step:
-        def answer() -> int:
-            runner(arrays)
-            return 1
-
-        return answer
-
+def measure_engines(
+    trained: Trained[Any, Any, Any], timing: Timing, command: tuple[str, ...], *, batch: int = 1,
+    roofs: Probe | None = None,
+) -> list[Record]:  # fmt: skip
+    """A record for each engine, of calls with `batch` samples."""
+    arrays = _first(trained, batch)
+    size = len(next(iter(arrays.values())))
     with contextlib.ExitStack() as stack:
-        runners = [stack.enter_context(runner) for runner in engines(trained.run)]
-        return interleave(
-            {runner.label: step(runner) for runner in runners},
-            warmup_seconds=settings.warmup_seconds,
-            rounds=settings.rounds,
-            block_seconds=settings.block_seconds,
-            settle_seconds=settings.settle_seconds,
-        )
+        runners = {runner.label: stack.enter_context(runner) for runner in engines(trained.run)}
+        wrong = mismatches(trained, list(runners.values()), arrays)
+        uuid = uuid_of(torch.device("cuda", 0)) if any(name.startswith(ON_GPU) for name in runners) else None
+        telemeter = stack.enter_context(Telemeter([uuid] if uuid else []))
+        steps = {label: _step(runner, arrays, size) for label, runner in runners.items() if label not in wrong.absent}
+        found = in_turns(steps, timing, telemeter.watch)
+        return [
+            _record(trained, timing, found, label, Seen(
+                mismatch=wrong.differ.get(label, ""), smoke=timing.smoke, cpu_asked=not label.startswith(ON_GPU),
+                worker=worker_of([uuid] if uuid and label.startswith(ON_GPU) else []),
+                telemetry={"inference": told} if label.startswith(ON_GPU) and (told := telemeter.of(label)) else {},
+            ), (size, arrays, command, roofs))
+            for label in found.sides
+        ]  # fmt: skip
 
 
-def record_of(trained: Trained[Any, Any, Any], settings: Settings, found: Interleaved) -> Record:
-    """The record of every engine's comparison with ONNX Runtime in fp32."""
-    environment = environment_of(device="cpu", precision="fp32")
-    ratios = {f"{side}/{BASE}": found.ratio(side, BASE) for side in found.sides if side != BASE}
-    signature = read_sidecar(artefact(trained.run, "fp32")).signature
-    description = trained.run.description()
+@dataclass(frozen=True)
+class Mismatches:
+    """Engines by label: how their answers differ, and why some cannot answer."""
+
+    differ: dict[str, str]
+    absent: dict[str, str]
+
+
+def mismatches(trained: Trained[Any, Any, Any], runners: list[Runner], arrays: Arrays) -> Mismatches:
+    """Hold every engine's answers against the trained model's, by the tolerances of its parity."""
+    size = len(next(iter(arrays.values())))
+    table = compare(trained.reference(), runners, {size: arrays}, comparison=trained.challenge.served.comparison())
+    differ = {
+        row.label: f"{row.label}: its answers to {size} samples are not the trained model's: {'; '.join(row.failures)}."
+        for row in table.rows
+        if row.failures
+    }
+    return Mismatches(differ, dict(table.left_out))
+
+
+def exported_run(model: str, runs: Path = RUNS) -> RunDirectory | None:
+    """The newest run of a model that was exported; None where there is none."""
+    found = []
+    for path in sorted(runs.glob("*/run.json")) if runs.is_dir() else ():
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            if json.loads(path.read_text()).get("model") == model and any(path.parent.rglob("*.onnx")):
+                found.append((path.stat().st_mtime, path.parent))
+    return RunDirectory.open(max(found)[1]) if found else None
+
+
+def _first(trained: Trained[Any, Any, Any], batch: int) -> Arrays:
+    arrays: Arrays = next(iter(trained.inputs("val", batch)))[0]
+    return {name: array[:batch] for name, array in arrays.items()}
+
+
+def _step(runner: Runner, arrays: Arrays, size: int) -> Step:
+    def answer() -> int:
+        runner(arrays)
+        return size
+
+    return answer
+
+
+def _record(
+    trained: Trained[Any, Any, Any],
+    timing: Timing,
+    found: Interleaved,
+    label: str,
+    seen: Seen,
+    made: tuple[int, Arrays, tuple[str, ...], Probe | None],
+) -> Record:
+    size, arrays, command, roofs = made
+    engine, precision = label.split()
+    on_gpu = engine in ON_GPU
+    environment = environment_of(device="cuda:0" if on_gpu else "cpu", precision=precision)
+    description, sides = trained.run.description(), {"inference": found.sides[label]}
     return new_record(
-        kind="comparison",
-        name="engines",
+        kind="inference",
+        name="inference",
         workload=Workload(
-            challenge="classification",
+            challenge=find_model(trained.challenge.model).package.split(".")[1],
             model=f"{trained.challenge.model}/{description['recipe']}",
-            engine=BASE.split()[0],
-            batch=1,
-            input_shape=tuple(int(size) for size in signature.inputs[0].shape),
-            precision="fp32",
+            engine=engine,
+            batch=size,
+            input_shape=tuple(next(iter(arrays.values())).shape[1:]),
+            precision=precision,  # type: ignore[arg-type]  # one of the artefacts' names
             sample_unit=trained.data.sample_unit,
             data="real",
             dataset=Path(description["data"]["root"]).name,
-            workers=usable_cores(),
+            workers=0 if on_gpu else usable_cores(),
         ),
-        protocol=ProtocolUsed(
-            name="interleaved",
-            version=1,
-            warmup_seconds=settings.warmup_seconds,
-            windows=settings.rounds,
-            window_seconds=settings.block_seconds,
-        ),
-        measurements=found.sides,
-        ratios=ratios,
-        validity=judge(found.sides, environment=environment, data="real", ratios=ratios),
-        command=("python", "-m", "benchmarks.engines", *sys.argv[1:]),
+        protocol=protocol_of(timing, found),
+        measurements=sides,
+        validity=judge(sides, environment=environment, data="real", seen=seen),
+        command=command,
         environment=environment,
+        evidence=Evidence(worker=seen.worker or worker_of([]), probe=roofs, telemetry=dict(seen.telemetry)),
     )
 
 
@@ -109,8 +159,11 @@ def main(run: Annotated[Path, tyro.conf.Positional], settings: Settings) -> int:
     """
     directory = RunDirectory.open(run)
     trained = Trained.load(find_model(directory.description()["model"]).load(), directory)
-    record = record_of(trained, settings, compare_engines(trained, settings))
-    publish(record, settings.output, Console())
+    command = ("python", "-m", "benchmarks.engines", *sys.argv[1:])
+    count = sum(1 for _ in engines(directory))
+    timing = Timing.within(settings.seconds, count)
+    for record in measure_engines(trained, timing, command, batch=settings.batch):
+        publish(record, settings.output, Console())
     return 0
 
 

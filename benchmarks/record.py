@@ -29,6 +29,8 @@ RESULTS = Path(__file__).with_name("results")
 
 Kind = Literal["train", "data", "inference", "serve", "comparison"]
 DataKind = Literal["real", "demo", "synthetic"]
+ELSEWHERE = "elsewhere"
+"""The device of what another machine served."""
 BALANCED = 0.1  # data and compute within 10 % of each other limit a run together
 
 
@@ -44,6 +46,7 @@ class Workload:
     batch:       samples per step or request over all devices.
     input_shape: one sample as the model takes it, channels first.
     workers:     threads or processes that prepare data; 0 where none do.
+    precision:   unknown: of a served model, whose server does not tell it.
     concurrency: requests in flight; null where nothing is served.
     """
 
@@ -52,7 +55,7 @@ class Workload:
     engine: str
     batch: int
     input_shape: tuple[int, ...]
-    precision: Literal["fp32", "tf32", "bf16", "fp16", "int8"]
+    precision: Literal["fp32", "tf32", "bf16", "fp16", "int8", "unknown"]
     sample_unit: str
     data: DataKind
     dataset: str
@@ -236,11 +239,16 @@ def write(record: Record, folder: Path | None = None) -> Path:
     Raises RecordError when the record does not fit the schema or the file is already there: records are only added.
     """
     folder = folder or RESULTS / record.device
-    value = _rounded(dataclasses.asdict(record))
-    _validate(value, "the new record")
     path = folder / file_name(record)
-    add_file(path, json.dumps(value, indent=2) + "\n")
+    add_file(path, json.dumps(as_json(record), indent=2) + "\n")
     return path
+
+
+def as_json(record: Record) -> dict[str, Any]:
+    """The record as its file holds it. Raises RecordError when it does not fit the schema."""
+    value: dict[str, Any] = _rounded(dataclasses.asdict(record))
+    _validate(value, "the new record")
+    return value
 
 
 def add_file(path: Path, text: str) -> None:
@@ -307,6 +315,8 @@ def device_slug(system: Mapping[str, Any], worked: str | None = None) -> str:
     worked: the name of the GPU that did, where it is known; else the machine's first is taken.
     """
     device, gpus = system.get("device") or "cpu", system["gpus"]
+    if device == ELSEWHERE:
+        return "another-machine"
     if not str(device).startswith("cuda") or not gpus:
         model = re.sub(r"\((?:R|TM)\)|\bCPU\b|\bProcessor\b|@.*$", " ", system["cpu"]["model"], flags=re.IGNORECASE)
         return f"cpu-{slug(model)}-{system['cpu']['cores']}c"

@@ -20,7 +20,7 @@ from rich.console import Console
 from benchmarks.bench import Asked, Bench, opened
 from benchmarks.command import run_command
 from benchmarks.compare import publish
-from benchmarks.measure import Interleaved, More, Step, Watch, interleave
+from benchmarks.measure import Clock, Interleaved, More, Step, Watch, interleave
 from benchmarks.probe import Probe, probe, with_ranks
 from benchmarks.record import Evidence, ProtocolUsed, Ranks, Record, new_record, split_of
 from benchmarks.telemetry import Telemeter
@@ -105,15 +105,17 @@ def count(bench: Bench, fixed: Batch) -> Work:
     return count_work(lambda: work(fixed))
 
 
-def measured(bench: Bench, steps: Mapping[str, Step], timing: Timing, watch: Watch, *, settle: bool) -> Interleaved:
-    """Works in turns, with further rounds while an interval is wide."""
+def in_turns(
+    steps: Mapping[str, Step], timing: Timing, watch: Watch, clock: Clock | None = None, *, settle: bool = True
+) -> Interleaved:
+    """Measure works in turns, with further rounds while an interval is wide."""
     return interleave(
         steps,
         warmup_seconds=timing.warmup_seconds,
         rounds=timing.rounds,
         block_seconds=timing.block_seconds,
         settle_seconds=timing.settle_seconds if settle else 0.0,
-        clock=bench.clock(),
+        clock=clock,
         more=More(most_rounds=timing.most_rounds, wanted=lambda found: not all(map(is_steady, found.sides.values()))),
         watch=watch,
     )
@@ -137,7 +139,7 @@ def measure_training(bench: Bench, timing: Timing, roofs: Probe | None = None, r
         parts = {"data_only": load, **parts, "end_to_end": lambda: work(next(batches))}
     uuids = bench.uuids()
     with Telemeter(uuids if bench.world.is_main else []) as telemeter:
-        found = measured(bench, parts, timing, telemeter.watch, settle=len(parts) > 1)
+        found = in_turns(parts, timing, telemeter.watch, bench.clock(), settle=len(parts) > 1)
         telemetry = {name: told for name in parts if (told := telemeter.of(name)) is not None}
     if roofs is not None and bench.world.size > 1:
         roofs = with_ranks(roofs, bench.device)

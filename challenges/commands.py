@@ -255,6 +255,7 @@ def client(options: argparse.Namespace) -> None:
 
 
 def load(options: argparse.Namespace) -> None:
+    from benchmarks.serving import LoadedModel, serve_record
     from challenges.asking import batches
     from common.serving.client import Client
     from common.serving.load import LoadGenerator, LoadPlan
@@ -264,7 +265,9 @@ def load(options: argparse.Namespace) -> None:
         asked = batches(connection, options.model, _question(options))
     generator = LoadGenerator(options.url, options.protocol, options.model, asked)
     plan = LoadPlan(concurrencies=tuple(options.concurrency), rates=tuple(options.rate), seconds=options.seconds)
-    drive_load(generator, plan, Path(options.output), _console())
+    shapes = {name: array.shape[1:] for name, array in asked[0].items()}
+    served = LoadedModel(options.model, options.url, options.protocol, plan.seconds, plan.warmup_seconds, shapes)
+    drive_load(generator, plan, Path(options.output), _console(), lambda load: serve_record(served, load))
 
 
 def completion(options: argparse.Namespace) -> None:

@@ -25,7 +25,8 @@ from common.serving.client import Client, Protocol, address, key_header
 from common.serving.problems import explain
 from common.serving.statistics import read_counts
 
-LOAD_RECORD = "serving-load"
+LOAD_RECORD, SERVE_RECORD = "serving-load", "serve"
+"""Kinds of what is written of a load: as it is, and as benchmarks compare it."""
 UNSENT = "Unsent"
 """Kind of error of an open-loop request that was not sent because too many were unanswered."""
 
@@ -54,9 +55,14 @@ class LoadPlan:
 
 @dataclass
 class _Tally:
-    """Latencies in seconds of the requests answered well, and the others by kind."""
+    """Latencies in seconds of the requests answered well and when they were, and the others by kind.
 
+    started: the moment from which on requests count, on the clock of perf_counter.
+    """
+
+    started: float = 0.0
     latencies: list[float] = field(default_factory=list)
+    answered: list[float] = field(default_factory=list)
     errors: Counter[str] = field(default_factory=Counter)
     error_latencies: list[float] = field(default_factory=list)
 
@@ -69,9 +75,15 @@ class _Tally:
             "requests": self.requests(),
             "throughput": round(len(self.latencies) / seconds, 2),
             "latency_ms": _percentiles(self.latencies),
+            "answered_by_tenth": self._by_tenth(seconds),
             "errors": dict(self.errors),
             "error_latency_ms": _percentiles(self.error_latencies),
         }
+
+    def _by_tenth(self, seconds: float) -> list[int]:
+        """Requests answered well in each tenth of the step: whether a rate was steady."""
+        moments = np.asarray(self.answered) - self.started
+        return [int(count) for count in np.histogram(moments, bins=10, range=(0.0, seconds))[0]]
 
 
 @dataclass
@@ -167,8 +179,8 @@ class LoadGenerator:
 
 
 async def _closed_loop(send: Callable[[], Any], plan: LoadPlan, concurrency: int) -> tuple[_Tally, float]:
-    tally = _Tally()
     started = time.perf_counter() + plan.warmup_seconds
+    tally = _Tally(started)
     deadline = started + plan.seconds
 
     async def client() -> None:
@@ -183,8 +195,8 @@ async def _closed_loop(send: Callable[[], Any], plan: LoadPlan, concurrency: int
 
 
 async def _open_loop(send: Callable[[], Any], plan: LoadPlan, rate: float) -> tuple[_Tally, float]:
-    tally = _Tally()
     started = time.perf_counter() + plan.warmup_seconds
+    tally = _Tally(started)
     waiting: set[asyncio.Task[None]] = set()
 
     async def request(due: float) -> None:
@@ -216,6 +228,7 @@ def _arrivals(plan: LoadPlan, rate: float) -> Iterator[float]:
 def _note(tally: _Tally, error: str | None, seconds: float) -> None:
     if error is None:
         tally.latencies.append(seconds)
+        tally.answered.append(time.perf_counter())
     else:
         tally.errors[error] += 1
         tally.error_latencies.append(seconds)

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,14 +24,13 @@ from common.export.exported import artefact
 from common.export.parity import compare
 from common.export.runner import TritonRunner
 from common.files import read_json, write_json
-from common.machine.environment import collect_environment
 from common.run.run_directory import RunDirectory
 from common.serving import tethered
 from common.serving.claim import claimed, seal
 from common.serving.client import Client
 from common.serving.container import container_command, unpinned_warning
 from common.serving.front import Front
-from common.serving.load import LOAD_RECORD, LoadGenerator, LoadPlan
+from common.serving.load import LOAD_RECORD, SERVE_RECORD, LoadGenerator, LoadPlan
 from common.serving.payload import DEFAULT_FOLDER, WARNING, Payload
 from common.serving.releases import LOCAL, Release, container_release, read_versions
 from common.serving.repository import ModelRepository
@@ -204,9 +203,16 @@ def _say(console: Console, line: str) -> None:
     console.print(line, soft_wrap=True, markup=False, highlight=False)
 
 
-def drive_load(generator: LoadGenerator, plan: LoadPlan, output: Path, console: Console) -> None:
+def drive_load(
+    generator: LoadGenerator,
+    plan: LoadPlan,
+    output: Path,
+    console: Console,
+    record_of: Callable[[dict[str, Any]], dict[str, Any]] = dict,
+) -> None:
     """Send batches to a server at every concurrency and rate, print what came back, write the record.
 
+    record_of: what is written of the generator's record, in the form that records are compared in.
     Raises ServingError, before anything is sent, where `output` is a file that is no such record.
     """
     _refuse_foreign(output)
@@ -222,8 +228,7 @@ def drive_load(generator: LoadGenerator, plan: LoadPlan, output: Path, console: 
         figures = [f"{latency[name]:.1f}" if latency else "-" for name in ("p50", "p90", "p99")]
         table.add_row(name, f"{step['throughput']:.1f}", *figures, str(sum(step["errors"].values())))
 
-    record = generator.run(plan, show)
-    write_json(output, record | {"environment": collect_environment()})
+    write_json(output, record_of(generator.run(plan, show)))
     console.print(table)
     _say(console, f"Record: {output}")
 
@@ -233,7 +238,7 @@ def _refuse_foreign(output: Path) -> None:
     if not output.exists():
         return
     with contextlib.suppress(OSError, ValueError, KitError, AttributeError):
-        if read_json(output).get("kind") == LOAD_RECORD:
+        if read_json(output).get("kind") in (LOAD_RECORD, SERVE_RECORD):
             return
     raise ServingError(
         f"{output} is there and is no record of a load.",

@@ -6,7 +6,7 @@ import pytest
 from rich.console import Console
 
 from common.errors import ServingError
-from common.serving.load import LOAD_RECORD, LoadGenerator, LoadPlan
+from common.serving.load import LOAD_RECORD, SERVE_RECORD, LoadGenerator, LoadPlan
 from common.stages.serving_stage import drive_load
 
 
@@ -24,7 +24,7 @@ def test_a_folder_is_refused(tmp_path):
         drive(tmp_path)
 
 
-@pytest.mark.parametrize("record", [None, {"kind": LOAD_RECORD}])
+@pytest.mark.parametrize("record", [None, {"kind": LOAD_RECORD}, {"kind": SERVE_RECORD}])
 def test_an_earlier_record_stands_in_no_way(tmp_path, record):
     output = tmp_path / "load.json"
     if record:

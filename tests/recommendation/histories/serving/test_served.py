@@ -80,6 +80,7 @@ def test_the_command_line_loads_a_recommender(shop: LocalServer, tmp_path: Path)
     question = ["--model", "members", "--user", "bob", "--url", shop.url("http")]
     quick = ["--concurrency", "1", "--seconds", "0.1", "--output", str(tmp_path / "load.json")]
     assert main(["load", *question, *quick]) == 0
-    (step,) = read_json(tmp_path / "load.json")["steps"]
-    assert step["requests"] > 0
-    assert not step["errors"]
+    record = read_json(tmp_path / "load.json")
+    assert (record["schema"], record["kind"], record["workload"]["concurrency"]) == ("kit.bench/2", "serve", 1)
+    assert record["measurements"]["concurrency-1"]["samples_per_s"]["median"] > 0
+    assert record["details"]["concurrency-1_errors"] == 0
