@@ -46,6 +46,23 @@ class Runner(ABC):
         self.close()
 
 
+class InParts(Runner):
+    """Another engine, asked for no more than `largest` samples at a time, as many as a plan takes."""
+
+    def __init__(self, runner: Runner, largest: int) -> None:
+        self.name, self.precision = runner.name, runner.precision
+        self._runner, self._largest = runner, largest
+
+    def __call__(self, inputs: Arrays) -> Arrays:
+        count = len(next(iter(inputs.values())))
+        begins = range(0, max(count, 1), self._largest)
+        parts = [
+            self._runner({name: array[begin : begin + self._largest] for name, array in inputs.items()})
+            for begin in begins
+        ]
+        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
 class TorchRunner(Runner):
     """The trained module itself, in evaluation mode; with `autocast`, torch's mixed precision of that type."""
 
@@ -178,6 +195,7 @@ class TensorRtRunner(Runner):
     """
 
     name = "tensorrt"
+    device = "cuda"
 
     def __init__(self, plan: Path) -> None:
         import torch
@@ -195,7 +213,7 @@ class TensorRtRunner(Runner):
     def __call__(self, inputs: Arrays) -> Arrays:
         torch, context = self._torch, self._context
         with torch.cuda.stream(self._stream):
-            buffers = {name: torch.from_numpy(np.ascontiguousarray(a)).cuda() for name, a in inputs.items()}
+            buffers = {name: torch.from_numpy(np.ascontiguousarray(a)).to(self.device) for name, a in inputs.items()}
             for name, tensor in buffers.items():
                 if not context.set_input_shape(name, tuple(tensor.shape)):
                     sizes = {"batches": self._signature.batch, **self._signature.free}
@@ -205,7 +223,7 @@ class TensorRtRunner(Runner):
                 shape = tuple(context.get_tensor_shape(spec.name))
                 if min(shape) < 0:  # unknown to TensorRT, as of what it computes from a suppression's answer
                     shape = (len(next(iter(inputs.values()))), *spec.shape)
-                buffers[spec.name] = torch.empty(shape, dtype=getattr(torch, spec.dtype), device="cuda")
+                buffers[spec.name] = torch.empty(shape, dtype=getattr(torch, spec.dtype), device=self.device)
             for name, tensor in buffers.items():
                 context.set_tensor_address(name, tensor.data_ptr())
             if not context.execute_async_v3(self._stream.cuda_stream):

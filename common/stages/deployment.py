@@ -29,8 +29,8 @@ from common.export.latency import Latency, fastest, measure_latencies
 from common.export.lint import has_data_dependent_work, lint
 from common.export.muted_tools import scratch_folder
 from common.export.onnx import OPSET, convert_precision, export_onnx, quantize_int8
-from common.export.parity import ParityTable, compare
-from common.export.runner import Arrays, OnnxRunner, OpenVinoRunner, Runner, TensorRtRunner
+from common.export.parity import Judged, ParityTable, compare
+from common.export.runner import Arrays, InParts, OnnxRunner, OpenVinoRunner, Runner, TensorRtRunner
 from common.export.signature import Signature
 from common.export.tensorrt import build_plan, plan_target
 from common.export.weights import total_bytes
@@ -174,7 +174,10 @@ def parity(challenge: Challenge[Any, Any, Any], run: RunDirectory, console: Cons
     sizes = sorted({min(size, count) for size in (*BATCHES, largest)})
     inputs = {size: {name: array[:size] for name, array in samples.items()} for size in sizes}
     left_out: dict[str, str] = {}
-    judge = functools.partial(trained.judge, limit=JUDGED_SAMPLES)
+
+    def judge(runner: Runner) -> Judged:
+        return trained.judge(InParts(runner, largest), limit=JUDGED_SAMPLES)
+
     with contextlib.ExitStack() as stack:
         runners = [stack.enter_context(runner) for runner in engines(run, left_out)]
         table = compare(

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from common.errors import DeviceError, ServingError
-from common.export.runner import OnnxRunner, OpenVinoRunner, TorchRunner, TritonRunner, load_openvino
+from common.export.runner import InParts, OnnxRunner, OpenVinoRunner, TorchRunner, TritonRunner, load_openvino
 from tests.common.export.conftest import SIGNATURE, batch_of
 
 
@@ -28,6 +28,26 @@ def test_every_engine_answers_as_torch_does(exported, batch):
         assert list(answer) == ["logits"]
         assert answer["logits"].dtype == np.float32
         np.testing.assert_allclose(answer["logits"], expected, atol=tolerance * np.ptp(expected), err_msg=runner.label)
+
+
+@pytest.mark.parametrize("size", [1, 4, 9])
+def test_in_parts_an_engine_answers_the_same_and_is_asked_for_no_more(size):
+    asked = []
+
+    class Doubling(OnnxRunner):
+        precision = "fp16"
+
+        def __init__(self): ...
+
+        def __call__(self, inputs):
+            asked.append(len(inputs["x"]))
+            return {"y": 2 * inputs["x"]}
+
+    given = np.arange(2 * size).reshape(size, 2)
+    runner = InParts(Doubling(), 4)
+    np.testing.assert_array_equal(runner({"x": given})["y"], 2 * given)
+    assert runner.label == "onnxruntime fp16"
+    assert (max(asked), sum(asked)) == (min(size, 4), size)
 
 
 def test_typed_bfloat16_runs_on_openvino(exported):

@@ -15,6 +15,7 @@ from common.export.artefact import read_sidecar, write_sidecar
 from common.export.onnx import OPSET
 from common.export.signature import GPU_BATCH, Signature, SizeRange, TensorSpec
 from tests.common.export.conftest import SIGNATURE, batch_of
+from tests.stand_in_tensorrt import CLASSES, stand_in
 
 APIS = {
     path.stem.removeprefix("tensorrt_api_"): json.loads(path.read_text())
@@ -78,6 +79,29 @@ def test_every_name_exists_in_tensorrt(version):
     for owner, member in names_in_use():
         known = api["module"] if owner is None else api["classes"][owner]
         assert member in known, f"TensorRT {api['version']} has no {owner or 'tensorrt'}.{member}"
+
+
+@pytest.mark.parametrize("version", APIS)
+def test_the_stand_in_is_called_as_tensorrt_is(version):
+    api = APIS[version]
+    for one in CLASSES:
+        own = {name for name in vars(one) if not name.startswith("_")}
+        assert one.__name__ in api["module"]
+        assert own <= set(api["classes"][one.__name__]), one.__name__
+
+
+def test_the_stand_in_refuses_what_tensorrt_would(machine, exported, tmp_path, monkeypatch):
+    machine()
+    monkeypatch.setitem(sys.modules, "tensorrt", stand_in("11.4.0"))
+    for name, signature in (
+        ("other name", replace(SIGNATURE, inputs=(replace(SIGNATURE.inputs[0], name="pictures"),))),
+        ("other size", replace(SIGNATURE, inputs=(replace(SIGNATURE.inputs[0], shape=(3, 16, 17)),))),
+    ):
+        source = tmp_path / f"{name}.onnx"
+        source.write_bytes(exported.fp32.read_bytes())
+        write_sidecar(source, precision="fp32", opset=OPSET, signature=signature, preprocessing={})
+        with pytest.raises(KitError, match="built no plan"):
+            tensorrt.build_plan(source, tmp_path / "model.plan")
 
 
 def test_the_lists_tell_the_versions_apart():
