@@ -90,6 +90,18 @@ def select_precision(name: str, device: torch.device) -> Precision:
     return Precision(name, {"bf16": torch.bfloat16, "fp16": torch.float16}.get(name))
 
 
+@contextlib.contextmanager
+def quick_products(device: torch.device) -> Iterator[None]:
+    """Let a GPU multiply float32 matrices as TF32 within the block: sums stay float32, factors have ten bits."""
+    before = torch.get_float32_matmul_precision()
+    if device.type == "cuda":
+        torch.set_float32_matmul_precision("high")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
 def _best(device: torch.device) -> str:
     if device.type == "cuda":
         return "bf16" if torch.cuda.get_device_capability(device) >= (8, 0) else "fp16"

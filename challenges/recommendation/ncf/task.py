@@ -19,6 +19,7 @@ from challenges.recommendation.ncf.model import NeuMF, Tower
 from challenges.recommendation.ncf.recipes import NcfRecipe
 from common.errors import DataError
 from common.export.signature import BatchRange, Signature, TensorSpec
+from common.machine.precision import quick_products
 from common.training.optimizers import scheduled_optimizer
 from common.training.randomness import random_below
 from common.training.schedules import Schedule, build_schedule
@@ -123,7 +124,7 @@ class NcfTask(RankingTask[NcfRecipe]):
         self._follow_average()
         device = self.model.gmf.user.weight.device
         rankings = Rankings(self.split, config, device)
-        with torch.autocast(device.type, enabled=False):
+        with torch.autocast(device.type, enabled=False), quick_products(device):
             for batch in batches:
                 items = rankings.listed(batch["index"])
                 scores = torch.full((len(items), self.split.num_items), -torch.inf, device=device)
@@ -137,8 +138,10 @@ class NcfTask(RankingTask[NcfRecipe]):
         )
 
     def ranked(self, batches: Iterable[Batch], split: HistorySplit, config: EvaluationConfig) -> Evaluation:
+        """On a GPU in TF32: of MovieLens 20M 3.7 billion pairs pass the perceptron, and few differ by ten bits."""
         self._follow_average()
-        return super().ranked(batches, split, config)
+        with quick_products(next(self.parameters()).device):
+            return super().ranked(batches, split, config)
 
     def _follow_average(self) -> None:
         if self.recipe.pretraining.is_used:

@@ -59,6 +59,36 @@ def test_tables_may_be_projected_before_or_after_the_lookup():
     torch.testing.assert_close(*results)
 
 
+def test_rows_read_in_half_give_what_mixed_precision_gives(monkeypatch):
+    """As on a GPU, whose part is played by what decides. What differs is where numbers are rounded to eight bits."""
+    user, item = torch.arange(9).repeat(8), torch.randint(0, 40, (72, 5), generator=torch.Generator().manual_seed(0))
+    answers = []
+    for half in (False, True):
+        monkeypatch.setattr(ncf, "gathers_half", lambda device, half=half: half)
+        network, read = build(), []
+        monkeypatch.setattr(ncf, "rows_of", lambda table, index, read=read: read.append(table.dtype) or table[index])
+        with torch.autocast("cpu", torch.bfloat16):
+            logits = network(user, item).float()
+        logits.sum().backward()
+        assert set(read) == {torch.bfloat16 if half else torch.float32}
+        grads = [parameter.grad.flatten() for parameter in network.parameters()]
+        answers.append((logits.detach(), torch.cat(grads)))
+    for whole, half in zip(*answers, strict=True):
+        assert 0 < float((whole - half).norm() / whole.norm()) < 0.02
+
+
+def test_only_a_gpu_in_bfloat16_reads_half(monkeypatch):
+    cuda, cpu = torch.device("cuda"), torch.device("cpu")
+    enabled, dtype = {"cuda": True, "cpu": True}, {"cuda": torch.bfloat16, "cpu": torch.bfloat16}
+    monkeypatch.setattr(torch, "is_autocast_enabled", enabled.get)
+    monkeypatch.setattr(torch, "get_autocast_dtype", dtype.get)
+    assert (ncf.gathers_half(cuda), ncf.gathers_half(cpu)) == (True, False)
+    dtype["cuda"] = torch.float16
+    assert not ncf.gathers_half(cuda)
+    enabled["cuda"] = False
+    assert not ncf.gathers_half(cuda)
+
+
 def test_mixing_averages_the_towers():
     network = build()
     user, item = torch.arange(9), torch.arange(40).expand(9, -1)

@@ -10,6 +10,7 @@ from torch.nn import functional
 
 from challenges.recommendation.histories.data import InteractionData
 from challenges.recommendation.histories.recipes import EvaluationConfig, HistoryConfig
+from challenges.recommendation.ncf import task as task_module
 from challenges.recommendation.ncf.model import pair_cells
 from challenges.recommendation.ncf.recipes import (
     RECIPES,
@@ -20,7 +21,7 @@ from challenges.recommendation.ncf.recipes import (
 )
 from challenges.recommendation.ncf.task import STAGES, NcfTask
 from common.errors import DataError, RecipeError
-from common.machine.precision import Precision
+from common.machine.precision import Precision, quick_products
 from common.run.recipe import OptimizerConfig, TrainingConfig, from_json, to_json
 from common.training.averages import MovingAverage
 from common.training.step import TrainStep
@@ -275,3 +276,21 @@ def test_pairs_are_counted_beside_positives():
 def test_a_gpu_scores_as_many_pairs_at_once_as_its_free_memory_holds(monkeypatch):
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (70 * 2**30, 80 * 2**30))
     assert 2**30 <= pair_cells(torch.device("cuda")) <= 70 * 2**30 // 16  # four layers in float32 are alive at once
+
+
+def test_a_gpu_ranks_in_tf32_and_leaves_the_setting_as_it_was(monkeypatch):
+    task, seen = NcfTask(PLAIN, SPLIT).eval(), []
+    on_a_gpu = quick_products(torch.device("cuda"))
+    monkeypatch.setattr(task_module, "quick_products", lambda device: on_a_gpu)
+    task.model.register_forward_hook(lambda *_: seen.append(torch.get_float32_matmul_precision()))
+    score_all = task.model.score_all
+    monkeypatch.setattr(
+        task.model, "score_all", lambda user: seen.append(torch.get_float32_matmul_precision()) or score_all(user)
+    )
+    before = torch.get_float32_matmul_precision()
+    with torch.no_grad():
+        task.evaluate(InteractionData(SPLIT, device=CPU).validation_batches())
+    assert set(seen) == {"high"}
+    assert torch.get_float32_matmul_precision() == before != "high"
+    with quick_products(CPU):
+        assert torch.get_float32_matmul_precision() == before
