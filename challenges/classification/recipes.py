@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from common.errors import RecipeError
-from common.run.recipe import OptimizerConfig, Recipe, Target, TrainingConfig
+from common.run.recipe import OptimizerConfig, Recipe, Target, TrainingConfig, told
 from common.vision.preprocessing import ImagePreprocessing
 
 
@@ -16,6 +16,8 @@ class ModelConfig:
 
     depth: Literal[18, 34, 50, 101, 152] = 50
     zero_init_last_norm: bool = True
+    normalisation: Literal["torch", "apex"] = "torch"
+    """apex: train by NVIDIA's kernels, which normalise, add the shortcut and apply ReLU at once, in fp16 on a GPU."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,6 +71,19 @@ class ClassificationRecipe(Recipe):
     """How far rare classes are answered as if all were equally frequent: 0 not at all, 1 wholly (arXiv:2007.07314)."""
     mixup_alpha: float = 0.0
     """Strength of mixup (Zhang et al. 2017, arXiv:1710.09412); 0 leaves it out."""
+
+    def __post_init__(self) -> None:
+        training = self.training
+        if self.model.normalisation == "apex" and (
+            training.precision != "fp16" or not training.channels_last or training.compile or training.sync_batchnorm
+        ):
+            raise RecipeError(
+                "model.normalisation apex was chosen, and "
+                + told("training", training, "precision", "channels_last", "compile", "sync_batchnorm"),
+                "Its kernels take fp16 in channels-last memory, the compiler does not look into them, and each process "
+                "normalises by itself.",
+                "Add --training.precision fp16 and leave the others as they are, or use --model.normalisation torch.",
+            )
 
     def lighter(self) -> tuple[tuple[str, ...], float] | None:
         """Eighteen layers, unless weights of another depth are started from, and pictures of 96 or 64 pixels."""

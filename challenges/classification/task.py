@@ -17,6 +17,7 @@ from common.training.optimizers import scheduled_optimizer, stage_scales
 from common.training.randomness import step_generator
 from common.training.schedules import build_schedule
 from common.training.task import Batch, Evaluation, ScheduledOptimizer, Task
+from common.vision.fused_norm import require_apex
 from common.vision.resnet import ResNet
 
 HEAD = "fc"
@@ -40,12 +41,15 @@ class ClassificationTask(Task):
             num_classes=self.num_classes,
             zero_init_last_norm=recipe.model.zero_init_last_norm,
             gradient_checkpointing=recipe.training.gradient_checkpointing,
+            fused=recipe.model.normalisation == "apex",
         )
         self._frozen_steps = 0
         self._is_frozen = False
 
     def optimizers(self, total_steps: int, steps_per_epoch: float) -> list[ScheduledOptimizer]:
         config, finetune = self.recipe.optimizer, self.recipe.finetune
+        if self.recipe.model.normalisation == "apex":
+            require_apex(next(self.parameters()).device)
         self._frozen_steps = round(finetune.freeze_epochs * steps_per_epoch)
         schedule = build_schedule(config, total_steps, steps_per_epoch)
         scales = stage_scales(self.model, self.model.stages(), finetune.stage_lr_decay)

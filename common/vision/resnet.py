@@ -20,6 +20,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from common.vision.fused_norm import FusedNorm
+
 Depth = Literal[18, 34, 50, 101, 152]
 
 
@@ -32,12 +34,14 @@ class BasicBlock(nn.Module):
 
     expansion = 1
 
-    def __init__(self, channels: int, width: int, *, stride: int, downsample: nn.Module | None) -> None:
+    def __init__(
+        self, channels: int, width: int, *, stride: int, downsample: nn.Module | None, fused: bool = False
+    ) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(channels, width, 3, stride=stride, padding=1, bias=False)
-        self.bn1 = nn.BatchNorm2d(width)
+        self.bn1 = _norm(width, fused)
         self.conv2 = nn.Conv2d(width, width, 3, padding=1, bias=False)
-        self.bn2 = nn.BatchNorm2d(width)
+        self.bn2 = _norm(width, fused)
         self.relu = nn.ReLU(inplace=True)
         self.downsample = downsample
 
@@ -47,10 +51,8 @@ class BasicBlock(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         shortcut = features if self.downsample is None else self.downsample(features)
-        features = self.relu(self.bn1(self.conv1(features)))
-        features = self.bn2(self.conv2(features))
-        answer: Tensor = self.relu(features + shortcut)
-        return answer
+        features = _activated(self.bn1, self.relu, self.conv1(features))
+        return _activated(self.bn2, self.relu, self.conv2(features), shortcut)
 
 
 class Bottleneck(nn.Module):
@@ -62,14 +64,16 @@ class Bottleneck(nn.Module):
 
     expansion = 4
 
-    def __init__(self, channels: int, width: int, *, stride: int, downsample: nn.Module | None) -> None:
+    def __init__(
+        self, channels: int, width: int, *, stride: int, downsample: nn.Module | None, fused: bool = False
+    ) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(channels, width, 1, bias=False)
-        self.bn1 = nn.BatchNorm2d(width)
+        self.bn1 = _norm(width, fused)
         self.conv2 = nn.Conv2d(width, width, 3, stride=stride, padding=1, bias=False)
-        self.bn2 = nn.BatchNorm2d(width)
+        self.bn2 = _norm(width, fused)
         self.conv3 = nn.Conv2d(width, width * self.expansion, 1, bias=False)
-        self.bn3 = nn.BatchNorm2d(width * self.expansion)
+        self.bn3 = _norm(width * self.expansion, fused)
         self.relu = nn.ReLU(inplace=True)
         self.downsample = downsample
 
@@ -79,11 +83,9 @@ class Bottleneck(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         shortcut = features if self.downsample is None else self.downsample(features)
-        features = self.relu(self.bn1(self.conv1(features)))
-        features = self.relu(self.bn2(self.conv2(features)))
-        features = self.bn3(self.conv3(features))
-        answer: Tensor = self.relu(features + shortcut)
-        return answer
+        features = _activated(self.bn1, self.relu, self.conv1(features))
+        features = _activated(self.bn2, self.relu, self.conv2(features))
+        return _activated(self.bn3, self.relu, self.conv3(features), shortcut)
 
 
 Block = BasicBlock | Bottleneck
@@ -104,9 +106,12 @@ class Trunk(nn.Module):
     strides:                of each stage's first block, one for every stage there is to be.
     gradient_checkpointing: keep only the blocks' inputs for the backward pass and compute the rest again: the same
                             gradients and running statistics in less memory.
+    fused:                  train by NVIDIA's kernels for normalisations and what follows them (fused_norm.py).
     """
 
-    def __init__(self, *, depth: Depth, strides: Sequence[int], gradient_checkpointing: bool = False) -> None:
+    def __init__(
+        self, *, depth: Depth, strides: Sequence[int], gradient_checkpointing: bool = False, fused: bool = False
+    ) -> None:
         super().__init__()
         if depth not in ARCHITECTURES:
             raise ValueError(f"a ResNet has {', '.join(map(str, ARCHITECTURES))} layers, not {depth}")
@@ -114,13 +119,13 @@ class Trunk(nn.Module):
         self.depth = depth
         self.gradient_checkpointing = gradient_checkpointing
         self.conv1 = nn.Conv2d(3, 64, 7, stride=2, padding=3, bias=False)
-        self.bn1 = nn.BatchNorm2d(64)
+        self.bn1 = _norm(64, fused)
         self.relu = nn.ReLU(inplace=True)
         self.maxpool = nn.MaxPool2d(3, stride=2, padding=1)
         self.width = 64
         self.stage_names = tuple(f"layer{number}" for number in range(1, len(strides) + 1))
         for number, (name, stride) in enumerate(zip(self.stage_names, strides, strict=True)):
-            self.add_module(name, _stage(block, self.width, 64 * 2**number, counts[number], stride=stride))
+            self.add_module(name, _stage(block, self.width, 64 * 2**number, counts[number], stride=stride, fused=fused))
             self.width = 64 * 2**number * block.expansion
 
     def feature_map(self, images: Tensor) -> Tensor:
@@ -129,7 +134,7 @@ class Trunk(nn.Module):
         images:  (batch, 3, height, width), normalised
         returns: (batch, self.width, height / stride, width / stride), the stem's stride being 4
         """
-        features: Tensor = self.maxpool(self.relu(self.bn1(self.conv1(images))))
+        features: Tensor = self.maxpool(_activated(self.bn1, self.relu, self.conv1(images)))
         for name in self.stage_names:
             for block in self.get_submodule(name).children():
                 features = self._run(block, features)
@@ -169,13 +174,19 @@ class ResNet(Trunk):
 
     num_classes:            outputs of the classifier.
     zero_init_last_norm:    start every block as the identity.
-    gradient_checkpointing: see Trunk.
+    gradient_checkpointing: see Trunk, as for fused.
     """
 
     def __init__(
-        self, *, depth: Depth, num_classes: int, zero_init_last_norm: bool, gradient_checkpointing: bool = False
+        self,
+        *,
+        depth: Depth,
+        num_classes: int,
+        zero_init_last_norm: bool,
+        gradient_checkpointing: bool = False,
+        fused: bool = False,
     ) -> None:
-        super().__init__(depth=depth, strides=(1, 2, 2, 2), gradient_checkpointing=gradient_checkpointing)
+        super().__init__(depth=depth, strides=(1, 2, 2, 2), gradient_checkpointing=gradient_checkpointing, fused=fused)
         if num_classes < 1:
             raise ValueError(f"a classifier needs at least one class, not {num_classes}")
         self.num_classes = num_classes
@@ -206,14 +217,32 @@ class ResNet(Trunk):
         return [*super().stages(), ("fc", self.fc)]
 
 
-def _stage(block: type[Block], channels: int, width: int, count: int, *, stride: int) -> nn.Sequential:
+def _norm(channels: int, fused: bool, *, relu: bool = True) -> nn.BatchNorm2d:
+    return FusedNorm(channels, relu=relu) if fused else nn.BatchNorm2d(channels)
+
+
+def _activated(norm: nn.BatchNorm2d, relu: nn.Module, features: Tensor, shortcut: Tensor | None = None) -> Tensor:
+    """The normalised features, with the shortcut added where there is one, after ReLU."""
+    if isinstance(norm, FusedNorm):
+        answer: Tensor = norm(features, shortcut)
+        return answer
+    normed = norm(features)
+    activated: Tensor = relu(normed if shortcut is None else normed + shortcut)
+    return activated
+
+
+def _stage(
+    block: type[Block], channels: int, width: int, count: int, *, stride: int, fused: bool = False
+) -> nn.Sequential:
     """`count` blocks; the first one strides and takes `channels`, the others take what it gives."""
     wide = width * block.expansion
     downsample = None
     if stride != 1 or channels != wide:
-        downsample = nn.Sequential(nn.Conv2d(channels, wide, 1, stride=stride, bias=False), nn.BatchNorm2d(wide))
-    first = block(channels, width, stride=stride, downsample=downsample)
-    return nn.Sequential(first, *(block(wide, width, stride=1, downsample=None) for _ in range(count - 1)))
+        narrow = nn.Conv2d(channels, wide, 1, stride=stride, bias=False)
+        downsample = nn.Sequential(narrow, _norm(wide, fused, relu=False))
+    first = block(channels, width, stride=stride, downsample=downsample, fused=fused)
+    others = (block(wide, width, stride=1, downsample=None, fused=fused) for _ in range(count - 1))
+    return nn.Sequential(first, *others)
 
 
 @contextlib.contextmanager
