@@ -211,9 +211,13 @@ def parity(options: argparse.Namespace) -> None:
     from common.stages.serving_stage import payload_folder, prove_served
 
     console = _console()
+    serves = payload_folder().is_dir()
     with run.lock("parity"):
+        run.require_weights()
+        if serves:
+            run.require_evaluation()  # told before the engines are compared, which takes minutes
         compare_engines(challenge, run, console)
-        if payload_folder().is_dir():
+        if serves:
             choice, falls_back = chosen(run, options.precision), options.precision == "auto"
             prove_served(challenge, run, choice, console, limit=options.files, falls_back=falls_back)
 

@@ -99,6 +99,10 @@ class ServedFace(ABC, Generic[RecipeIn, DataIn]):
     dialogue: "Dialogue"
     """How the model is asked once it is served."""
 
+    def example(self, run: RunDirectory) -> Sequence[str]:
+        """Arguments of `kit client` that ask the run's model, with names of its own data where there are any."""
+        return self.dialogue.example.split()
+
     def comparison(self) -> "Comparison":
         """How two engines' answers are held against each other."""
         from common.export.parity import ONE_ANSWER

@@ -94,6 +94,21 @@ def test_a_run_without_weights_names_the_command_that_makes_them(run, capsys, ve
     assert told.splitlines()[-1] == "Run: kit train resnet50/photos"
 
 
+@pytest.mark.parametrize("missing", ["evaluation.json", "predictions.npz"])
+def test_a_server_is_not_started_where_no_answers_are_there_to_hold_it_against(
+    run, capsys, monkeypatch, tmp_path, missing
+):
+    run.weights_file.write_bytes(b"weights")
+    for name in {"evaluation.json", "predictions.npz"} - {missing}:
+        (run.path / name).write_bytes(b"{}")
+    monkeypatch.setenv("CHALLENGE_KIT_TRITON", str(tmp_path))
+    monkeypatch.setattr("common.stages.deployment.parity", lambda *_: pytest.fail("engines were compared"))
+    code, told = refused(capsys, "parity", run.path)
+    assert code == 2
+    assert f"has not been evaluated: there is no {missing}" in told
+    assert "kit evaluate" in told
+
+
 @pytest.mark.parametrize("verb", [("evaluate",), ("export",), ("parity",), ("report",), ("serve",)])
 def test_a_run_that_is_being_written_is_left_alone(run, capsys, verb):
     with run.lock("train"):

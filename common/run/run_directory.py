@@ -139,6 +139,16 @@ class RunDirectory:
             f"Run: {self._command()}",
         )  # fmt: skip
 
+    def require_evaluation(self) -> None:
+        """Raise CheckpointError where there are no answers of an evaluation, which a server's are held against."""
+        missing = [path.name for path in (self.evaluation_file, self.predictions_file) if not path.is_file()]
+        if missing:
+            raise CheckpointError(
+                f"{self.path} has not been evaluated: there is no {' and no '.join(missing)}.",
+                "A server's answers are held against those of the evaluation.",
+                f"Run: kit evaluate {self.path}",
+            )
+
     def metrics(self) -> list[Entry]:
         """The logged lines in order of steps; a step that was repeated after a resume counts once, as it last was.
 

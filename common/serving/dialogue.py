@@ -19,7 +19,7 @@ class Dialogue(ABC):
     takes: tuple[str, ...]
     """The fields of a Question that such a model answers to; the first one is needed."""
     example: str
-    """The same as an example for the command line."""
+    """The same as an example for the command line, where no run's own names are at hand."""
 
     @abstractmethod
     def fits(self, inputs: AbstractSet[str], outputs: AbstractSet[str]) -> bool:

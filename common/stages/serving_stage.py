@@ -81,6 +81,7 @@ def prove_served(
 def _prove(
     challenge: Challenge[Any, Any, Any], run: RunDirectory, choice: Choice, console: Console, limit: int
 ) -> None:
+    run.require_evaluation()
     sidecar = read_sidecar(artefact(run, choice.precision))
     trained, comparison = Trained.load(challenge, run), challenge.served.comparison()
     with (
@@ -188,15 +189,15 @@ def serve(
             console,
             f"HTTP {front.url('http')}  gRPC {front.url('grpc')}  metrics 127.0.0.1:{server.ports.metrics}/metrics",
         )
-        for name, (challenge, _) in zip(_names(runs), runs, strict=True):
-            _say(console, f"Try: {example_command(challenge, name, front.url('http'))}")
+        for name, (challenge, run) in zip(_names(runs), runs, strict=True):
+            _say(console, f"Try: {example_command(challenge, run, name, front.url('http'))}")
         Supervisor(server, lambda line: _say(console, line), mend=front.mend).run(stop)
     console.print("Stopped.")
 
 
-def example_command(challenge: Challenge[Any, Any, Any], name: str, url: str) -> str:
-    """What to type to ask a model that is served under this name."""
-    return f"kit client --model {name} {challenge.served.dialogue.example} --url {url}"
+def example_command(challenge: Challenge[Any, Any, Any], run: RunDirectory, name: str, url: str) -> str:
+    """What to type to ask a run's model that is served under this name."""
+    return shlex.join(["kit", "client", "--model", name, *challenge.served.example(run), "--url", url])
 
 
 def _say(console: Console, line: str) -> None:

@@ -1,11 +1,19 @@
 """Every model's repository holds together: what a step takes is there before it, in the shape that it takes."""
 
-from typing import Any
+import shlex
+import shutil
 
 import pytest
+from tritonclient.grpc import model_config_pb2 as pb
 
+from challenges import commands
+from challenges.parser import build_parser
 from challenges.registry import dialogues
+from common.question import require_answerable
+from common.serving.config import write_config
 from common.serving.repository import ModelRepository
+from common.stages.serving_stage import example_command
+from tests.contracts.validator import problems_of
 
 
 @pytest.fixture(scope="module")
@@ -15,39 +23,42 @@ def repository(line, tmp_path_factory):
     return repository
 
 
-def kinds(tensors: Any) -> dict[str, tuple[int, list[int]]]:
-    """Type and sizes of a configuration's tensors."""
-    return {tensor.name: (tensor.data_type, list(tensor.dims)) for tensor in tensors}
-
-
 def test_one_model_is_served_under_the_models_name(line, repository):
     assert repository.served() == [line.challenge.model]
 
 
-def test_every_model_has_the_file_that_it_runs(repository):
-    for name in repository.models():
-        config = repository.config(name)
-        if config.platform != "ensemble":
-            file = repository.path / name / "1" / (config.default_model_filename or "model.py")
-            assert file.stat().st_size
+def test_it_holds_together(line, repository):
+    assert problems_of(repository, line.trained.task.signature()) == []
 
 
-def test_an_ensembles_tensors_are_its_parts(repository):
-    for name in repository.models():
-        config = repository.config(name)
-        if config.platform != "ensemble":
-            continue
-        known, taken = kinds(config.input), set()
-        for step in config.ensemble_scheduling.step:
-            part = repository.config(step.model_name)
-            takes, gives = kinds(part.input), kinds(part.output)
-            assert step.input_map.keys() == takes.keys()
-            assert step.output_map.keys() <= gives.keys()
-            assert {inner: known[outer] for inner, outer in step.input_map.items()} == takes
-            taken.update(step.input_map.values())
-            known |= {outer: gives[inner] for inner, outer in step.output_map.items()}
-        assert kinds(config.input).keys() <= taken
-        assert kinds(config.output) == {tensor.name: known[tensor.name] for tensor in config.output}
+SPOILT = {
+    "a type": lambda config: setattr(config.input[0], "data_type", pb.TYPE_FP64),
+    "a size": lambda config: config.output[0].dims.append(7),
+    "a name": lambda config: setattr(config.output[0], "name", "other"),
+    "a batch": lambda config: setattr(config, "max_batch_size", 1),
+    "a file": lambda config: setattr(config, "default_model_filename", "absent.onnx"),
+    "a device": lambda config: setattr(config, "platform", "tensorrt_plan"),
+    "a warm-up": lambda config: setattr(config.model_warmup[0], "batch_size", 5000),
+}
+
+
+@pytest.mark.parametrize("what", SPOILT)
+def test_what_does_not_fit_is_found(line_of, tmp_path, what):
+    line, repository = line_of("vae_cf"), ModelRepository(tmp_path)
+    line.add_to(repository)
+    config = repository.config("vae_cf_model")
+    SPOILT[what](config)
+    write_config(config, tmp_path / config.name / "config.pbtxt")
+    assert problems_of(repository, line.trained.task.signature())
+    shutil.rmtree(tmp_path / "vae_cf_asked")
+    assert any("vae_cf_asked, which is not there" in problem for problem in problems_of(repository))
+
+
+def test_what_kit_serve_tells_to_type_asks_with_what_there_is(line):
+    told = example_command(line.challenge, line.run, "shop", "host:1")
+    question = commands._question(build_parser().parse_args(shlex.split(told)[1:]))
+    require_answerable(line.challenge.model, question, line.challenge.served.dialogue.takes, "client")
+    assert all(path.is_file() for path in question.inputs if path.suffix != ".csv")
 
 
 def test_kit_client_knows_how_to_ask_it(line, repository):

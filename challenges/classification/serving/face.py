@@ -27,6 +27,10 @@ class ServedClassifier(ServedFace[ClassificationRecipe, PhotographData]):
 
     dialogue = ClassifierDialogue()
 
+    def example(self, run: RunDirectory) -> Sequence[str]:
+        validation = Manifest.read(run.data / "manifest.csv").subset("val")
+        return (str(validation.root / validation.paths[0]),)
+
     def contract(self, recipe: ClassificationRecipe, data: PhotographData) -> tuple[dict[str, Any], tuple[str, ...]]:
         return recipe.preprocessing.to_plain(), data.manifest.classes
 

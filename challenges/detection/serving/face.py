@@ -35,6 +35,10 @@ class ServedDetector(ServedFace[DetectionRecipe, SceneData]):
 
     dialogue = DetectorDialogue()
 
+    def example(self, run: RunDirectory) -> Sequence[str]:
+        validation = Scenes.read(run.data).subset("val")
+        return (str(validation.root / validation.paths[0]),)
+
     def comparison(self) -> DetectionComparison:
         return DetectionComparison()
 

@@ -41,6 +41,14 @@ class ServedRecommender(ServedFace[RecommendationRecipe, HistoryData]):
         self._questions = questions
         self.dialogue = UserDialogue() if questions.asks_by_user else HistoryDialogue()
 
+    def example(self, run: RunDirectory) -> Sequence[str]:
+        split = HistorySplit.read(run.data)
+        if self._questions.asks_by_user:
+            return (f"--user={split.user_ids[split.users[0]]}",)
+        names = [str(split.item_ids[item]) for item in split.seen.of(0)]
+        told = [name for name in names if not name.startswith("-")]  # which would be read as a flag
+        return ("--history", *told[-NAMED:]) if told else super().example(run)
+
     def comparison(self) -> RankingComparison:
         return RankingComparison()
 
