@@ -55,6 +55,7 @@ def _run(given: list[str]) -> int:
         options.verb_parser.print_help()
         return 0
     options.overrides = tuple(overrides)
+    commands.bring_data(options)
     return getattr(commands, options.verb)(options) or 0
 
 

@@ -89,6 +89,15 @@ def _walk(options: argparse.Namespace, model: str) -> None:
     walk(request, console)
 
 
+def bring_data(options: argparse.Namespace) -> None:
+    """Copy data that lies in S3 here, before a verb of this machine's reads it."""
+    given = getattr(options, "data", None)
+    if given and given.startswith("s3://") and options.verb != "aws":
+        from common.storage.s3 import local_copy
+
+        options.data = str(local_copy(given, _console()))
+
+
 def check(options: argparse.Namespace) -> None:
     root, console = Path(options.data), _console()
     if options.model is None and root.exists():
@@ -272,6 +281,12 @@ def load(options: argparse.Namespace) -> None:
     shapes = {name: array.shape[1:] for name, array in asked[0].items()}
     served = LoadedModel(options.model, options.url, options.protocol, plan.seconds, plan.warmup_seconds, shapes)
     drive_load(generator, plan, Path(options.output), _console(), lambda load: serve_record(served, load))
+
+
+def aws(options: argparse.Namespace) -> int:
+    from challenges.renting import rent
+
+    return rent(options, _console())
 
 
 def completion(options: argparse.Namespace) -> None:

@@ -4,6 +4,7 @@ import argparse
 from collections.abc import Callable
 
 from challenges.registry import MODELS
+from challenges.renting import add_aws
 
 EXIT_CODES = (
     "exit codes: 0 done, 2 bad input or something to mend, 3 no room on the disk or in memory, or training failed, "
@@ -81,6 +82,8 @@ def build_parser() -> argparse.ArgumentParser:
     _add_run(report)
 
     _add_serving_verbs(verb)
+
+    add_aws(verb)
 
     completion = verb("completion", "print a shell's tab-completion script", 'eval "$(kit completion bash)"')
     completion.add_argument("shell", choices=["bash", "zsh", "tcsh"])

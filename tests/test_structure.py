@@ -17,6 +17,7 @@ ROOMS = (
     ("machine",),
     ("terminal",),
     ("storage",),
+    ("aws",),
     ("run",),
     ("vision",),
     ("tables",),

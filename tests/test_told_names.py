@@ -26,6 +26,8 @@ FIELD = re.compile(
 )
 LINK = re.compile(r"\]\((?!https?:|#)([^)#]+)")
 FOREIGN = {
+    "aws ec2": {"--group-ids"},
+    "aws s3": {"--force"},
     "a Python built": {"--enable-shared"},
     "container": {"--gpus", "--ipc", "--shm-size"},
     "CSV": {"--mount", "--volume"},
@@ -74,7 +76,9 @@ SENTENCES = [
 
 
 def options(parser: argparse.ArgumentParser) -> set[str]:
-    return set(parser._option_string_actions)
+    """A verb's flags, and those of its actions."""
+    below = parser._subparsers._group_actions[0].choices.values() if parser._subparsers else ()
+    return set(parser._option_string_actions).union(*map(options, below))
 
 
 def fields(value: object, prefix: str = "--") -> Iterator[str]:

@@ -1,0 +1,138 @@
+"""What runs, in all regions, and the end of it."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from rich.console import Console
+
+from common.aws import resources
+from common.aws.launch import state
+from common.errors import KitError
+from common.machine.prices import PriceTable
+from common.storage.cloud import Cloud
+from common.storage.s3 import SCHEME
+from common.terminal.console import say
+
+STORED_USD_PER_GB = 0.023  # S3's standard class, a month, aws.amazon.com/s3/pricing
+ALIVE = ["pending", "running", "stopping", "shutting-down"]
+SHELL_ACTIONS = [
+    "ssm:UpdateInstanceInformation", "ssmmessages:CreateControlChannel", "ssmmessages:CreateDataChannel",
+    "ssmmessages:OpenControlChannel", "ssmmessages:OpenDataChannel",
+]  # fmt: skip
+"""What Session Manager's agent asks for; AWS lets none of it be narrowed to a resource."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run that has something in AWS, and what it has there."""
+
+    name: str
+    region: str
+    bucket: str
+    pieces: tuple[str, ...]
+    instances: tuple[dict[str, Any], ...]
+
+
+def everywhere(cloud: Cloud) -> list[str]:
+    return sorted(row["RegionName"] for row in cloud.ask("ec2", "describe_regions")["Regions"])
+
+
+def find_runs(cloud: Cloud) -> list[Run]:
+    """Every run with a piece left, found by tag in all regions; roles, which have no region, by their path."""
+    pieces: dict[tuple[str, str], list[str]] = {}
+    instances: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for region in everywhere(cloud):
+        for name, piece, instance in _pieces(Cloud(region)):
+            pieces.setdefault((name, region), []).append(piece)
+            instances.setdefault((name, region), []).extend([instance] if instance else [])
+    placed = {name for name, _ in pieces}
+    for role in cloud.listed("iam", "list_roles", "Roles", PathPrefix=resources.PATH):
+        name = role["RoleName"].removeprefix("kit-")
+        if name not in placed:
+            pieces[name, cloud.region] = [f"role {role['RoleName']}"]
+    return [
+        Run(name, region, f"kit-{cloud.account}-{region}", tuple(found), tuple(instances.get((name, region), ())))
+        for (name, region), found in sorted(pieces.items())
+    ]
+
+
+def _pieces(cloud: Cloud) -> Iterator[tuple[str, str, dict[str, Any] | None]]:
+    """(run, what, the instance where it is one) of a region."""
+    tagged = [{"Name": "tag-key", "Values": [resources.TAG]}]
+    for group in cloud.listed("autoscaling", "describe_auto_scaling_groups", "AutoScalingGroups", Filters=tagged):
+        yield str(resources.owner(group["Tags"])), f"group {group['AutoScalingGroupName']}", None
+    for template in cloud.listed("ec2", "describe_launch_templates", "LaunchTemplates", Filters=tagged):
+        yield str(resources.owner(template["Tags"])), f"template {template['LaunchTemplateName']}", None
+    alive = [*tagged, {"Name": "instance-state-name", "Values": ALIVE}]
+    for reservation in cloud.listed("ec2", "describe_instances", "Reservations", Filters=alive):
+        for instance in reservation["Instances"]:
+            yield str(resources.owner(instance["Tags"])), f"instance {instance['InstanceId']}", instance
+    for volume in cloud.listed("ec2", "describe_volumes", "Volumes", Filters=tagged):
+        yield str(resources.owner(volume["Tags"])), f"volume {volume['VolumeId']}", None
+
+
+def find_run(cloud: Cloud, name: str) -> Run:
+    """Raises KitError where no run has that name."""
+    found = find_runs(cloud)
+    for run in found:
+        if run.name == name:
+            return run
+    known = ", ".join(run.name for run in found) or "none"
+    raise KitError(f"There is no run {name} in AWS.", f"There are: {known}.", "List them with: kit aws ls")
+
+
+def row(run: Run, table: PriceTable, now: datetime) -> tuple[str, ...]:
+    """Name, region, state, instance, age and cost so far at most, for a table."""
+    said = state(Cloud(run.region), run.bucket, run.name).get("state", "not begun")
+    if not run.instances:
+        return run.name, run.region, said, "none", "", ""
+    hours = sum((now - each["LaunchTime"]).total_seconds() / 3600 for each in run.instances)
+    first = run.instances[0]["InstanceType"]
+    usd = f"${hours * table.prices[first].usd_per_hour:.2f}" if first in table.prices else "unknown"
+    return run.name, run.region, said, f"{run.instances[0]['InstanceId']} {first}", f"{hours:.1f} h", usd
+
+
+def open_shell(cloud: Cloud, name: str) -> list[str]:
+    """Let the run's role be reached by Session Manager; returns the command that opens a shell."""
+    run = find_run(cloud, name)
+    if not run.instances:
+        raise KitError(f"{name} has no instance now.", "A shell needs one that runs.", "See: kit aws ls")
+    allowed = {"Effect": "Allow", "Action": SHELL_ACTIONS, "Resource": "*"}
+    document = json.dumps({"Version": "2012-10-17", "Statement": [allowed]})
+    cloud.ask("iam", "put_role_policy", RoleName=resources.title(name), PolicyName="shell", PolicyDocument=document)
+    return ["aws", "ssm", "start-session", "--region", run.region, "--target", run.instances[0]["InstanceId"]]
+
+
+def take_down(run: Run, console: Console) -> None:
+    """Remove all that a run has but its results; instances first, and their end is waited for."""
+    here, called = Cloud(run.region), resources.title(run.name)
+    if resources.find_group(here, run.name):
+        here.ask("autoscaling", "delete_auto_scaling_group", AutoScalingGroupName=called, ForceDelete=True)
+    numbers = [each["InstanceId"] for each in run.instances]
+    if numbers:
+        here.ask("ec2", "terminate_instances", InstanceIds=numbers)
+        here.client("ec2").get_waiter("instance_terminated").wait(InstanceIds=numbers)
+    if any(piece == f"template {called}" for piece in run.pieces):
+        here.ask("ec2", "delete_launch_template", LaunchTemplateName=called)
+    resources.remove_role(here, run.name)
+    say(console, f"{run.name}: {', '.join(run.pieces)}: gone")
+
+
+def sweep(cloud: Cloud, regions: list[str], console: Console) -> None:
+    """Remove the security groups of regions without a run, then tell what is left there: results, or nothing."""
+    runs = find_runs(cloud)
+    for region in regions:
+        here, busy = Cloud(region), [run for run in runs if run.region == region]
+        tagged = [{"Name": f"tag:{resources.TAG}", "Values": [resources.SHARED]}]
+        for group in [] if busy else here.listed("ec2", "describe_security_groups", "SecurityGroups", Filters=tagged):
+            here.ask("ec2", "delete_security_group", GroupId=group["GroupId"])
+        bucket = f"kit-{cloud.account}-{region}"
+        if here.ask("s3", "head_bucket", Bucket=bucket, absent=("404", "NoSuchBucket")):
+            size = sum(row["Size"] for row in here.listed("s3", "list_objects_v2", "Contents", Bucket=bucket))
+            month = f"{size / 1e9:.2f} GB, some ${size / 1e9 * STORED_USD_PER_GB:.2f} a month"
+            say(console, f"Results and data stay in {SCHEME}{bucket}: {month}. To delete all: aws s3 rb --force")
+    left = [f"{run.name} ({piece})" for run in runs for piece in run.pieces]
+    say(console, f"Left in {len(everywhere(cloud))} regions: {', '.join(left) or 'nothing'}.")
