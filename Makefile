@@ -22,7 +22,11 @@ override DATA := $(value DATA)
 override RECIPE := $(value RECIPE)
 override MODEL := $(value MODEL)
 override TORCH_INDEX := $(value TORCH_INDEX)
-export DATA RECIPE TORCH_INDEX
+override GPUS := $(value GPUS)
+override MINUTES := $(value MINUTES)
+override LIKE := $(value LIKE)
+override QUICK := $(value QUICK)
+export DATA RECIPE TORCH_INDEX GPUS MINUTES LIKE
 quoted = '$(subst ','\'',$(1))'
 WALK   = $(if $(DATA),--data="$$DATA") $(if $(RECIPE),--recipe="$$RECIPE") $(ARGS)
 
@@ -32,7 +36,7 @@ MODELS_2 := ssd300
 MODELS_3 := ncf vae_cf bert4rec dlrm wide_and_deep
 models = $(or $(MODEL),$(MODELS_$(1)))
 
-.PHONY: help challenge1 challenge2 challenge3 list doctor triton prove-gpu check test lock clean
+.PHONY: help challenge1 challenge2 challenge3 list doctor benchmark triton prove-gpu check test lock clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -53,6 +57,11 @@ list: $(VENV)/ready ## list models and recipes with their targets
 
 doctor: $(VENV)/ready ## show what this machine can run, and what stands in the way
 	@$(KIT) doctor
+
+BENCHMARK = $(if $(DATA),--data="$$DATA") $(if $(RECIPE),--recipe="$$RECIPE") $(if $(GPUS),--gpus="$$GPUS") \
+	$(if $(MINUTES),--minutes="$$MINUTES") $(if $(LIKE),--like="$$LIKE") $(if $(QUICK),--quick) $(ARGS)
+benchmark: $(VENV)/ready ## measure every model, and say what limits each [MODEL= GPUS=1,2 MINUTES=15 LIKE= QUICK=1]
+	@$(KIT) benchmark $(if $(MODEL),$(call quoted,$(MODEL))) $(BENCHMARK)
 
 triton: .triton/payload.json ## unpack a Triton server for tests on this machine, never for production
 

@@ -36,7 +36,8 @@ class Asked:
 
     recipe: None: the demo's in a smoke run, else the first with a published target.
     batch:  samples per step over all processes; None: as the recipe has it, as far as data and memory reach.
-    synthetic: made-up inputs instead of the data's, which stays in the device's memory.
+    synthetic: made-up inputs instead of the data's, which stay in the device's memory; any batch is possible then.
+    shrinks: whether a batch that is larger than the data becomes as large as that, instead of being refused.
     """
 
     model: str
@@ -46,6 +47,7 @@ class Asked:
     overrides: tuple[str, ...] = ()
     device: DeviceChoice = "auto"
     synthetic: bool = False
+    shrinks: bool = False
     like: Like | None = None
 
 
@@ -94,17 +96,12 @@ class Bench:
 
     def fixed_batch(self) -> Batch:
         """One batch that stays in the device's memory; made up where that was asked for, of the data's shapes."""
-        batch = {name: value.clone() for name, value in next(self.batches()).items()}
         if not self.asked.synthetic:
-            return batch
-        channels_last = self.recipe.training.channels_last
-        layout = torch.channels_last if channels_last else torch.contiguous_format
-        return {
-            name: torch.randn_like(value, memory_format=torch.contiguous_format).to(memory_format=layout)
-            if value.is_floating_point() and value.ndim == 4
-            else value
-            for name, value in batch.items()
-        }
+            return {name: value.clone() for name, value in next(self.batches()).items()}
+        some = min(self.batch_size, self.data.num_train // self.world.size * self.world.size)
+        batch = next(self.data.train_batches(0, some, 1))
+        images = torch.channels_last if self.recipe.training.channels_last else torch.contiguous_format
+        return {name: _made_up(value, self.share, some // self.world.size, images) for name, value in batch.items()}
 
     def clock(self) -> Clock:
         clock: Clock = CudaClock() if self.device.type == "cuda" else HostClock()
@@ -121,7 +118,7 @@ class Bench:
 
     def workload(self, engine: str = "torch", precision: str | None = None, **changes: Any) -> Workload:
         training = self.recipe.training
-        first = next(iter(next(self.batches()).values()))
+        first = next(iter(next(self.data.train_batches(0, self.world.size, 1)).values()))
         made = Workload(
             challenge=self.entry.package.split(".")[1],
             model=f"{self.asked.model}/{self.recipe_name}",
@@ -161,13 +158,14 @@ def opened(asked: Asked, console: Console, command: tuple[str, ...], *, smoke: b
     with meeting.main_first(), checked(request, console, alone=world.is_main) as (found, folder):
         recipe = _sized(fitted(request, folder, console).recipe, asked.batch, 10**9)
         data = challenge.open_data(recipe, folder, device, world)
-    if asked.batch is not None and data.num_train < asked.batch:
+    endless = asked.synthetic or asked.shrinks
+    if asked.batch is not None and data.num_train < asked.batch and not endless:
         raise KitError(
             f"A batch of {asked.batch} was asked for, and {found.root} has {data.num_train} training samples.",
             "A batch holds each sample once.",
             "Give a smaller --batch or more data.",
         )
-    most = data.num_train // world.size * world.size
+    most = asked.batch if asked.batch and asked.synthetic else data.num_train // world.size * world.size
     recipe = _sized(recipe, asked.batch, min(most, SMOKE_BATCH * world.size) if smoke and not asked.batch else most)
     with meeting.joined(device):
         precision = select_precision(recipe.training.precision, device)
@@ -183,6 +181,22 @@ def chosen_recipe(asked: Asked, *, smoke: bool) -> tuple[Entry, str, Recipe]:
     name = asked.recipe or ("demo" if smoke else published)
     _, _, recipe = find_recipe(f"{asked.model}/{name}")
     return entry, name, apply_overrides(recipe, asked.overrides, "kit benchmark")
+
+
+def _made_up(value: torch.Tensor, rows: int, given: int, images: torch.memory_format) -> torch.Tensor:
+    """A batch's tensor with as many rows as a rank has: noise for images, the data's own values in turn for all else.
+
+    Raises KitError where the tensor does not hold a sample in each of the `given` rows.
+    """
+    if rows != given and (value.ndim == 0 or len(value) != given):
+        raise KitError(
+            f"A batch of {rows} was asked for, and the data gives {given} samples that cannot be repeated.",
+            "Give a smaller --batch or more data.",
+        )
+    repeated = value if rows == given else value[torch.arange(rows, device=value.device) % given]
+    if value.is_floating_point() and value.ndim == 4:
+        return torch.randn(repeated.shape, dtype=value.dtype, device=value.device).to(memory_format=images)
+    return repeated.clone()
 
 
 def _sized(recipe: Recipe, batch: int | None, most: int) -> Recipe:

@@ -186,8 +186,12 @@ def publish(record: Record, folder: Path | None, console: Console) -> Path:
     for finding in (*record.validity.reasons, *record.validity.warnings):
         console.print(f"{finding.code}: {finding.text}", soft_wrap=True)
     if record.split:
-        overlap = record.split.overlap_efficiency.median
-        console.print(f"bottleneck: {record.split.bottleneck}; end-to-end is {overlap:.0%} of the slower part")
+        overlap = record.split.overlap_efficiency
+        low, high = overlap.interval
+        share = f"{overlap.median:.0%} ({low:.0%} – {high:.0%})"
+        console.print(
+            f"bottleneck: {record.split.bottleneck}; end-to-end is {share} of the slower part", soft_wrap=True
+        )
     console.print(f"RECORD valid={str(record.validity.valid).lower()} {path}", soft_wrap=True)
     return path
 

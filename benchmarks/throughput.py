@@ -36,6 +36,7 @@ from common.training.task import Batch, StepSettings
 
 PROTOCOL_NAME, PROTOCOL_VERSION = "interleaved", 1
 SCHEDULED_STEPS = 1_000_000  # the learning rate hardly moves during a benchmark
+LEAST_ROUNDS, LEAST_BLOCK = 6, 2.0  # a drift needs six windows to be seen, and a record twelve seconds
 PARTS = ("data_only", "compute_only", "end_to_end")
 
 
@@ -49,25 +50,25 @@ class Timing:
     smoke:         everything is shrunk: the record shows that it works and is labelled so.
     """
 
-    rounds: int = 10
-    most_rounds: int = 20
-    block_seconds: float = 5.0
-    warmup_seconds: float = 5.0
-    settle_seconds: float = 1.0
+    rounds: int
+    most_rounds: int
+    block_seconds: float
+    warmup_seconds: float
+    settle_seconds: float = 0.0
     smoke: bool = False
 
     @classmethod
     def within(cls, seconds: float, works: int, *, smoke: bool = False) -> "Timing":
-        """Blocks with which `works` in turns take about `seconds`, warm-ups included."""
-        rounds = 3 if smoke else 10
-        block = seconds / works / (1.4 * rounds)
+        """Blocks with which `works` in turns take `seconds` at most, warm-ups included; less where they are steady."""
+        each = seconds / works
+        if smoke:
+            block = each / 4.5  # three rounds and a warm-up
+            return cls(rounds=3, most_rounds=3, block_seconds=block, warmup_seconds=block, smoke=True)
+        block = min(5.0, max(LEAST_BLOCK, each / 16))
+        settle = 0.1 * block
+        most = max(LEAST_ROUNDS, int((each - 2 * block) / (block + settle)))
         return cls(
-            rounds=rounds,
-            most_rounds=rounds if smoke else 2 * rounds,
-            block_seconds=block,
-            warmup_seconds=block,
-            settle_seconds=min(1.0, 0.2 * block),
-            smoke=smoke,
+            rounds=LEAST_ROUNDS, most_rounds=most, block_seconds=block, warmup_seconds=block, settle_seconds=settle
         )
 
 

@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import shlex
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -287,6 +288,28 @@ def aws(options: argparse.Namespace) -> int:
     from challenges.renting import rent
 
     return rent(options, _console())
+
+
+def benchmark(options: argparse.Namespace) -> int:
+    """Exit code 1 where a measurement failed, all others being done."""
+    for model in options.models:
+        find_model(model)
+    from benchmarks.benchmark import Request, run
+    from benchmarks.prices import PRICES
+
+    request = Request(
+        models=tuple(options.models),
+        gpus=options.gpus,
+        minutes=options.minutes,
+        like=options.like or None,
+        quick=options.quick,
+        recipe=options.recipe,
+        data=Path(options.data) if options.data else None,
+        device=options.device,
+        output=Path(options.output) if options.output else None,
+        prices=Path(options.prices) if options.prices else PRICES,
+    )
+    return run(request, _console(), ("kit", *sys.argv[1:]))
 
 
 def completion(options: argparse.Namespace) -> None:

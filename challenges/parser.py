@@ -84,6 +84,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_serving_verbs(verb)
 
     add_aws(verb)
+    _add_benchmark(verb)
 
     completion = verb("completion", "print a shell's tab-completion script", 'eval "$(kit completion bash)"')
     completion.add_argument("shell", choices=["bash", "zsh", "tcsh"])
@@ -137,6 +138,29 @@ def _add_training_verbs(verb: Callable[..., argparse.ArgumentParser]) -> None:
         added = verb(name, summary, examples, takes_overrides=True)
         _add_recipe(added)
         _add_training_options(added)
+
+
+def _add_benchmark(verb: Callable[..., argparse.ArgumentParser]) -> None:
+    benchmark = verb(
+        "benchmark",
+        "measure every model on this machine and say what limits each",
+        "kit benchmark\nkit benchmark resnet50 --minutes 5\nkit benchmark ncf dlrm --gpus 1,2,4,8\n"
+        "kit benchmark --like lambda/resnet50-h200\nkit benchmark --quick",
+    )
+    benchmark.add_argument(
+        "models", nargs="*", choices=_Suggestions(MODELS), metavar="MODEL", help="all where none is named"
+    )
+    benchmark.add_argument(
+        "--gpus", metavar="N,N,...", help="how many processes share a step (default: 1, 2, 4 … all GPUs; 1 on a CPU)"
+    )
+    benchmark.add_argument("--minutes", type=float, default=15.0, help="of everything together (default: 15)")
+    benchmark.add_argument("--like", metavar="ROW", help="measure as a row of benchmarks/published.csv was measured")
+    benchmark.add_argument("--quick", action="store_true", help="everything, shrunk: shows that it works")
+    benchmark.add_argument("--recipe", help="recipe name; by default the first with a published target")
+    benchmark.add_argument("--data", help="data of one model; left out: generated demo data")
+    benchmark.add_argument("--prices", help="a table of instances as benchmarks/prices.csv is one")
+    benchmark.add_argument("--output", help="folder of the records (default: benchmarks/results/<device>)")
+    _add_device(benchmark)
 
 
 def _add_serving_verbs(verb: Callable[..., argparse.ArgumentParser]) -> None:

@@ -145,6 +145,13 @@ def test_validity_a_smoke_run_is_labelled_and_never_too_short():
     assert codes(verdict(windows(seconds=0.01, count=2), smoke=True).reasons) == ["WARMUP_GE_STEPS", "TOO_SHORT"]
 
 
+def test_validity_noise_is_a_warning_where_everything_was_shrunk():
+    assert codes(verdict(windows(spread=0.3)).reasons) == ["UNSTEADY"]
+    found = verdict(windows(spread=0.3), smoke=True)
+    assert found.valid
+    assert codes(found.warnings) == ["UNSTEADY", "SMOKE"]
+
+
 def test_validity_the_cpu_beside_a_gpu_only_where_it_was_not_asked_for():
     beside = ENVIRONMENT | {"gpus": [GPU]}
     assert codes(verdict(environment=beside).reasons) == ["CPU_FALLBACK"]
