@@ -26,7 +26,11 @@ override GPUS := $(value GPUS)
 override MINUTES := $(value MINUTES)
 override LIKE := $(value LIKE)
 override QUICK := $(value QUICK)
-export DATA RECIPE TORCH_INDEX GPUS MINUTES LIKE
+override RECORDS := $(value RECORDS)
+override PRICES := $(value PRICES)
+override GOAL := $(value GOAL)
+override OUTPUT := $(value OUTPUT)
+export DATA RECIPE TORCH_INDEX GPUS MINUTES LIKE RECORDS PRICES GOAL OUTPUT
 quoted = '$(subst ','\'',$(1))'
 WALK   = $(if $(DATA),--data="$$DATA") $(if $(RECIPE),--recipe="$$RECIPE") $(ARGS)
 
@@ -36,7 +40,7 @@ MODELS_2 := ssd300
 MODELS_3 := ncf vae_cf bert4rec dlrm wide_and_deep
 models = $(or $(MODEL),$(MODELS_$(1)))
 
-.PHONY: help challenge1 challenge2 challenge3 list doctor benchmark triton prove-gpu check test lock clean
+.PHONY: help challenge1 challenge2 challenge3 list doctor benchmark compare triton prove-gpu check test lock clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -67,6 +71,10 @@ triton: .triton/payload.json ## unpack a Triton server for tests on this machine
 
 prove-gpu: $(VENV)/ready-dev ## what only a GPU shows, in ten minutes: records and a page of verdicts [ARGS='PART ...']
 	@PYTHON=$(VENV)/bin/python bash benchmarks/prove_gpu.sh $(ARGS)
+
+compare: $(VENV)/ready ## what machines reach, cost and lose, as one page [RECORDS= PRICES= GOAL='resnet50 90 epochs' OUTPUT=comparison]
+	@$(VENV)/bin/python -m benchmarks.compare $(if $(RECORDS),"$$RECORDS") --output="$${OUTPUT:-comparison}" \
+	  $(if $(GOAL),--goal="$$GOAL") $(if $(PRICES),--prices="$$PRICES") $(ARGS)
 
 check: $(VENV)/ready-dev ## format, lint, types and fast tests: minutes, no GPU
 	$(VENV)/bin/ruff format --check

@@ -1,11 +1,13 @@
-"""Records side by side: a table, a Markdown or an HTML page, and a verdict on regressions.
+"""Records side by side: a table, a page that compares machines, and a verdict on regressions.
 
 Only records of one protocol and one workload share a table, and invalid ones are shown with their reason, never ranked.
 
-    python -m benchmarks.compare benchmarks/results --html comparison.html
+    python -m benchmarks.compare benchmarks/results --output comparison --goal 'resnet50 90 epochs'
     python -m benchmarks.compare before.json after.json --fail-on-regression 5%
 """
 
+import csv
+import io
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -15,13 +17,17 @@ from typing import Annotated
 import tyro
 from rich.console import Console
 
+from benchmarks import imports, prices, published
 from benchmarks.command import run_command
+from benchmarks.prices import PRICES
 from benchmarks.record import RESULTS, Record, read_all, write
 from common.errors import KitError
 from common.files import write_text
+from common.storage.claimed_folder import claimed
 
-HEADER = ("device", "precision", "batch", "result", "95 %", "step p50 ms", "p99 ms", "date", "remark")
+HEADER = ("device", "how", "result", "95 %", "step p50 ms", "p99 ms", "date", "remark")
 REGRESSION_EXIT_CODE = 1
+DEFAULT_GOAL = "resnet50 90 epochs"
 WIDE = 160  # columns of a log file, where no terminal says how many there are
 
 
@@ -88,6 +94,22 @@ def figures(record: Record) -> list[Figure]:
     ]
 
 
+def how(record: Record) -> str:
+    """What of a workload may differ within a group, so that no two rows look alike that are not."""
+    workload = record.workload
+    told = [workload.precision, f"batch {workload.batch}", workload.engine]
+    told += ["compiled"] * workload.compile + ["CUDA graphs"] * workload.cuda_graphs
+    if workload.memory_format == "channels_last":
+        told.append("NHWC")
+    if record.evidence.ranks.size > 1:
+        told.append(f"{record.evidence.ranks.size} ranks")
+    if workload.workers:
+        told.append(f"{workload.workers} workers")
+    if workload.concurrency is not None:
+        told.append(f"{workload.concurrency} in flight")
+    return ", ".join(told)
+
+
 def rows(record: Record) -> list[tuple[str, ...]]:
     """One row per figure, under HEADER."""
     answer: list[tuple[str, ...]] = []
@@ -96,8 +118,7 @@ def rows(record: Record) -> list[tuple[str, ...]]:
         answer.append(
             (
                 record.device,
-                record.workload.precision,
-                str(record.workload.batch),
+                how(record),
                 f"{figure.name}: {figure.text()}",
                 figure.interval(),
                 f"{windows.step_ms.p50:.4g}",
@@ -145,26 +166,6 @@ def markdown_table(header: Sequence[str], lines: Iterable[Sequence[str]]) -> lis
     return ["| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in cells]
 
 
-def html(groups: Iterable[Group]) -> str:
-    """One page that needs nothing beside it."""
-    from jinja2 import Environment, FileSystemLoader
-
-    environment = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True)
-    tables = []
-    for one in groups:
-        best: dict[str, float] = {}
-        for record in one.records:
-            for figure in figures(record):
-                best[figure.name] = max(best.get(figure.name, 0.0), figure.value)
-        lines = [
-            {"cells": row, "valid": record.validity.valid, "share": figure.value / best[figure.name]}
-            for record in one.records
-            for row, figure in zip(rows(record), figures(record), strict=True)
-        ]
-        tables.append({"title": one.title, "lines": lines})
-    return environment.get_template("compare.html").render(header=HEADER, tables=tables)
-
-
 def show(groups: Iterable[Group]) -> None:
     from rich.table import Table
 
@@ -207,33 +208,70 @@ def percentage(text: str) -> float:
     return value
 
 
-def main(
-    records: Annotated[tuple[Path, ...], tyro.conf.Positional] = (RESULTS,),
-    markdown_file: Annotated[Path | None, tyro.conf.arg(name="markdown")] = None,
-    html_file: Annotated[Path | None, tyro.conf.arg(name="html")] = None,
-    fail_on_regression: str | None = None,
-) -> int:
-    """Compare benchmark records.
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What to write, and what to write it from besides the records."""
+
+    output: Path | None = None
+    """Folder of comparison.html, comparison.md and comparison.csv; nothing is written without one."""
+    goal: str | None = None
+    """What to rent for, as 'resnet50 90 epochs'."""
+    prices: Path = PRICES
+    """A table of instances and their prices, with dates and sources."""
+    published: tuple[Path, ...] = ()
+    """Further figures of others: LoadGen's summary, CSV of perf_analyzer or timm, JSON lines of DLLogger."""
+    fail_on_regression: str | None = None
+    """Exit with 1 where a series' newest record is slower than the one before by more, e.g. 5%."""
+
+
+def main(records: Annotated[tuple[Path, ...], tyro.conf.Positional] = (RESULTS,), *, settings: Settings) -> int:
+    """Compare benchmark records, and the machines that made them.
 
     Args:
         records: Record files, or folders of them.
-        markdown_file: Write the tables there as Markdown.
-        html_file: Write the tables there as one page.
-        fail_on_regression: Exit with 1 where a series' newest record is slower than the one before by more, e.g. 5%.
     """
+    allowed = None if settings.fail_on_regression is None else percentage(settings.fail_on_regression)
     found = read_all(records)
-    groups = group(found)
-    show(groups)
-    if markdown_file:
-        write_text(markdown_file, markdown(groups))
-    if html_file:
-        write_text(html_file, html(groups))
-    if fail_on_regression is None:
-        return 0
-    slower = regressions(found, percentage(fail_on_regression))
+    if settings.output is not None:
+        write_pages(found, settings)
+    show(group(found))
+    slower = [] if allowed is None else regressions(found, allowed)
     for regression in slower:
         print(f"REGRESSION {regression}", file=sys.stderr)
+    if settings.output is not None:
+        print(f"COMPARISON {settings.output / 'comparison.html'}")
     return REGRESSION_EXIT_CODE if slower else 0
+
+
+def write_pages(found: Sequence[Record], settings: Settings) -> None:
+    """The page, and its tables as Markdown and CSV. Raises KitError before anything is written."""
+    from benchmarks.page import Sources, page
+    from benchmarks.rent import parse_goal, predict
+
+    assert settings.output is not None
+    sources = Sources(
+        records=found,
+        published=[*published.rows(), *(row for path in settings.published for row in imports.rows(path))],
+        prices=prices.read(settings.prices),
+        goal=parse_goal(settings.goal or DEFAULT_GOAL),
+    )
+    if settings.goal is not None:
+        predict(sources.goal, found, sources.prices)
+    groups = group(found)
+    files = {"html": page(sources), "md": markdown(groups), "csv": as_csv(groups)}
+    with claimed(settings.output, "compare"):
+        for kind, text in files.items():
+            write_text(settings.output / f"comparison.{kind}", text)
+
+
+def as_csv(groups: Iterable[Group]) -> str:
+    """All rows under one header, each with its group and its record's identifier."""
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(("group", "record", *HEADER))
+    for one in groups:
+        writer.writerows((one.title, record.id, *row) for record in one.records for row in rows(record))
+    return stream.getvalue()
 
 
 def _group_key(record: Record) -> tuple[object, ...]:

@@ -33,8 +33,8 @@ print(*sys.modules)
 class Counts:
     """What one model costs, apart from time.
 
-    operators: dispatched by torch in one training step, gradients and optimizer with it. reads: of these, what would
-    make a GPU's host wait. batch_bytes: of one training sample's tensors. nodes: of the fp32 ONNX graph.
+    operators: dispatched by torch in one training step, gradients and optimizer with it. reads: those of them for which
+    a GPU's host would wait. batch_bytes: of one training sample's tensors. nodes: of the fp32 ONNX graph.
     """
 
     operators: int

@@ -113,6 +113,23 @@ def curve_chart(
     )
 
 
+def xy_chart(title: str, lines: Sequence[Line], x_label: str, y_label: str, caption: str = "") -> Markup:
+    """Curves of any quantity over another, from zero on; dashed where a line is `smoothed`: an ideal, not a figure."""
+    with rc_context(STYLE | {"svg.hashsalt": title}):
+        picture = Figure(figsize=(WIDTH, 3.4), facecolor="none")
+        axes = picture.add_axes((0.1, 0.15, 0.86, 0.8), facecolor="none")
+        for line in lines:
+            dashes = (0, (4, 3)) if line.smoothed else "-"
+            marker = "o" if line.markers else None
+            axes.plot(line.x, line.y, color=STAND_INS[line.colour], linestyle=dashes, marker=marker, markersize=4)
+        axes.set(xlabel=x_label, ylabel=y_label)
+        axes.set_xlim(left=0)
+        axes.set_ylim(bottom=0)
+        content = _svg(picture, title)
+    legend = [Key(line.label, line.colour, dashed=line.smoothed) for line in lines]
+    return figure(content, title, legend, caption)
+
+
 def share_chart(title: str, x: np.ndarray, share: np.ndarray, below: str, above: str) -> Markup:
     """Two shares that add up to one, stacked over the steps: `share` below, the rest above."""
     with rc_context(STYLE | {"svg.hashsalt": title}):

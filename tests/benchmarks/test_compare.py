@@ -1,14 +1,17 @@
 """Comparing records: never across protocols or workloads, never by invalid ones, and regressions are told."""
 
+import csv
 import dataclasses
+import io
+from pathlib import Path
 
 import pytest
 
 from benchmarks import compare
-from benchmarks.compare import group, html, main, markdown, percentage, regressions
+from benchmarks.compare import Settings, as_csv, group, how, main, markdown, percentage, regressions
 from benchmarks.record import Finding, Validity, write
-from common.errors import KitError
-from tests.benchmarks.builders import ENVIRONMENT, GPU, PROTOCOL, record
+from common.errors import DataError, KitError
+from tests.benchmarks.builders import ENVIRONMENT, GPU, PROTOCOL, planted, record
 
 INVALID = Validity(valid=False, reasons=(Finding(code="UNSTEADY", text="It varied by 30 %."),))
 
@@ -29,19 +32,6 @@ def test_other_protocols_and_workloads_never_share_a_table():
 def test_an_invalid_record_is_shown_with_its_reason():
     text = markdown(group([record(valid=INVALID)]))
     assert "invalid: UNSTEADY" in text
-    page = html(group([record(valid=INVALID)]))
-    assert 'class="invalid"' in page
-
-
-def test_the_page_needs_nothing_from_elsewhere():
-    page = html(group([record(100.0), record(200.0, batch=64)]))
-    assert "http" not in page
-    assert "src=" not in page
-    assert "width: 50.0%" in page
-
-
-def test_the_page_escapes_what_it_shows():
-    assert "<b>" not in html(group([record(dataset="<b>")]))
 
 
 def test_markdown_has_a_row_per_stage_and_escapes_bars():
@@ -91,13 +81,44 @@ def test_what_is_no_share_is_refused(text):
         percentage(text)
 
 
+def test_rows_that_differ_by_more_than_the_precision_are_told_apart():
+    eager, compiled = record(), record(compile=True)
+    assert how(eager) != how(compiled)
+    assert "compiled" in how(compiled)
+
+
 def test_the_command_line_writes_pages_and_fails_on_a_regression(tmp_path, capsys):
+    records, pages = tmp_path / "records", tmp_path / "pages"
     for one in series(100.0, 80.0):
-        write(one, tmp_path)
-    page, text = tmp_path / "page.html", tmp_path / "page.md"
-    assert main((tmp_path,), markdown_file=text, html_file=page) == 0
-    assert page.exists()
-    assert text.exists()
-    assert main((tmp_path,), fail_on_regression="5%") == compare.REGRESSION_EXIT_CODE
+        write(one, records)
+    assert main((records,), settings=Settings(output=pages)) == 0
+    assert sorted(path.name for path in pages.glob("[!.]*")) == [f"comparison.{kind}" for kind in ("csv", "html", "md")]
+    (pages / "comparison.md").write_text("My own notes.")
+    with pytest.raises(DataError, match=r"comparison\.md"):
+        main((records,), settings=Settings(output=pages))
+    assert main((records,), settings=Settings(fail_on_regression="5%")) == compare.REGRESSION_EXIT_CODE
     assert "REGRESSION classification train" in capsys.readouterr().err
-    assert main((tmp_path,), fail_on_regression="30%") == 0
+    assert main((records,), settings=Settings(fail_on_regression="30%")) == 0
+
+
+def test_the_table_as_csv_has_every_figure_once(tmp_path):
+    lines = list(csv.DictReader(io.StringIO(as_csv(group([record(100.0), record(50.0, dataset="a,b")])))))
+    assert [line["result"].split(":")[0] for line in lines] == ["end_to_end", "end_to_end"]
+    assert "(a,b)" in lines[1]["group"]
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (Settings(goal="resnet50"), "90 epochs"),
+        (Settings(goal="resnet50 0 epochs"), "90 epochs"),
+        (Settings(goal="vgg16 3 epochs"), "Records are of resnet50"),
+        (Settings(prices=Path("nowhere.csv")), "cannot be read"),
+        (Settings(published=(Path("nowhere.txt"),)), "LoadGen"),
+    ],
+)
+def test_bad_wishes_are_told_before_anything_is_written(options, words, tmp_path):
+    write(planted("NVIDIA L4", 700.0, 900.0), tmp_path / "records")
+    with pytest.raises(KitError, match=words):
+        main((tmp_path / "records",), settings=dataclasses.replace(options, output=tmp_path / "pages"))
+    assert not (tmp_path / "pages").exists()
