@@ -3,7 +3,7 @@
 import contextlib
 import datetime
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -135,6 +135,29 @@ def mean_over_ranks(values: torch.Tensor) -> torch.Tensor:
         dist.all_reduce(values)
         values /= dist.get_world_size()
     return values
+
+
+def average_over_ranks(tensors: Sequence[torch.Tensor]) -> None:
+    """Replace each tensor by its mean over the ranks, in one exchange for every number format.
+
+    All ranks give tensors of the same shapes and formats, in the same order.
+    """
+    if not dist.is_initialized():
+        return
+    for dtype in dict.fromkeys(tensor.dtype for tensor in tensors):
+        alike = [tensor for tensor in tensors if tensor.dtype == dtype]
+        flat = torch.cat([tensor.flatten() for tensor in alike]).div_(dist.get_world_size())
+        dist.all_reduce(flat)
+        parts = flat.split([tensor.numel() for tensor in alike])
+        torch._foreach_copy_(alike, [part.view(tensor.shape) for part, tensor in zip(parts, alike, strict=True)])
+
+
+def broadcast_state(module: torch.nn.Module) -> None:
+    """Give every rank the main rank's parameters and buffers."""
+    if dist.is_initialized():
+        for parameter in module.parameters():
+            dist.broadcast(parameter.detach(), src=0)
+        broadcast_buffers(module)
 
 
 def broadcast_buffers(module: torch.nn.Module) -> None:

@@ -87,6 +87,8 @@ class TrainingConfig:
     channels_last: bool = True
     compile: bool = False
     cuda_graphs: bool = False
+    """Record forward and backward once on a GPU and replay them; several processes exchange their gradients between
+    that and the update."""
     gradient_checkpointing: bool = False
     sync_batchnorm: bool = False
     ema_decay: float | None = None
@@ -141,10 +143,17 @@ class TrainingConfig:
                 "micro-batches.",
                 f"It must be a multiple of {world_size * parts}.",
             )
-        if self.cuda_graphs and (world_size > 1 or parts > 1):
+        if self.cuda_graphs and parts > 1:
             raise RecipeError(
-                "training.cuda-graphs was asked for with several processes or micro-batches.",
-                "A captured step serves one process and one micro-batch per step.",
+                f"training.cuda-graphs was chosen with {parts} micro-batches of a step.",
+                "What is captured overwrites its gradients, so that a step is one micro-batch.",
+                "Use a smaller training.batch-size or more processes, or leave training.cuda-graphs out.",
+            )
+        if self.cuda_graphs and self.sync_batchnorm and world_size > 1:
+            raise RecipeError(
+                f"training.cuda-graphs was chosen with training.sync-batchnorm and {world_size} processes.",
+                "What is captured is one process's own work; statistics of all would be exchanged within it.",
+                "Leave one of the two out.",
             )
         return parts
 

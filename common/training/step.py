@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from common.errors import RecipeError
+from common.machine.distributed import average_over_ranks, broadcast_state
 from common.training.task import Batch, ScheduledOptimizer, Step, StepSettings, Task
 
 WARMUP_PASSES = 3  # passes on a side stream before a capture, as torch.cuda.graph asks
@@ -34,7 +35,11 @@ class TrainStep(Step):
 
     def rebuild(self) -> None:
         self._captured: _CapturedPass | None = None
-        self._module = self.wrapped() if self.settings.world_size > 1 else self.task
+        self._module: nn.Module = self.task
+        if self.settings.use_cuda_graphs:
+            broadcast_state(self.task)  # a capture holds no exchange: gradients meet after it
+        elif self.settings.world_size > 1:
+            self._module = self.wrapped()
         for scheduled in self.optimizers:
             scheduled.optimizer.zero_grad()
 
@@ -86,6 +91,8 @@ class TrainStep(Step):
             for name, value in run(batch, share).items():
                 part = value.detach().float() * share
                 totals[name] = totals[name] + part if name in totals else part
+        if self._captured is not None:
+            average_over_ranks([p.grad for p in self.task.parameters() if p.grad is not None])
         return totals
 
     def _forward_backward(self, batch: Batch, share: float) -> dict[str, Tensor]:
