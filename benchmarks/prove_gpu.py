@@ -14,7 +14,7 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +75,7 @@ def prove(parts: list[str], output: Path, seconds: float) -> dict[str, Verdict]:
 
 
 def run(name: str, output: Path, limit: float) -> Verdict:
-    """One part in a process of its own, whose last line of output is its verdict."""
+    """One part in a process of its own, whose last line that is a verdict counts: it may tell what it has so far."""
     log = output / f"{name}.log"
     with log.open("w") as stream:
         part = subprocess.Popen(
@@ -90,11 +90,15 @@ def run(name: str, output: Path, limit: float) -> Verdict:
         except subprocess.TimeoutExpired:
             os.killpg(part.pid, signal.SIGKILL)  # with what it started
             part.wait()
-            return Verdict("failed", f"It was not done after {limit:.0f} s: see {log.name}.")
+            code = None
     lines = log.read_text(errors="replace").strip().splitlines() or ["nothing said"]
-    if code == 0 and lines[-1].startswith('{"verdict"'):
-        return Verdict(**json.loads(lines[-1]))
-    return Verdict("failed", f"Exit code {code}, see {log.name}: {lines[-1][:300]}")
+    told = [line for line in lines if line.startswith('{"verdict"') and line.endswith("}")]
+    found = Verdict(**json.loads(told[-1])) if told else Verdict("failed")
+    if code == 0 and told:
+        return found
+    if code is None:
+        return replace(found, told=f"It was not done after {limit:.0f} s: see {log.name}. {found.told}".strip())
+    return replace(found, verdict="failed", told=f"Exit code {code}, see {log.name}: {lines[-1][:300]}")
 
 
 def page(found: dict[str, Verdict]) -> str:

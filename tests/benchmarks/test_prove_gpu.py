@@ -8,9 +8,15 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 
 from benchmarks import gpu_parts, prove_gpu
 from benchmarks.prove_gpu import LIMITS, Verdict, main, prove
+from challenges.classification import demo
+from challenges.classification.recipes import RECIPES
+from challenges.parser import build_parser
+from common.errors import DeviceError
+from common.run.overrides import apply_overrides
 
 ROOT = Path(__file__).parents[2]
 PARTS = """
@@ -19,7 +25,9 @@ match sys.argv[1]:
     case "tests": print("a line"); print('{"verdict": "measured", "told": "a|b", "figures": {"images_per_s": 1234.5}}')
     case "momentum": subprocess.run([sys.executable, "-c", "import time; time.sleep(60)"])
     case "waits": os.abort()
-    case "ladder": sys.exit("no such thing")
+    case "ladder": print('{"verdict": "measured", "told": "", "figures": {"so_far": 1.0}}'); sys.exit("no such thing")
+    case "detection":
+        print('{"verdict": "measured", "told": "two of three", "figures": {"so_far": 2.0}}', flush=True); time.sleep(60)
     case _: print('{"verdict": "needs a GPU", "told": "", "figures": {}}')
 """
 BARE = """
@@ -36,7 +44,8 @@ def parts(tmp_path, monkeypatch):
     script = tmp_path / "parts.py"
     script.write_text(PARTS)
     monkeypatch.setattr(prove_gpu, "COMMAND", (sys.executable, str(script)))
-    monkeypatch.setitem(LIMITS, "momentum", 1.0)
+    for name in ("momentum", "detection"):
+        monkeypatch.setitem(LIMITS, name, 1.0)
 
 
 def test_every_part_gets_its_verdict_whatever_happens_to_the_others(tmp_path, parts):
@@ -47,7 +56,10 @@ def test_every_part_gets_its_verdict_whatever_happens_to_the_others(tmp_path, pa
     assert found["momentum"].told.startswith("It was not done after 1 s")
     assert found["waits"].told.startswith("Exit code -6")
     assert found["ladder"].told.endswith("no such thing")
-    assert {found[name].verdict for name in list(LIMITS)[4:]} == {"needs a GPU"}
+    assert (found["ladder"].verdict, found["ladder"].figures) == ("failed", {"so_far": 1.0})
+    assert (found["detection"].verdict, found["detection"].figures) == ("measured", {"so_far": 2.0})
+    assert found["detection"].told == "It was not done after 1 s: see detection.log. two of three"
+    assert {found[name].verdict for name in list(LIMITS)[5:]} == {"needs a GPU"}
     record = json.loads((tmp_path / "tests.json").read_text())
     assert record["figures"] == {"images_per_s": 1234.5}
     page = (tmp_path / "verdicts.md").read_text()
@@ -65,6 +77,41 @@ def test_what_no_time_is_left_for_is_left_out(tmp_path, parts):
 def test_parts_have_limits_and_fit_into_one_command():
     assert list(gpu_parts.PARTS) == list(LIMITS)
     assert prove_gpu.SECONDS <= 600
+
+
+def test_every_rung_is_a_recipe_and_the_most_telling_come_first(monkeypatch, tmp_path, capsys):
+    """Each choice of the recipe that a GPU alone has is on the ladder; what cannot be built here says so."""
+    built = []
+
+    def refuse(task, recipe, precision, batch):
+        built.append((recipe.training, recipe.model.normalisation))
+        raise DeviceError("no such device", "one", "another")
+
+    monkeypatch.setattr(gpu_parts, "HAS_GPU", True)
+    monkeypatch.setattr(gpu_parts, "_stepper", refuse)
+    monkeypatch.setattr(torch, "randn", lambda *sizes, device: torch.zeros(1, 3, 8, 8))
+    found = gpu_parts.ladder(tmp_path)
+    assert found.verdict == "failed"
+    assert found.told.count("no such device") == len(built) == len(gpu_parts.RUNGS)
+    assert len(capsys.readouterr().out.splitlines()) == len(built)
+    taken = [(one.precision, one.channels_last, one.compile, one.cuda_graphs, norm) for one, norm in built]
+    assert len(set(taken)) == len(taken)
+    assert {("fp16", True, False, True, "apex"), ("bf16", True, True, True, "torch")} <= set(taken)
+    assert any(not channels_last for _, channels_last, *_ in taken)
+    assert taken[0] == ("bf16", True, False, False, "torch")
+
+
+def test_the_walk_takes_300_photographs(monkeypatch, tmp_path):
+    """The command that a GPU's machine is given, with its data, is one that the kit's parser takes."""
+    asked = []
+    monkeypatch.setattr(gpu_parts, "HAS_GPU", True)
+    monkeypatch.setattr(demo, "generate", lambda folder, *, images_per_class: folder / str(sum(images_per_class)))
+    monkeypatch.setattr(gpu_parts, "_command", lambda module, *words: asked.extend(words) or Verdict("passed"))
+    assert gpu_parts.walk(tmp_path).verdict == "passed"
+    options, overrides = build_parser().parse_known_args(asked)
+    assert (options.model, Path(options.data)) == (["resnet50"], tmp_path / "photographs" / "30")
+    assert 30 * len(demo.CLASSES) == 300
+    assert apply_overrides(RECIPES[options.recipe], tuple(overrides), "kit challenge").training.epochs == 10
 
 
 def test_momentum_is_proved_on_any_device(tmp_path):
