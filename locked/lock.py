@@ -12,7 +12,8 @@
     aws.txt         what the launcher on AWS needs besides, installed where it is first asked for
     demo.txt        what the page in the browser needs besides, likewise
     dev.txt         what the tests need besides all of these
-    gpu.txt         TensorRT, where an engine is built outside NVIDIA's images
+    gpu.txt         TensorRT, where an engine is built outside NVIDIA's images: the version of Triton's, which reads no
+                    other's plans (containers/versions.env)
 
 The hashes are those of every file of a release, so that one lock fits Linux and macOS on x86-64 and ARM.
 """
@@ -30,6 +31,7 @@ from pathlib import Path
 FOLDER = Path(__file__).resolve().parent
 ROOT = FOLDER.parent
 ASKED_FOR = ("aws", "demo")  # extras that are installed where a target first needs them
+TENSORRT = ("tensorrt-cu13", "tensorrt-cu13-bindings", "tensorrt-cu13-libs")
 APART = (*ASKED_FOR, "dev", "gpu")  # extras with a file of their own; those of all others are the kit's
 CUDA = re.compile(r"(nvidia|cuda)-.*|triton")
 BLOCK = re.compile(r"^([a-z0-9][\w.-]*).*\n(?: +--hash=.*\n)*", re.IGNORECASE | re.MULTILINE)
@@ -51,6 +53,7 @@ def main() -> None:
     )
     blocks = resolved(before)
     files = split(blocks, {name: closure(blocks, wanted) for name, wanted in requirement_sets().items()})
+    files["gpu"] = tensorrt_of_image()
     torch = files["torch"]["torch"]
     if options.torch_index:
         files["torch-cpu"] = {"torch": torch_of_index(options.torch_index, torch)}
@@ -76,8 +79,15 @@ def requirement_sets() -> dict[str, list[str]]:
         "kit": kit,
         **asked_for,
         "dev": [*itertools.chain(*asked_for.values()), *extras["dev"]],
-        "gpu": extras["gpu"],
     }
+
+
+def tensorrt_of_image() -> dict[str, str]:
+    """The blocks of TensorRT's parts; what they need is known to NVIDIA's index alone, and none of it is installed."""
+    found = re.search(r"^TENSORRT_VERSION=(\S+)$", (ROOT / "containers" / "versions.env").read_text(), re.MULTILINE)
+    assert found is not None
+    wanted = [f"{part}=={found[1]}" for part in TENSORRT]
+    return parse(compile_requirements(wanted, "--no-deps", "--generate-hashes"))
 
 
 def resolved(before: str) -> Blocks:
@@ -112,7 +122,6 @@ def split(blocks: Blocks, sets: Mapping[str, set[str]]) -> dict[str, dict[str, s
         "kit": kit - sets["build"] - cuda - {"torch"},
         **{name: sets[name] - base for name in ASKED_FOR},
         "dev": sets["dev"].difference(base, *extras),
-        "gpu": sets["gpu"] - base,
     }
     assert set().union(*parts.values()) == set(blocks)
     return {file: {name: blocks[name] for name in names} for file, names in parts.items()}

@@ -9,7 +9,8 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from common.machine.environment import ROOT
-from locked.lock import APART, parse, split, version_of
+from common.serving.releases import container_release
+from locked.lock import APART, TENSORRT, parse, split, version_of
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 FILES = {path.stem: parse(path.read_text()) for path in (ROOT / "locked").glob("*.txt")}
@@ -91,6 +92,11 @@ def test_no_file_names_an_index():
         assert not line.startswith("-"), file
 
 
+def test_plans_are_built_by_the_tensorrt_whose_plans_the_server_reads():
+    version = container_release().tensorrt
+    assert {name: version_of(block) for name, block in FILES["gpu"].items()} == dict.fromkeys(TENSORRT, version)
+
+
 def test_a_lock_is_split_without_loss_or_doubles():
     torch = {"torch", "nvidia-cublas", "triton", "setuptools"}
     kit = torch | {"rich"}
@@ -101,7 +107,6 @@ def test_a_lock_is_split_without_loss_or_doubles():
         "aws": kit | {"boto3", "urllib3"},
         "demo": kit | {"gradio", "urllib3"},
         "dev": kit | {"boto3", "gradio", "urllib3", "pytest"},
-        "gpu": {"tensorrt-cu13"},
     }
     files = split(dict.fromkeys(set().union(*sets.values()), "x"), sets)
     assert {file: set(content) for file, content in files.items()} == {
@@ -112,7 +117,6 @@ def test_a_lock_is_split_without_loss_or_doubles():
         "aws": {"boto3"},
         "demo": {"gradio"},
         "dev": {"pytest"},
-        "gpu": {"tensorrt-cu13"},
     }
 
 
