@@ -7,7 +7,7 @@ change of them is committed there.
 
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from typing import Any
 import onnx
 from torch import Tensor
 
-from benchmarks.reads import Reads
+from benchmarks.work import Work
 from common.errors import DataError
 from common.files import read_json
 
@@ -33,22 +33,26 @@ print(*sys.modules)
 class Counts:
     """What one model costs, apart from time.
 
-    operators: dispatched by torch in one training step, gradients and optimizer with it. reads: those of them for which
-    a GPU's host would wait. batch_bytes: of one training sample's tensors. nodes: of the fp32 ONNX graph.
+    operators, synchronisations, allocations: of one training step, gradients and optimizer with it, as eager execution
+    runs it (benchmarks/work.py). batch_bytes: of one training sample's tensors. nodes: of the fp32 ONNX graph.
     """
 
     operators: int
-    reads: int
+    synchronisations: int
+    allocations: int
     batch_bytes: int
     nodes: int
 
-
-def count_operators(step: Callable[[], object]) -> tuple[int, int]:
-    """How many operators a step dispatches, and how many of them read a tensor's numbers."""
-    counted = Reads()
-    with counted:
-        step()
-    return len(counted.names), counted.count
+    @classmethod
+    def of(cls, work: Work, batch: Mapping[str, Any], samples: int, graph: Path) -> "Counts":
+        """The counts of a step on `batch`, which has so many samples, and of an ONNX file."""
+        return cls(
+            operators=work.operators,
+            synchronisations=work.synchronisations,
+            allocations=work.allocations,
+            batch_bytes=bytes_of(batch) // samples,
+            nodes=nodes_of(graph),
+        )
 
 
 def bytes_of(batch: Mapping[str, Any]) -> int:

@@ -5,7 +5,8 @@ from typing import Any
 
 import torch
 
-from benchmarks.counts import FILE, Counts, bytes_of, count_operators, difference, nodes_of, packages_of_help
+from benchmarks.counts import FILE, Counts, difference, packages_of_help
+from benchmarks.work import count_work
 from common.files import read_json
 from common.machine.precision import DeviceScaler, Precision
 from common.training.step import build_step
@@ -13,37 +14,34 @@ from common.training.task import StepSettings
 from tests.contracts.line import BATCH, CPU, Line
 
 
-def counted_step(line: Line, spoil: bool = False) -> tuple[int, int, int]:
-    """Operators and reads of a model's second step, as under a GPU's loss scaler, and the bytes of a sample."""
+def counts_of(line: Line, *, spoil: bool = False) -> Counts:
+    """Those of a model's second step, as under a GPU's loss scaler; spoilt by a read of the loss."""
     torch.manual_seed(0)
     data = line.data()
     task = line.challenge.build_task(line.recipe, data).train()
     batch: Any = next(data.train_batches(0, BATCH, 1))
     settings = StepSettings(Precision("fp32", None), CPU, clip_norm=line.recipe.optimizer.clip_norm)
-    step = build_step(task, task.optimizers(10, 10), settings)
+    step: Any = build_step(task, task.optimizers(10, 10), settings)
     step.scaler = DeviceScaler("cpu", init_scale=1.0, growth_interval=2**31 - 1)
     step([batch], 0)
 
-    def second() -> None:
+    def second() -> int:
         loss = step([batch], 1)["loss"]
         if spoil:
             loss.item()
+        return BATCH
 
-    return *count_operators(second), bytes_of(batch) // BATCH
+    return Counts.of(count_work(second), batch, BATCH, line.graph)
 
 
 def test_the_counts_of_a_model_are_those_committed(line: Line) -> None:
-    operators, reads, size = counted_step(line)
-    now = Counts(operators, reads, size, nodes_of(line.graph))
-    told = difference(line.challenge.model, now)
+    told = difference(line.challenge.model, counts_of(line))
     assert not told, told
 
 
 def test_a_stray_read_of_the_loss_is_told(line_of: Callable[[str], Line]) -> None:
-    line = line_of("ncf")
-    operators, reads, size = counted_step(line, spoil=True)
-    told = difference("ncf", Counts(operators, reads, size, nodes_of(line.graph)))
-    assert "reads 0 -> 1" in told
+    told = difference("ncf", counts_of(line_of("ncf"), spoil=True))
+    assert "synchronisations 0 -> 1" in told
     assert "Undo what made them change" in told
 
 
