@@ -22,7 +22,7 @@ def load_tensorrt() -> Any:
         raise DeviceError(
             f"TensorRT cannot be imported ({error})",
             "plans are built and run by TensorRT 10.13 or later on an NVIDIA GPU",
-            "pip install 'challenge-kit[gpu]', or use the NGC image: make container1",
+            "pip install --no-deps -r locked/gpu.txt, or use the NGC image: make container1",
         ) from error
     return tensorrt
 

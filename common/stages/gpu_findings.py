@@ -14,6 +14,8 @@ from common.machine.environment import PACKAGES, graphics_processors, platform_n
 from common.serving.releases import container_release, read_versions
 from common.stages.finding import Finding
 
+INSTALL = "pip install --no-deps -r locked/gpu.txt"
+"""TensorRT as the server has it."""
 DECODER = "nvimgcodec"
 IMAGES_GB = 50.0  # NVIDIA's training and serving image, unpacked
 DOCKER_FOLDER = Path("/var/lib/docker")
@@ -53,13 +55,13 @@ def _tensorrt() -> Finding:
         return Finding(
             "TensorRT",
             f"none ({error.given}): what is trained here is served from the CPU",
-            "pip install '.[gpu]' in the kit's environment, or work in NVIDIA's image: make challenge1 CONTAINER=1",
+            f"{INSTALL} in the kit's environment, or work in NVIDIA's image: make challenge1 CONTAINER=1",
         )
     release = container_release()
     if here == release.tensorrt:
         return Finding("TensorRT", f"{here}, as in Triton {release.name}")
     told = f"Triton {release.name} has {release.tensorrt}, which reads no plans of this one"
-    return Finding("TensorRT", f"{here}; {told}: for make up1 walk with CONTAINER=1")
+    return Finding("TensorRT", f"{here}; {told}: for make up1 {INSTALL}, or walk with CONTAINER=1")
 
 
 def _decoder() -> Iterator[Finding]:

@@ -53,7 +53,7 @@ def test_a_driver_below_the_images_floor_is_to_be_mended(found, driver, old):
 def test_without_tensorrt_it_is_said_that_the_cpu_serves(found):
     finding = found(tensorrt=None)["TensorRT"]
     assert "served from the CPU" in finding.found
-    assert "[gpu]" in finding.remedy
+    assert "locked/gpu.txt" in finding.remedy
 
 
 def test_another_tensorrt_than_the_servers_is_told(found):
