@@ -6,6 +6,7 @@ import inspect
 import json
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import torch
@@ -148,6 +149,35 @@ def test_a_cpu_and_a_missing_apex_are_told_before_anything_is_trained(apex, monk
     with pytest.raises(DeviceError, match=r"model\.normalisation apex was chosen, and the device is cpu"):
         task.optimizers(10, 1.0)
     require_apex(torch.device("cuda"))
-    monkeypatch.setitem(sys.modules, "apex.contrib.groupbn", None)
-    with pytest.raises(DeviceError, match="its extension bnp"):
+    without = ModuleType("apex.contrib.groupbn")  # as apex is where its extension was not built
+    for absent in (None, without):
+        monkeypatch.setitem(sys.modules, "apex.contrib.groupbn", absent)
+        with pytest.raises(DeviceError, match="its extension bnp"):
+            load_apex()
+
+
+@pytest.mark.gpu
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # apex still asks for saved_variables
+def test_apexs_own_kernels_learn_what_torchs_operators_do():
+    try:
         load_apex()
+    except DeviceError as error:
+        pytest.skip(str(error))
+    drawn = torch.Generator("cuda").manual_seed(0)
+    features, shortcut = (torch.randn(16, 64, 14, 14, device="cuda", generator=drawn) for _ in range(2))
+    sides = []
+    for norm, dtype in (
+        (FusedNorm(64).cuda().train(), torch.float16),
+        (nn.BatchNorm2d(64).cuda().train(), torch.float32),
+    ):
+        given = [
+            tensor.to(dtype).contiguous(memory_format=torch.channels_last).requires_grad_()
+            for tensor in (features, shortcut)
+        ]
+        answer = norm(*given) if isinstance(norm, FusedNorm) else (norm(given[0]) + given[1]).relu()
+        answer.float().square().mean((2, 3)).sum().backward()
+        sides.append(
+            [answer, norm.running_mean, norm.running_var, *(one.grad for one in (*given, norm.weight, norm.bias))]
+        )
+    for ours, expected in zip(*sides, strict=True):
+        torch.testing.assert_close(ours.float(), expected, atol=0.01 * float(expected.abs().max()), rtol=0.01)

@@ -120,3 +120,15 @@ def test_dropout_acts_in_training_only():
 def test_impossible_layers_are_refused(layers):
     with pytest.raises(ValueError, match="layers"):
         NeuMF(num_users=2, num_items=2, layers=layers)
+
+
+@pytest.mark.gpu
+def test_a_gpu_adds_the_gradients_of_half_rows_up_in_float32():
+    """Thousands of pairs a row: rounded after each, the sums would be off by far more than one rounding."""
+    device, drawn = torch.device("cuda"), torch.Generator("cuda").manual_seed(0)
+    table = torch.randn(10, 64, device=device, generator=drawn).bfloat16().requires_grad_()
+    index = torch.randint(0, 10, (100_000,), device=device, generator=drawn)
+    errors = (1 + torch.randn(100_000, 64, device=device, generator=drawn)).bfloat16()
+    ncf.rows_of(table, index).backward(errors)
+    expected = torch.zeros(10, 64, dtype=torch.float64, device=device).index_add_(0, index, errors.double())
+    torch.testing.assert_close(table.grad.double(), expected, rtol=2**-7, atol=1e-3 * float(expected.abs().max()))
