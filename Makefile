@@ -65,7 +65,7 @@ doctor: $(VENV)/ready ## show what this machine can run, and what stands in the 
 BENCHMARK = $(if $(DATA),--data="$$DATA") $(if $(RECIPE),--recipe="$$RECIPE") $(if $(GPUS),--gpus="$$GPUS") \
 	$(if $(MINUTES),--minutes="$$MINUTES") $(if $(LIKE),--like="$$LIKE") $(if $(QUICK),--quick) $(ARGS)
 benchmark: $(VENV)/ready ## measure every model, and say what limits each [MODEL= GPUS=1,2 MINUTES=15 LIKE= QUICK=1]
-	@$(KIT) benchmark $(if $(MODEL),$(call quoted,$(MODEL))) $(BENCHMARK)
+	@$(KIT) benchmark $(foreach model,$(MODEL),$(call quoted,$(model))) $(BENCHMARK)
 
 triton: .triton/payload.json ## unpack a Triton server for tests on this machine, never for production
 

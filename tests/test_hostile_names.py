@@ -78,6 +78,15 @@ def test_make_passes_names_on_as_they_are(checkout: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES.values(), ids=NAMES)
+def test_make_benchmarks_by_names_as_they_are(checkout: Path, name: str) -> None:
+    given = [f"{variable}={name}" for variable in ("MODEL", "DATA", "GPUS", "MINUTES", "LIKE", "QUICK")]
+    flags = [f"--{flag}={name}" for flag in ("data", "gpus", "minutes", "like")]
+    assert made(checkout, "benchmark", *given) == [
+        ["-m", "challenges", "benchmark", *name.split(), *flags, "--quick"],
+    ]
+
+
+@pytest.mark.parametrize("name", NAMES.values(), ids=NAMES)
 def test_make_asks_the_index_by_its_address_as_it_is(checkout: Path, name: str) -> None:
     shutil.copytree(ROOT / "locked", checkout / "locked")
     installs = made(checkout, ".venv/torch", f"TORCH_INDEX={name}")
