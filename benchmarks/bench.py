@@ -27,7 +27,7 @@ from common.run.recipe import Recipe
 from common.stages.workflow import Request, checked, fitted
 from common.training.task import Batch, DataModule, Task
 
-SMOKE_BATCH = 8  # samples of a rank: a step of every model takes less than a second on one core
+SMOKE_BATCH = 4  # samples of a rank: a step of every model takes less than a second on one core
 
 
 @dataclass(frozen=True, kw_only=True)
