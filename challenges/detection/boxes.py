@@ -11,7 +11,19 @@ from torch import Tensor
 
 from common.vision.suppression import iou
 
-__all__ = ["SSD192", "SSD300", "SSD512", "DefaultBoxes", "centres", "corners", "decode", "encode", "iou", "match"]
+__all__ = [
+    "SSD128",
+    "SSD192",
+    "SSD300",
+    "SSD512",
+    "DefaultBoxes",
+    "centres",
+    "corners",
+    "decode",
+    "encode",
+    "iou",
+    "match",
+]
 
 CENTRE_VARIANCE, SIZE_VARIANCE = 0.1, 0.2  # Liu et al. 2016, arXiv:1512.02325, as in the authors' code
 
@@ -79,6 +91,15 @@ class DefaultBoxes:
         return sizes
 
 
+SSD128 = DefaultBoxes(
+    image_size=128,
+    maps=(16, 8, 4, 2, 1),
+    steps=(8, 16, 32, 64, 128),
+    scales=(20.48, 43.52, 66.56, 89.6, 112.64, 135.68),  # 16, 34, 52, ... 106 % of the image
+    ratios=((2,), (2, 3), (2, 3), (2,), (2,)),
+)
+"""1,524 boxes: a fifth of the work at 300 pixels, for objects of a seventh of the image's sides and more"""
+
 SSD192 = DefaultBoxes(
     image_size=192,
     maps=(24, 12, 6, 3, 1),
@@ -106,7 +127,7 @@ SSD512 = DefaultBoxes(
 )
 """24,564 boxes, with the paper's scales for COCO"""
 
-BY_IMAGE_SIZE = {boxes.image_size: boxes for boxes in (SSD192, SSD300, SSD512)}
+BY_IMAGE_SIZE = {boxes.image_size: boxes for boxes in (SSD128, SSD192, SSD300, SSD512)}
 """The input's side in pixels -> the default boxes made for it."""
 
 

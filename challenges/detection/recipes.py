@@ -128,7 +128,7 @@ BILLION_PRODUCTS = {18: 6.19, 34: 14.27, 50: 16.17, 101: 43.52, 152: 66.04}
 
 PUBLISHED = 300
 """Pixels of the input in the published recipes."""
-SIZES = (192, 300, 512)
+SIZES = (128, 192, 300, 512)
 COCO = "COCO val2017, 5,000 images, 80 classes, images squashed to 300 x 300, score > 0.05, NMS at 0.5"
 DEMO = "the demo scenes' own validation images"
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from challenges.detection.boxes import SSD192, SSD300, SSD512, centres, corners, decode, encode, iou, match
+from challenges.detection.boxes import SSD128, SSD192, SSD300, SSD512, centres, corners, decode, encode, iou, match
 
 ANCHORS = SSD300.boxes()
 
@@ -45,13 +45,14 @@ def test_ssd512_has_the_papers_number_of_boxes():
     assert len(SSD512.boxes()) == SSD512.count == 24_564
 
 
-def test_ssd192_covers_the_image_on_every_map():
-    boxes = SSD192.boxes()
-    assert len(boxes) == SSD192.count == 3424
-    centres_of_finest = boxes[: 24 * 24, :2]
-    torch.testing.assert_close(centres_of_finest[[0, -1]], torch.tensor([[4 / 192] * 2, [188 / 192] * 2]))
+@pytest.mark.parametrize(("small", "count"), [(SSD128, 1_524), (SSD192, 3_424)], ids=["128", "192"])
+def test_small_inputs_are_covered_on_every_map(small, count):
+    boxes, side = small.boxes(), small.image_size
+    assert len(boxes) == small.count == count
+    centres_of_finest = boxes[: small.maps[0] ** 2, :2]
+    torch.testing.assert_close(centres_of_finest[[0, -1]], torch.tensor([[4 / side] * 2, [1 - 4 / side] * 2]))
     assert boxes[-4, :2].tolist() == [0.5, 0.5]
-    assert all(cells * step == 192 for cells, step in zip(SSD192.maps, SSD192.steps, strict=True))
+    assert all(cells * step == side for cells, step in zip(small.maps, small.steps, strict=True))
 
 
 def test_forms_undo_each_other():

@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 import torch
 
-from challenges.detection.boxes import SSD192, SSD300, SSD512, corners, iou
+from challenges.detection.boxes import SSD128, SSD192, SSD300, SSD512, corners, iou
 from challenges.detection.reach import View, best_overlaps, object_sizes
 from challenges.detection.tiles import windows_of
 from tests.detection.builders import scenes_of
 
 
-@pytest.mark.parametrize("default_boxes", [SSD192, SSD300, SSD512], ids=["192", "300", "512"])
+@pytest.mark.parametrize("default_boxes", [SSD128, SSD192, SSD300, SSD512], ids=["128", "192", "300", "512"])
 def test_best_overlaps_are_those_with_all_default_boxes(default_boxes):
     random = np.random.default_rng(0)
     centre, size = random.uniform(0, 1, (400, 2)), np.exp(random.uniform(-5, 0.3, (400, 2)))

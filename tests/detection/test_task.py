@@ -107,7 +107,7 @@ def test_larger_images_have_default_boxes_of_their_own():
 
 @pytest.mark.parametrize("crop", [299, 320])
 def test_sizes_without_default_boxes_are_refused(crop):
-    with pytest.raises(RecipeError, match="192, 300 or 512"):
+    with pytest.raises(RecipeError, match="128, 192, 300 or 512"):
         replace(RECIPE, preprocessing=replace(RECIPE.preprocessing, crop=crop, resize=crop))
 
 
