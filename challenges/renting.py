@@ -167,7 +167,7 @@ def _follow(cloud: "Cloud", bucket: str, name: str, console: "Console") -> int:
     launch.bring_home(cloud, bucket, name, console)
     for run in runs.find_runs(cloud):
         if run.name == name:
-            runs.take_down(run, console)
+            runs.take_down(cloud, run, console)
     runs.sweep(cloud, [cloud.region], console)
     ended = last.get("state", "ended before it began")
     _say(console, f"{name}: {ended}")
@@ -188,16 +188,15 @@ def _ls(options: argparse.Namespace, cloud: "Cloud", console: "Console") -> int:
         _say(console, "No run has anything in AWS.")
         return 0
     table, now = read_prices(Path(options.prices) if options.prices else None), datetime.datetime.now(datetime.UTC)
-    _table(console, ("run", "region", "state", "instance", "age", "$ at most"), [row(run, table, now) for run in found])
+    _table(console, ("run", "region", "state", "instance", "age", "$ at most"), [row(cloud, run, table, now) for run in found])
     return 0
 
 
 def _logs(options: argparse.Namespace, cloud: "Cloud", console: "Console") -> int:
     from common.aws.runs import find_run
-    from common.storage.cloud import Cloud
 
     run = find_run(cloud, options.name)
-    return _follow(Cloud(run.region), run.bucket, run.name, console)
+    return _follow(cloud.at(run.region), run.bucket, run.name, console)
 
 
 def _shell(options: argparse.Namespace, cloud: "Cloud", console: "Console") -> int:
@@ -215,7 +214,7 @@ def _down(options: argparse.Namespace, cloud: "Cloud", console: "Console") -> in
         raise KitError("It is not said what to end.", "NAME ends that run, --all every one.", "See: kit aws ls")
     chosen = runs.find_runs(cloud) if options.all else [runs.find_run(cloud, name) for name in options.name]
     for run in chosen:
-        runs.take_down(run, console)
+        runs.take_down(cloud, run, console)
     runs.sweep(cloud, sorted({run.region for run in chosen} | {cloud.region}), console)
     return 0
 

@@ -40,7 +40,9 @@ def launch(cloud: Cloud, plan: Plan, console: Console) -> None:
         profile = resources.ensure_role(cloud, name, made)
         security_group = resources.ensure_security_group(cloud, plan, made)
         data = _upload(cloud, plan, console)
-        cloud.ask("s3", "put_object", Bucket=plan.bucket, Key=f"runs/{name}/code.tar.gz", Body=code)
+        sent: dict[str, Any] = {"Bucket": plan.bucket, "Key": f"runs/{name}/code.tar.gz"}
+        cloud.ask("s3", "put_object", **sent, Body=code)
+        made.append(lambda: cloud.ask("s3", "delete_object", **sent))
         script = user_data(guest_config(plan, data, commit, ends))
         encoded = base64.b64encode(script.encode()).decode()
         template = resources.template_data(plan, profile, security_group, encoded)

@@ -173,7 +173,10 @@ def _machine(cloud: Cloud, price: Price, order: Order, notes: list[str]) -> Mach
     _require_new(price, [price.gpu])
     answer = cloud.ask("ec2", "describe_instance_types", InstanceTypes=[name], absent=("InvalidInstanceType",))
     found = answer.get("InstanceTypes", [])
-    asked = {"LocationType": "availability-zone", "Filters": [{"Name": "instance-type", "Values": [name]}]}
+    asked: dict[str, Any] = {
+        "LocationType": "availability-zone",
+        "Filters": [{"Name": "instance-type", "Values": [name]}],
+    }
     offers = cloud.listed("ec2", "describe_instance_type_offerings", "InstanceTypeOfferings", **asked)
     zones = frozenset(row["Location"] for row in offers)
     if not found or not zones:
@@ -211,7 +214,7 @@ def _require_new(price: Price, names: Iterable[str]) -> None:
 
 def _spot_price(cloud: Cloud, instance: str) -> float | None:
     now, system = datetime.datetime.now(datetime.UTC), ["Linux/UNIX"]
-    asked = {"InstanceTypes": [instance], "StartTime": now, "ProductDescriptions": system}
+    asked: dict[str, Any] = {"InstanceTypes": [instance], "StartTime": now, "ProductDescriptions": system}
     answer = cloud.ask("ec2", "describe_spot_price_history", **asked)
     return min((float(row["SpotPrice"]) for row in answer["SpotPriceHistory"]), default=None)
 

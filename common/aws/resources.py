@@ -65,7 +65,7 @@ def ensure_bucket(cloud: Cloud, plan: Plan, made: list[Callable[[], object]]) ->
         "CreateBucketConfiguration": {"LocationConstraint": cloud.region}
     }  # fmt: skip
     cloud.ask("s3", "create_bucket", Bucket=name, **place)
-    made.append(lambda: cloud.ask("s3", "delete_bucket", Bucket=name))
+    made.append(lambda: _drop_bucket(cloud, name))
     closed = dict.fromkeys(("BlockPublicAcls", "IgnorePublicAcls", "BlockPublicPolicy", "RestrictPublicBuckets"), True)
     cloud.ask("s3", "put_public_access_block", Bucket=name, PublicAccessBlockConfiguration=closed)
     rule = {"ApplyServerSideEncryptionByDefault": {"SSEAlgorithm": "AES256"}}
@@ -77,6 +77,13 @@ def ensure_bucket(cloud: Cloud, plan: Plan, made: list[Callable[[], object]]) ->
     ]  # fmt: skip
     cloud.ask("s3", "put_bucket_lifecycle_configuration", Bucket=name, LifecycleConfiguration={"Rules": rules})
     cloud.ask("s3", "put_bucket_tagging", Bucket=name, Tagging={"TagSet": tags(SHARED)})
+
+
+def _drop_bucket(cloud: Cloud, name: str) -> None:
+    """Remove a bucket that this launch made, and what it laid into it."""
+    for row in list(cloud.listed("s3", "list_objects_v2", "Contents", Bucket=name)):
+        cloud.ask("s3", "delete_object", Bucket=name, Key=row["Key"])
+    cloud.ask("s3", "delete_bucket", Bucket=name)
 
 
 def ensure_role(cloud: Cloud, name: str, made: list[Callable[[], object]]) -> str:

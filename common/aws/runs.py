@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -44,22 +45,31 @@ def find_runs(cloud: Cloud) -> list[Run]:
     """Every run with a piece left, found by tag in all regions; roles, which have no region, by their path."""
     pieces: dict[tuple[str, str], list[str]] = {}
     instances: dict[tuple[str, str], list[dict[str, Any]]] = {}
-    for region in everywhere(cloud):
-        for name, piece, instance in _pieces(Cloud(region)):
-            pieces.setdefault((name, region), []).append(piece)
-            instances.setdefault((name, region), []).extend([instance] if instance else [])
+    places = [cloud.at(region) for region in everywhere(cloud)]
+    for place in places:  # clients are made one by one, and asked all at once
+        for service in ("ec2", "autoscaling"):
+            place.client(service)
+    with ThreadPoolExecutor(16) as pool:
+        for place, found in zip(places, pool.map(_pieces, places), strict=True):
+            for name, piece, instance in found:
+                pieces.setdefault((name, place.region), []).append(piece)
+                instances.setdefault((name, place.region), []).extend([instance] if instance else [])
     placed = {name for name, _ in pieces}
     for role in cloud.listed("iam", "list_roles", "Roles", PathPrefix=resources.PATH):
         name = role["RoleName"].removeprefix("kit-")
         if name not in placed:
             pieces[name, cloud.region] = [f"role {role['RoleName']}"]
     return [
-        Run(name, region, f"kit-{cloud.account}-{region}", tuple(found), tuple(instances.get((name, region), ())))
-        for (name, region), found in sorted(pieces.items())
+        Run(name, region, f"kit-{cloud.account}-{region}", tuple(parts), tuple(instances.get((name, region), ())))
+        for (name, region), parts in sorted(pieces.items())
     ]
 
 
-def _pieces(cloud: Cloud) -> Iterator[tuple[str, str, dict[str, Any] | None]]:
+def _pieces(cloud: Cloud) -> list[tuple[str, str, dict[str, Any] | None]]:
+    return list(_each_piece(cloud))
+
+
+def _each_piece(cloud: Cloud) -> Iterator[tuple[str, str, dict[str, Any] | None]]:
     """(run, what, the instance where it is one) of a region."""
     tagged = [{"Name": "tag-key", "Values": [resources.TAG]}]
     for group in cloud.listed("autoscaling", "describe_auto_scaling_groups", "AutoScalingGroups", Filters=tagged):
@@ -84,9 +94,9 @@ def find_run(cloud: Cloud, name: str) -> Run:
     raise KitError(f"There is no run {name} in AWS.", f"There are: {known}.", "List them with: kit aws ls")
 
 
-def row(run: Run, table: PriceTable, now: datetime) -> tuple[str, ...]:
+def row(cloud: Cloud, run: Run, table: PriceTable, now: datetime) -> tuple[str, ...]:
     """Name, region, state, instance, age and cost so far at most, for a table."""
-    said = state(Cloud(run.region), run.bucket, run.name).get("state", "not begun")
+    said = state(cloud.at(run.region), run.bucket, run.name).get("state", "not begun")
     if not run.instances:
         return run.name, run.region, said, "none", "", ""
     hours = sum((now - each["LaunchTime"]).total_seconds() / 3600 for each in run.instances)
@@ -106,9 +116,9 @@ def open_shell(cloud: Cloud, name: str) -> list[str]:
     return ["aws", "ssm", "start-session", "--region", run.region, "--target", run.instances[0]["InstanceId"]]
 
 
-def take_down(run: Run, console: Console) -> None:
+def take_down(cloud: Cloud, run: Run, console: Console) -> None:
     """Remove all that a run has but its results; instances first, and their end is waited for."""
-    here, called = Cloud(run.region), resources.title(run.name)
+    here, called = cloud.at(run.region), resources.title(run.name)
     if resources.find_group(here, run.name):
         here.ask("autoscaling", "delete_auto_scaling_group", AutoScalingGroupName=called, ForceDelete=True)
     numbers = [each["InstanceId"] for each in run.instances]
@@ -125,7 +135,7 @@ def sweep(cloud: Cloud, regions: list[str], console: Console) -> None:
     """Remove the security groups of regions without a run, then tell what is left there: results, or nothing."""
     runs = find_runs(cloud)
     for region in regions:
-        here, busy = Cloud(region), [run for run in runs if run.region == region]
+        here, busy = cloud.at(region), [run for run in runs if run.region == region]
         tagged = [{"Name": f"tag:{resources.TAG}", "Values": [resources.SHARED]}]
         for group in [] if busy else here.listed("ec2", "describe_security_groups", "SecurityGroups", Filters=tagged):
             here.ask("ec2", "delete_security_group", GroupId=group["GroupId"])

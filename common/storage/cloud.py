@@ -1,6 +1,7 @@
 """AWS as the kit asks it: one call for every request, and what AWS refuses in the kit's own words."""
 
 import contextlib
+import copy
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -67,6 +68,12 @@ class Cloud:
             )  # fmt: skip
             self._clients[key] = self._session.client(service, region_name=key[1], config=settings)
         return self._clients[key]
+
+    def at(self, region: str) -> "Cloud":
+        """The same account in another region."""
+        other = copy.copy(self)
+        other.region = region
+        return other
 
     @property
     def account(self) -> str:

@@ -1,54 +1,57 @@
-"""An AWS of moto's on the loopback address, and what moto has not: the image's public parameter."""
+"""An AWS of moto's, and what moto has not: the image's public parameter."""
 
 import datetime
-import urllib.request
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 pytest.importorskip("boto3")
 pytest.importorskip("moto")
 
+from moto import mock_aws
 from moto.autoscaling.models import autoscaling_backends
 from moto.ec2.models import ec2_backends
 from moto.iam.models import iam_backends
 from moto.s3.models import s3_backends
-from moto.server import ThreadedMotoServer
 from moto.ssm.models import Parameter, ssm_backends
 
+from common.aws import runs
 from common.aws.plan import IMAGE
 from common.storage.cloud import Cloud
 
+REGIONS = ("eu-west-1", "us-east-1")
 ACCOUNT = "123456789012"
 AMI = "ami-03cf127a"  # one of those that moto knows
 
 
-@pytest.fixture(scope="module")
-def endpoint() -> Iterator[str]:
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
-
-
 @pytest.fixture
-def aws(endpoint: str, monkeypatch: pytest.MonkeyPatch, tmp_path) -> str:
-    """The endpoint of an empty account."""
-    urllib.request.urlopen(urllib.request.Request(f"{endpoint}/moto-api/reset", method="POST"))
+def credentials(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Those of nobody, and none of this machine's."""
     for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_REGION"):
         monkeypatch.delenv(name, raising=False)
     for name, value in {
         "AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing", "AWS_DEFAULT_REGION": "us-east-1",
-        "AWS_ENDPOINT_URL": endpoint, "AWS_CONFIG_FILE": str(tmp_path / "none"), "AWS_EC2_METADATA_DISABLED": "true",
+        "AWS_CONFIG_FILE": str(tmp_path / "none"), "AWS_EC2_METADATA_DISABLED": "true",
         "AWS_SHARED_CREDENTIALS_FILE": str(tmp_path / "none"), "CHALLENGE_KIT_CACHE": str(tmp_path / "cache"),
     }.items():  # fmt: skip
         monkeypatch.setenv(name, value)
-    for region in ("us-east-1", "eu-west-1"):
+    monkeypatch.setattr(runs, "everywhere", lambda _: [*REGIONS])
+
+
+@pytest.fixture
+def aws(credentials: None) -> Iterator[None]:
+    """An empty account."""
+    with mock_aws():
+        add_image()
+        yield
+
+
+def add_image() -> None:
+    for region in REGIONS:
         now = datetime.datetime.now(datetime.UTC)
         image = Parameter(ACCOUNT, IMAGE, AMI, "String", None, None, None, now, 1, "text")
         ssm_backends[ACCOUNT][region]._parameters[IMAGE] = [image]
-    return endpoint
 
 
 @pytest.fixture(scope="module")
@@ -58,13 +61,13 @@ def clients() -> Cloud:
 
 
 @pytest.fixture
-def cloud(aws: str, request: pytest.FixtureRequest) -> Cloud:
+def cloud(aws: None, request: pytest.FixtureRequest) -> Cloud:
     found: Cloud = request.getfixturevalue("clients")
     found._account = ""
     return found
 
 
-def made(regions: tuple[str, ...] = ("us-east-1", "eu-west-1")) -> dict[str, list[str]]:
+def made(regions: tuple[str, ...] = REGIONS) -> dict[str, list[str]]:
     """All that the account has beyond what AWS gives to each, by kind."""
     roles = iam_backends[ACCOUNT]["aws"]
     found = {
