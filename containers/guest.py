@@ -177,7 +177,7 @@ class Guest:
 
     def work(self):
         """Fetch, train, keep; returns how it ended."""
-        for pause in (10, 20, 40, 80, 0):
+        for pause in self.told.get("pauses", (10, 20, 40, 80, 0)):
             try:
                 before = json.loads(self.store.get("state.json") or "{}")
                 if before.get("launch") == self.told["launch"] and before["state"] in ("done", "failed", "out of time"):
