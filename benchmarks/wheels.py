@@ -83,7 +83,7 @@ def needed(roots: Iterable[str]) -> set[str]:
 
 def locked(names: set[str]) -> str:
     """Their lines of the locked file; raises KeyError for a package that it does not have."""
-    blocks = {canonicalize_name(block[1]): block[0] for block in BLOCK.finditer(LOCKED.read_text())}
+    blocks: dict[str, str] = {canonicalize_name(block[1]): block[0] for block in BLOCK.finditer(LOCKED.read_text())}
     return "".join(blocks[name] for name in sorted(names))
 
 
@@ -115,7 +115,11 @@ def pack(wheels: Iterable[Path], python: str, archive: Path, piece: int) -> list
     """Write what is wanted of the wheels as archive.000, archive.001 and so on; returns these."""
     cut = _Pieces(archive, piece)
     seen: set[str] = set()
-    with lzma.open(cut, "wb", preset=PRESET) as stream, tarfile.open(fileobj=stream, mode="w|") as tar:
+    with (
+        io.BufferedWriter(cut) as whole,
+        lzma.open(whole, "wb", preset=PRESET) as stream,
+        tarfile.open(fileobj=stream, mode="w|") as tar,
+    ):
         for wheel in wheels:
             with zipfile.ZipFile(wheel) as files:
                 for member in files.infolist():
@@ -124,7 +128,6 @@ def pack(wheels: Iterable[Path], python: str, archive: Path, piece: int) -> list
                         entry = tarfile.TarInfo(member.filename)
                         entry.size = member.file_size
                         tar.addfile(entry, io.BytesIO(files.read(member)))
-    cut.close()
     return cut.paths
 
 
