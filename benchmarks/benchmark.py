@@ -116,6 +116,8 @@ def run(request: Request, console: Console, command: Sequence[str]) -> int:
             failed = True
             _tell_failure(console, item, error)
         gc.collect()
+        if session.device.type == "cuda":  # other processes may need what this one keeps for itself
+            torch.cuda.empty_cache()
     return FAILED if failed else 0
 
 

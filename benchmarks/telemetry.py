@@ -210,18 +210,28 @@ _FIELDS = ("energy_j", "sm_mhz", "lowest_sm_mhz", "temperature_c", "memory_gb", 
 
 
 def _others(processes: Sequence[Any]) -> int:
-    """Those on a GPU that are none of ours; where none is known by its number, as in a container, all but one."""
+    """Those on a GPU that are none of ours.
+
+    Where none is known by its number, as in a container, as many count as ours as there are at least: this one, and of
+    several ranks the command that started them.
+    """
     ours = _family(int(time.monotonic()))
     foreign = [process for process in processes if process.pid not in ours]
-    return len(foreign) - (1 if foreign and len(foreign) == len(processes) else 0)
+    known = len(foreign) < len(processes)
+    return len(foreign) if known else max(0, len(foreign) - 1 - _is_a_rank())
+
+
+def _is_a_rank() -> bool:
+    return os.environ.get("WORLD_SIZE", "1") != "1"
 
 
 @functools.lru_cache(maxsize=1)
 def _family(_second: int) -> frozenset[int]:
-    """This process, its parent where torchrun started all ranks, and their children; asked for once a second."""
+    """This process, its children, and of several ranks all that one command started; asked for once a second."""
     process = psutil.Process()
     members = {os.getpid(), *(child.pid for child in process.children(recursive=True))}
-    parent = process.parent()
-    if parent is not None and os.environ.get("WORLD_SIZE", "1") != "1":
-        members |= {parent.pid, *(child.pid for child in parent.children(recursive=True))}
+    ancestors = process.parents()
+    if ancestors and _is_a_rank():
+        members |= {ancestor.pid for ancestor in ancestors}
+        members |= {child.pid for child in ancestors[0].children(recursive=True)}  # torchrun's
     return frozenset(members)

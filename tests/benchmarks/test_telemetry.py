@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from benchmarks.telemetry import Telemeter
+from benchmarks.telemetry import Telemeter, _family
 from benchmarks.worker import Cloud, cloud, short, worker_of
 from tests.benchmarks.fake_nvml import Card, NVMLError, Session
 
@@ -108,6 +108,15 @@ def test_without_a_driver_everything_is_null_with_its_reason():
 @pytest.mark.parametrize(("processes", "others"), [([OURS, 1], 1), ([70001, 70002], 1), ([70001], 0), ([], 0)])
 def test_processes_of_others_are_counted_also_where_a_container_renumbers(processes, others):
     assert read(Session(Card(f"GPU-{FIRST}", processes=[processes]))).other_processes == others
+
+
+def test_the_command_that_started_the_ranks_is_one_of_ours(monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    _family.cache_clear()
+    assert read(Session(Card(f"GPU-{FIRST}", processes=[[OURS, os.getppid()]]))).other_processes == 0
+    assert read(Session(Card(f"GPU-{FIRST}", processes=[[70001, 70002]]))).other_processes == 0
+    assert read(Session(Card(f"GPU-{FIRST}", processes=[[70001, 70002, 70003]]))).other_processes == 1
+    _family.cache_clear()
 
 
 def test_the_cloud_is_asked_with_a_token(metadata):
