@@ -138,6 +138,8 @@ def measure_training(bench: Bench, timing: Timing, roofs: Probe | None = None, r
     parts: dict[str, Step] = {"compute_only": lambda: work(fixed)}
     if not bench.asked.synthetic:
         parts = {"data_only": load, **parts, "end_to_end": lambda: work(next(batches))}
+    for part in parts.values():
+        part()  # a cold start is no warm-up: code is compiled, kernels are chosen, a loader opens its files
     uuids = bench.uuids()
     with Telemeter(uuids if bench.world.is_main else []) as telemeter:
         found = in_turns(parts, timing, telemeter.watch, bench.clock(), settle=len(parts) > 1)
@@ -207,8 +209,8 @@ class Settings:
     """The data set's folder or file; generated data where none is given."""
     batch: int | None = None
     """Samples per step over all processes."""
-    override: tuple[str, ...] = ()
-    """Fields of the recipe, each as --override=--field=value."""
+    override: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
+    """A recipe's flag or its value, as --override=--training.precision --override=bf16; again for each."""
     synthetic: bool = False
     """Compute on made-up inputs that stay in memory."""
     device: DeviceChoice = "auto"

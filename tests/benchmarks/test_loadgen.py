@@ -8,12 +8,8 @@ import pytest
 
 from benchmarks import loadgen
 from benchmarks.loadgen import SUMMARY, Settings, capacity, drive, read_summary, record_of
-from benchmarks.record import read, read_all, write
-from challenges.recommendation.histories.serving.ensemble import HistoryLimits
+from benchmarks.record import read, write
 from common.errors import KitError, ServingError
-from common.serving.repository import ModelRepository
-from common.serving.server import LocalServer
-from tests.recommendation.histories.serving.shop import add_shop
 
 TEXT = """\
 SUT name : PySUT
@@ -105,23 +101,6 @@ def test_the_generator_itself_sends_every_request(tmp_path):
             [sys.executable, "-c", code, scenario, str(tmp_path / scenario)], capture_output=True, text=True, timeout=60
         )
         assert done.stdout.strip().splitlines()[-1] in ("VALID", "INVALID"), done.stderr
-
-
-@pytest.mark.serving
-def test_a_served_model_is_measured_over_the_network(payload, tmp_path):
-    pytest.importorskip("mlperf_loadgen")
-    add_shop(ModelRepository(tmp_path / "repository"), tmp_path, limits=HistoryLimits())
-    with LocalServer(tmp_path / "repository", payload, tmp_path / "server.log") as server:
-        server.wait_ready()
-        for scenario in ("SingleStream", "Offline"):
-            command = [
-                sys.executable, "-m", "benchmarks.loadgen", "members", "--user", "bob", "--url", server.url("http"),
-                "--scenario", scenario, "--seconds", "2", "--logs", str(tmp_path / scenario),
-                "--output", str(tmp_path / "records"),
-            ]  # fmt: skip
-            done = subprocess.run(command, capture_output=True, text=True, timeout=120)
-            assert "Result is: " in done.stdout, done.stderr
-    assert {record.name for record in read_all([tmp_path / "records"])} == {"mlperf-singlestream", "mlperf-offline"}
 
 
 def test_a_request_that_fails_is_no_measurement(tmp_path, monkeypatch):

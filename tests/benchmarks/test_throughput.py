@@ -6,6 +6,7 @@ import sys
 
 import pytest
 import torch
+import tyro
 from rich.console import Console
 
 from benchmarks import throughput
@@ -106,6 +107,16 @@ def test_two_ranks_become_a_record_of_their_scaling(tmp_path):
     assert ranks.together_samples_per_s == record.measurements["end_to_end"].samples_per_s.median
     assert record.evidence.probe.all_reduce_gb_s > 0
     assert [reason.code for reason in record.validity.reasons] == ["SUPERLINEAR"]
+
+
+def test_flags_of_the_recipe_reach_each_rank_as_they_are():
+    flags = ("--training.precision", "bf16", "--training.no-channels-last")
+    given = tyro.cli(
+        throughput.Settings, args=[f"--override={flag}" for flag in flags], config=(tyro.conf.OmitArgPrefixes,)
+    )
+    assert given.override == flags
+    recipe = chosen_recipe(Asked(model="ncf", overrides=given.override), smoke=True)[2]
+    assert (recipe.training.precision, recipe.training.channels_last) == ("bf16", False)
 
 
 def test_a_rate_that_is_none_is_refused():

@@ -142,7 +142,7 @@ def test_validity_a_smoke_run_is_labelled_and_never_too_short():
     )
     assert found.valid
     assert codes(found.warnings) == ["BUSY_MACHINE", "SMOKE"]
-    assert codes(verdict(windows(seconds=0.01, count=2), smoke=True).reasons) == ["WARMUP_GE_STEPS", "TOO_SHORT"]
+    assert codes(verdict(windows(seconds=0.01, count=2), smoke=True).reasons) == ["TOO_SHORT"]
 
 
 def test_validity_noise_is_a_warning_where_everything_was_shrunk():

@@ -1,5 +1,7 @@
 """Served recommenders, asked with names over the wire and on the command line."""
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -7,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from benchmarks.record import read_all
 from challenges.__main__ import main
 from challenges.recommendation.histories.serving.asking import recommend, recommended
 from challenges.recommendation.histories.serving.ensemble import HistoryLimits
@@ -78,9 +81,22 @@ def test_the_command_line_asks_recommenders(
 
 def test_the_command_line_loads_a_recommender(shop: LocalServer, tmp_path: Path) -> None:
     question = ["--model", "members", "--user", "bob", "--url", shop.url("http")]
-    quick = ["--concurrency", "1", "--seconds", "0.1", "--output", str(tmp_path / "load.json")]
+    quick = ["--concurrency", "1", "--seconds", "1", "--output", str(tmp_path / "load.json")]
     assert main(["load", *question, *quick]) == 0
     record = read_json(tmp_path / "load.json")
     assert (record["schema"], record["kind"], record["workload"]["concurrency"]) == ("kit.bench/2", "serve", 1)
     assert record["measurements"]["concurrency-1"]["samples_per_s"]["median"] > 0
     assert record["details"]["concurrency-1_errors"] == 0
+
+
+def test_mlperfs_generator_loads_a_recommender(shop: LocalServer, tmp_path: Path) -> None:
+    pytest.importorskip("mlperf_loadgen")
+    for scenario in ("SingleStream", "Offline"):
+        command = [
+            sys.executable, "-m", "benchmarks.loadgen", "members", "--user", "bob", "--url", shop.url("http"),
+            "--scenario", scenario, "--seconds", "2", "--logs", str(tmp_path / scenario),
+            "--output", str(tmp_path / "records"),
+        ]  # fmt: skip
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+        assert "Result is: " in done.stdout, done.stderr
+    assert {record.name for record in read_all([tmp_path / "records"])} == {"mlperf-singlestream", "mlperf-offline"}
