@@ -14,7 +14,7 @@ def limit_of(record: Record) -> str:
     if ranks.size > 1 and ranks.efficiency is not None and ranks.efficiency < POOR_SCALING and not _waits(record):
         return _link(record)
     if record.split is None:
-        return _compute(record, record.measurements["compute_only"].samples_per_s.median, unit)
+        return _compute(record, next(iter(record.measurements.values())).samples_per_s.median, unit)
     if record.split.bottleneck == "data":
         return _data(record)
     if record.split.bottleneck == "balanced":

@@ -2,8 +2,9 @@
 
 A table stands between `<!-- results:CHALLENGE/NAME -->` and `<!-- /results -->`, both on lines of their own; with
 several names, separated by commas, one table holds them all. In the same way `recipes` is the table of all recipes and
-their targets, `outcomes` that of what runs reached, `outcomes:RECIPE,...` a short one of some, `own-interactions` that
-of own_interactions.py, and `picture` the line with which the run ended whose report docs/report.png shows.
+their targets, `speed` that of every machine's absolute figures, `outcomes` that of what runs reached,
+`outcomes:RECIPE,...` a short one of some, `own-interactions` that of own_interactions.py, and `picture` the line with
+which the run ended whose report docs/report.png shows.
 
     python -m benchmarks.readme            rewrite
     python -m benchmarks.readme --check    exit with 1 where a table does not agree with the records
@@ -18,7 +19,7 @@ from typing import Annotated
 
 import tyro
 
-from benchmarks import outcomes, own_table
+from benchmarks import absolute, outcomes, own_table
 from benchmarks.command import run_command
 from benchmarks.compare import Group, figures, group, markdown_table
 from benchmarks.picture import PICTURE, told_by
@@ -32,6 +33,7 @@ BLOCK = re.compile(r"^(<!-- results:(?P<names>\S+) -->\n)(?P<text>.*?)(^<!-- /re
 OPENING = re.compile(r"^<!-- results:\S+ -->$", re.MULTILINE)
 PROMISES = re.compile(r"^(<!-- recipes -->\n).*?(^<!-- /recipes -->$)", re.MULTILINE | re.DOTALL)
 REACHED = re.compile(r"^(<!-- outcomes(?::(?P<recipes>\S+))? -->\n).*?(^<!-- /outcomes -->$)", re.MULTILINE | re.DOTALL)
+SPEED = re.compile(r"^(<!-- speed -->\n).*?(^<!-- /speed -->$)", re.MULTILINE | re.DOTALL)
 ENDED = re.compile(r"^(<!-- picture -->\n).*?(^<!-- /picture -->$)", re.MULTILINE | re.DOTALL)
 OWN = re.compile(r"^(<!-- own-interactions -->\n).*?(^<!-- /own-interactions -->$)", re.MULTILINE | re.DOTALL)
 HEADER = ("work", "hardware", "precision", "batch", "result", "95 % interval", "measured")
@@ -99,6 +101,7 @@ def filled(text: str, records: Sequence[Record], where: str, reached: Sequence[o
     if len(OPENING.findall(text)) != len(BLOCK.findall(text)):
         raise KitError(f"{where} has a results mark without its end.", "A table ends with <!-- /results -->.")
     text = PROMISES.sub(lambda match: f"{match[1]}\n{promises()}\n{match[2]}", BLOCK.sub(replace, text))
+    text = SPEED.sub(lambda match: f"{match[1]}\n{absolute.table(records)}\n{match[2]}", text)
     text = ENDED.sub(lambda match: f"{match[1]}\n```\n{told_by(PICTURE)}\n```\n\n{match[2]}", text)
     text = OWN.sub(lambda match: f"{match[1]}\n{own_table.table(records)}\n{match[2]}", text)
 

@@ -7,7 +7,8 @@ import pytest
 from benchmarks import outcomes
 from benchmarks.picture import PICTURE, told_by
 from benchmarks.readme import filled, main, markdown_files, stale, table
-from benchmarks.record import RESULTS, Finding, Validity, read_all, write
+from benchmarks.record import RESULTS, Evidence, Finding, Validity, read_all, write
+from benchmarks.work import Utilisation
 from common.errors import KitError
 from common.machine.environment import ROOT
 from tests.benchmarks.builders import record
@@ -110,3 +111,29 @@ def test_the_front_page_shows_no_invalid_record():
 def test_the_pictured_runs_line_is_told():
     text = filled("<!-- picture -->\nold\n<!-- /picture -->\n", [], "README.md")
     assert text == f"<!-- picture -->\n\n```\n{told_by(PICTURE)}\n```\n\n<!-- /picture -->\n"
+
+
+def test_absolute_figures_stand_with_their_share_of_the_roof_and_without_smoke_or_invalid_ones():
+    shares = Utilisation(tflops=400.0, gb_s=None, mfu=0.42, mfu_of_peak=0.31, peak_source="a data sheet")
+    old, new, compiled = (
+        dataclasses.replace(
+            record(rate, created=created, compile=compiled, model="resnet50/imagenet-90e"),
+            evidence=Evidence(utilisation=shares),
+        )
+        for rate, created, compiled in (
+            (900.0, "2026-11-01T00:00:00Z", False),
+            (1000.0, "2026-11-02T00:00:00Z", False),
+            (1500.0, "2026-11-02T00:00:00Z", True),
+        )
+    )
+    shrunk = Validity(valid=True, warnings=(Finding(code="SMOKE", text="Shrunk."),))
+    smoke = dataclasses.replace(new, validity=shrunk, created="2026-12-01T00:00:00Z")
+    invalid = dataclasses.replace(new, validity=INVALID, created="2026-12-02T00:00:00Z")
+    text = filled("<!-- speed -->\nold\n<!-- /speed -->\n", [new, old, compiled, smoke, invalid, record()], "README.md")
+    rows = text.splitlines()[4:-2]
+    assert len(rows) == 2
+    assert "1,000 images/s" in rows[0]
+    assert "| 42 % | 31 % | computing |" in rows[0]
+    assert "bf16, compiled" in rows[1]
+    assert "old" not in text
+    assert "make benchmark" in filled("<!-- speed -->\n<!-- /speed -->\n", [record()], "README.md")

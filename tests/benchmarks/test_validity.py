@@ -115,15 +115,15 @@ def test_validity_a_whole_quicker_than_its_slower_part():
     """The loader of the part alone works for each batch; the whole is handed the same batch again."""
 
     def load() -> int:
-        time.sleep(0.002)
+        time.sleep(0.04)
         return 1
 
     def compute() -> int:
-        time.sleep(0.0005)
+        time.sleep(0.001)
         return 1
 
     sides = {"data_only": load, "compute_only": compute, "end_to_end": compute}
-    found = interleave(sides, warmup_seconds=0.03, rounds=5, block_seconds=0.04)
+    found = interleave(sides, warmup_seconds=0.06, rounds=5, block_seconds=0.08)
     overlap = found.ratio("end_to_end", "data_only", "compute_only")
     assert codes(verdict(overlap=overlap).reasons) == ["OVERLAP_ABOVE_ONE"]
     assert verdict(overlap=Ratio(median=1.05, interval=(0.74, 1.07), pairs=9)).valid
