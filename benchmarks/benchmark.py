@@ -22,7 +22,7 @@ from benchmarks.measure import Windows
 from benchmarks.plan import Item, Plan
 from benchmarks.probe import Probe, probe
 from benchmarks.record import Like, Record, read_all, without_paths, write
-from benchmarks.throughput import PARTS, Timing, measure_training
+from benchmarks.throughput import PARTS, Timing, measure_training, paced
 from challenges.registry import MODELS, find_model
 from common.challenge import Trained
 from common.errors import KitError
@@ -163,7 +163,8 @@ def measured(session: Session, item: Item, seconds: float, alone: Record | None)
         timing = Timing.within(seconds, 4, smoke=quick)  # engines are as many as the export has; four are usual
         yield from measure_engines(trained, timing, session.command, roofs=roofs)
         return
-    with opened(session.asked(item), Console(quiet=True), session.command, smoke=quick) as bench:
+    with opened(session.asked(item), Console(quiet=True), session.command, smoke=quick) as opened_bench:
+        bench = opened_bench if quick else paced(opened_bench)
         if item.what == "train":
             works = 1 if bench.asked.synthetic else len(PARTS)
             yield measure_training(bench, Timing.within(seconds, works, smoke=quick), roofs)

@@ -7,7 +7,9 @@
 lines: its challenge brings data and task, the trainer's own step computes. Writes one record under benchmarks/results.
 """
 
+import math
 import sys
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -37,6 +39,7 @@ from common.training.task import Batch, StepSettings
 PROTOCOL_NAME, PROTOCOL_VERSION = "interleaved", 1
 SCHEDULED_STEPS = 1_000_000  # the learning rate hardly moves during a benchmark
 LEAST_ROUNDS, LEAST_BLOCK = 6, 2.0  # a drift needs six windows to be seen, and a record twelve seconds
+STEP_SECONDS, PACING_BATCH, LEAST_BATCH = 1.0, 4, 2  # of a CPU: twenty steps fit into the shortest measurement
 PARTS = ("data_only", "compute_only", "end_to_end")
 
 
@@ -97,6 +100,24 @@ class TrainingWork:
     @property
     def losses_were_finite(self) -> bool:
         return bool(self._finite)
+
+
+def paced(bench: Bench) -> Bench:
+    """On a CPU, with the largest batch (a power of two, the recipe's at most) of which a step takes a second or less.
+
+    A GPU's batch stays, and so does one that was asked for.
+    """
+    asked = bench.asked
+    if bench.device.type != "cpu" or bench.world.size > 1 or (asked.batch is not None and not asked.shrinks):
+        return bench
+    small = bench.with_batch(min(PACING_BATCH, bench.batch_size))
+    work, fixed = TrainingWork(small, plain=True), small.fixed_batch()
+    work(fixed)
+    started = time.perf_counter()
+    work(fixed)
+    each = (time.perf_counter() - started) / small.batch_size
+    size = 2 ** max(0, math.floor(math.log2(STEP_SECONDS / each)))
+    return bench.with_batch(min(max(size, LEAST_BATCH), bench.batch_size))
 
 
 def count(bench: Bench, fixed: Batch) -> Work:
@@ -244,7 +265,7 @@ def main(model: Annotated[str, tyro.conf.Positional], settings: Settings) -> int
     timing = Timing.within(settings.seconds, 1 if settings.synthetic else len(PARTS), smoke=settings.smoke)
     with opened(asked, console, command, smoke=settings.smoke) as bench:
         roofs = probe(bench.device, 0.05 if settings.smoke else 0.5)
-        record = measure_training(bench, timing, roofs, _ranks(world, settings))
+        record = measure_training(bench if settings.smoke else paced(bench), timing, roofs, _ranks(world, settings))
         if world.is_main:
             publish(record, settings.output, console)
     return 0

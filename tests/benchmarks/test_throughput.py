@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import time
 
 import pytest
 import torch
@@ -107,6 +108,23 @@ def test_two_ranks_become_a_record_of_their_scaling(tmp_path):
     assert ranks.together_samples_per_s == record.measurements["end_to_end"].samples_per_s.median
     assert record.evidence.probe.all_reduce_gb_s > 0
     assert [reason.code for reason in record.validity.reasons] == ["SUPERLINEAR"]
+
+
+def test_a_cpus_batch_is_what_a_second_holds(monkeypatch):
+    class Slow(TrainingWork):
+        def __init__(self, bench, **_):
+            self.size = bench.batch_size
+
+        def __call__(self, batch):
+            time.sleep(0.01 * self.size)
+            return self.size
+
+    monkeypatch.setattr(throughput, "TrainingWork", Slow)
+    with opened(Asked(model="ncf", device="cpu"), QUIET, ("x",)) as bench:
+        assert bench.batch_size == 4096
+        assert throughput.paced(bench).batch_size in (16, 32, 64)
+    with opened(Asked(model="ncf", device="cpu", batch=512), QUIET, ("x",)) as bench:
+        assert throughput.paced(bench).batch_size == 512
 
 
 def test_flags_of_the_recipe_reach_each_rank_as_they_are():
