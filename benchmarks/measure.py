@@ -26,7 +26,12 @@ class MeasurementError(KitError):
 
 
 class Clock(Protocol):
-    """Marks moments of the work without waiting for it; `wait` makes earlier marks readable."""
+    """Marks moments of the work without waiting for it; `wait` makes earlier marks readable.
+
+    moment: the seconds that windows are as long as.
+    """
+
+    def moment(self) -> float: ...
 
     def mark(self) -> Any: ...
 
@@ -38,8 +43,11 @@ class Clock(Protocol):
 class HostClock:
     """For work that is done when its call returns."""
 
-    def mark(self) -> float:
+    def moment(self) -> float:
         return time.perf_counter()
+
+    def mark(self) -> float:
+        return self.moment()
 
     def wait(self) -> None: ...
 
@@ -47,8 +55,18 @@ class HostClock:
         return second - first
 
 
+class ProcessorClock(HostClock):
+    """Seconds that this process's threads computed: what a machine that others use, too, can be measured by."""
+
+    def moment(self) -> float:
+        return time.process_time()
+
+
 class CudaClock:
     """For work queued on the current CUDA stream: events, read after one synchronisation per window."""
+
+    def moment(self) -> float:
+        return time.perf_counter()
 
     def mark(self) -> Any:
         import torch
@@ -74,7 +92,7 @@ class RankClock:
 
     def __init__(self, clock: Clock, group: Any) -> None:
         self._clock, self._group = clock, group
-        self.mark, self.wait, self.seconds = clock.mark, clock.wait, clock.seconds
+        self.moment, self.mark, self.wait, self.seconds = clock.moment, clock.mark, clock.wait, clock.seconds
 
     def agree(self, value: int) -> int:
         """The first process's value, on all; all call it."""
@@ -296,15 +314,15 @@ def _summary(warmup: Warmup, timed: Sequence[tuple[Window, list[float]]], busy_s
 def _window(step: Step, seconds: float, clock: Clock) -> tuple[Window, list[float]]:
     """Run whole steps for at least `seconds`; the window ends with the only synchronisation."""
     clock.wait()
-    start = time.perf_counter()
+    start = clock.moment()
     marks, samples, further = [clock.mark()], 0, 1
     while further:
         for _ in range(further):
             samples += step()
             marks.append(clock.mark())
-        further = _further(clock, time.perf_counter() - start, len(marks) - 1, seconds)
+        further = _further(clock, clock.moment() - start, len(marks) - 1, seconds)
     clock.wait()
-    spent = time.perf_counter() - start
+    spent = clock.moment() - start
     durations = [clock.seconds(first, second) for first, second in itertools.pairwise(marks)]
     if samples == 0:
         raise MeasurementError("The measured step handled no samples.", "It must return how many it handled.")

@@ -6,9 +6,9 @@ import tarfile
 import zipfile
 
 import pytest
-from benchmarks.wheels import is_wanted, locked, main, needed
 
 from benchmarks import wheels
+from benchmarks.wheels import is_wanted, locked, main, needed
 
 
 def test_all_that_a_package_needs_comes_with_it_and_is_locked():
