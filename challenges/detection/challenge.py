@@ -1,11 +1,13 @@
 """Challenge 2: SSD300 on images with boxes."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 from rich.console import Console
 
 from challenges.detection import check, held_out
+from challenges.detection import fits as rules
 from challenges.detection.data import SceneData
 from challenges.detection.judgement import DetectionJudgement
 from challenges.detection.page import DetectionPage
@@ -16,9 +18,11 @@ from challenges.detection.serving.face import ServedDetector
 from challenges.detection.task import DetectionTask
 from challenges.detection.weights import DetectionWeights
 from common.challenge import Challenge, CheckedData, Trained
+from common.errors import RecipeError
 from common.files import cache_folder
 from common.machine.distributed import ALONE, World
 from common.question import Question
+from common.run.fitting import Fit
 from common.run.run_directory import RunDirectory
 
 
@@ -63,6 +67,9 @@ class DetectionChallenge(Challenge[DetectionRecipe, SceneData, DetectionTask]):
         }
         return CheckedData(root, scenes.fingerprint, summary)
 
+    def fits(self, recipe: DetectionRecipe, checked: Path) -> Sequence[Fit]:
+        return rules.fits(recipe, Scenes.read(checked))
+
     def check_test(
         self, root: Path, run: RunDirectory, recipe: DetectionRecipe, output: Path, console: Console
     ) -> CheckedData:
@@ -75,6 +82,14 @@ class DetectionChallenge(Challenge[DetectionRecipe, SceneData, DetectionTask]):
         device: torch.device,
         world: World = ALONE,
     ) -> SceneData:
+        """As every challenge; raises RecipeError where a process gets too few images to normalise a single cell by."""
+        share = recipe.training.batch_size // world.size
+        if share < 2 and not recipe.training.sync_batchnorm:
+            raise RecipeError(
+                f"training.batch-size {recipe.training.batch_size} leaves {share} to each of {world.size} processes.",
+                "Batch normalisation of the smallest map, a single cell, takes two images or more.",
+                f"Give --training.batch-size {2 * world.size} or --training.sync-batchnorm.",
+            )
         scenes = Scenes.read(checked)
         return SceneData(
             scenes, recipe.preprocessing, recipe.data, device=device, world=world, seed=recipe.training.seed

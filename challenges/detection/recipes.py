@@ -1,7 +1,7 @@
 """SSD300's recipes: the published COCO one, and those for boxes of one's own."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -111,15 +111,16 @@ class DetectionRecipe(Recipe):
             )
 
     def lighter(self) -> tuple[tuple[str, ...], float] | None:
-        """Eighteen layers, unless weights of another depth are started from, and pictures of 300 pixels."""
+        """Eighteen layers, unless weights of another depth are started from, and pictures of 300 or 192 pixels."""
         flags: list[str] = []
         work = 1.0
         if self.model.depth > 18 and self.weights is None and self.backbone is None:
             flags += ["--model.depth", "18"]
             work *= BILLION_PRODUCTS[18] / BILLION_PRODUCTS[self.model.depth]
-        if self.preprocessing.crop > PUBLISHED:
-            flags += ["--preprocessing.crop", str(PUBLISHED), "--preprocessing.resize", str(PUBLISHED)]
-            work *= (PUBLISHED / self.preprocessing.crop) ** 2
+        side = next((side for side in (PUBLISHED, LIGHT) if side < self.preprocessing.crop), None)
+        if side is not None:
+            flags += ["--preprocessing.crop", str(side), "--preprocessing.resize", str(side)]
+            work *= (side / self.preprocessing.crop) ** 2
         return (tuple(flags), work) if flags else None
 
 
@@ -128,11 +129,16 @@ BILLION_PRODUCTS = {18: 6.19, 34: 14.27, 50: 16.17, 101: 43.52, 152: 66.04}
 
 PUBLISHED = 300
 """Pixels of the input in the published recipes."""
-SIZES = (128, 192, 300, 512)
+LIGHT = 192
+"""Pixels where little time is left: smaller ones lose sight of small objects."""
+SIZES = (128, LIGHT, PUBLISHED, 512)
 COCO = "COCO val2017, 5,000 images, 80 classes, images squashed to 300 x 300, score > 0.05, NMS at 0.5"
 DEMO = "the demo scenes' own validation images"
 
-_FROM_SCRATCH = OptimizerConfig(name="adamw", peak_lr=1e-3, schedule="one-cycle", weight_decay=0.05, clip_norm=10.0)
+_FROM_SCRATCH = OptimizerConfig(
+    name="adamw", peak_lr=1e-3, schedule="cosine", warmup_epochs=0.5, weight_decay=0.05, clip_norm=10.0
+)
+_SCRATCH_DATA = DataConfig(crop_scale=(0.5, 1.0))
 
 RECIPES: Mapping[str, DetectionRecipe] = {
     "demo": DetectionRecipe(
@@ -144,21 +150,25 @@ RECIPES: Mapping[str, DetectionRecipe] = {
             protocol=DEMO,
         ),
         model=ModelConfig(depth=18),
-        optimizer=_FROM_SCRATCH,
+        optimizer=replace(_FROM_SCRATCH, schedule="one-cycle", warmup_epochs=0.0),
         training=TrainingConfig(epochs=16, batch_size=8, evaluate_every=8, checkpoint_every=100, ema_decay=0.99),
     ),
     "small": DetectionRecipe(
         summary="from scratch on hundreds of your own images with boxes",
+        fit="data",
         model=ModelConfig(depth=18),
+        data=_SCRATCH_DATA,
         optimizer=_FROM_SCRATCH,
-        training=TrainingConfig(epochs=50, batch_size=8, evaluate_every=10, checkpoint_every=50, ema_decay=0.99),
+        training=TrainingConfig(epochs=24, batch_size=8, evaluate_every=6, checkpoint_every=100, ema_decay=0.99),
     ),
     "small-512": DetectionRecipe(
         summary="SSD512 from scratch, at 512 pixels: for objects too small for 300, at three times the work",
+        fit="data",
         model=ModelConfig(depth=18),
+        data=_SCRATCH_DATA,
         preprocessing=ImagePreprocessing(resize=512, crop=512, mode="squash"),
         optimizer=_FROM_SCRATCH,
-        training=TrainingConfig(epochs=50, batch_size=8, evaluate_every=10, checkpoint_every=50, ema_decay=0.99),
+        training=TrainingConfig(epochs=24, batch_size=8, evaluate_every=6, checkpoint_every=100, ema_decay=0.99),
     ),
     "finetune": DetectionRecipe(
         summary="start from --weights FILE (a detector) or --backbone RUN|FILE (a classifier)",

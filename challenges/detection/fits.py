@@ -1,0 +1,25 @@
+"""What a recipe for scenes of one's own takes from them: rules from their number to fields, with reasons."""
+
+from challenges.detection.recipes import DetectionRecipe
+from challenges.detection.scenes import Scenes
+from common.run.fitting import Fit
+
+PASSES, EPOCHS = 7_000, (12, 100)  # images seen in a run, and the epochs between which that lies
+FEW, SMALL_BATCH = 1_000, 4  # training images below which batches are small: a short run needs many steps
+EVALUATIONS = 4
+WARM = 0.02  # of the run, while the rate rises
+
+
+def fits(recipe: DetectionRecipe, scenes: Scenes) -> list[Fit]:
+    """The values for this data."""
+    count = len(scenes.subset("train"))
+    since = f"since there are {count:,} training images"
+    fewest, most = EPOCHS
+    epochs = float(min(most, max(fewest, round(PASSES / count))))
+    batch = SMALL_BATCH if count < FEW else recipe.training.batch_size
+    return [
+        Fit("training.batch_size", batch, since),
+        Fit("training.epochs", epochs, f"{since}: {round(epochs * count / batch):,} steps of {batch}"),
+        Fit("training.evaluate_every", epochs / EVALUATIONS, "a quarter of the run"),
+        Fit("optimizer.warmup_epochs", round(WARM * epochs, 2), f"{WARM:.0%} of the run"),
+    ]

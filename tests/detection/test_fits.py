@@ -1,0 +1,62 @@
+"""What recipes for scenes of one's own take from them."""
+
+import numpy as np
+import pytest
+import torch
+
+from challenges.detection.challenge import CHALLENGE
+from challenges.detection.fits import EPOCHS, PASSES, fits
+from challenges.detection.recipes import RECIPES
+from common.errors import RecipeError
+from common.machine.distributed import World
+from common.run.fitting import apply
+from tests.detection.builders import scenes_of
+
+
+def scenes(root, count):
+    """`count` training images and three for validation."""
+    boxes = {image: [(1, 10, 10, 60, 60)] for image in range(count + 3)}
+    return scenes_of(root, [(100, 80)] * (count + 3), boxes, splits=["train"] * count + ["val"] * 3)
+
+
+@pytest.mark.parametrize("name", ["small", "small-512"])
+@pytest.mark.parametrize(
+    ("count", "epochs", "batch"), [(12, 100, 4), (292, 24, 4), (999, 12, 4), (1_000, 12, 8), (6_000, 12, 8)]
+)
+def test_a_run_sees_about_as_many_images_whatever_their_number(tmp_path, name, count, epochs, batch):
+    recipe = RECIPES[name]
+    assert recipe.fit == "data"
+    found, told = apply(recipe, fits(recipe, scenes(tmp_path, count)), ())
+    training = found.training
+    assert training.epochs == epochs
+    assert training.epochs / training.evaluate_every == 4
+    assert training.epochs in EPOCHS or abs(training.epochs * count / PASSES - 1) < 0.05
+    assert training.batch_size == batch
+    assert f"{count:,} training images: {round(epochs * count / batch):,} steps of {batch}" in told[1]
+    assert found.optimizer.warmup_epochs == pytest.approx(epochs / 50)
+
+
+def test_what_the_user_gave_stays(tmp_path):
+    recipe = RECIPES["small"]
+    found, told = apply(recipe, fits(recipe, scenes(tmp_path, 292)), ("training.epochs",))
+    assert found.training.epochs == recipe.training.epochs
+    assert "training.epochs stays" in told[1]
+
+
+def test_the_challenge_reads_the_number_from_what_the_check_wrote(tmp_path, monkeypatch):
+    monkeypatch.setattr("challenges.detection.challenge.Scenes.read", lambda folder: scenes(tmp_path, 100))
+    found = {fit.field: fit.value for fit in CHALLENGE.fits(RECIPES["small"], tmp_path)}
+    assert found["training.epochs"] == np.round(PASSES / 100)
+
+
+def test_a_batch_is_not_cut_into_single_images(tmp_path):
+    recipe = RECIPES["demo"]
+    with pytest.raises(RecipeError, match=r"leaves 1 to each of 4 processes[^~]*--training\.batch-size 8 or"):
+        CHALLENGE.open_data(recipe, tmp_path, torch.device("cpu"), World(0, 4))
+
+
+def test_a_lighter_recipe_looks_at_smaller_pictures_once():
+    recipe = RECIPES["small"]
+    flags, work = recipe.lighter()
+    assert flags == ("--preprocessing.crop", "192", "--preprocessing.resize", "192")
+    assert work == pytest.approx(0.41, abs=0.01)
