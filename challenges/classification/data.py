@@ -22,6 +22,7 @@ from common.vision.preprocessing import ImagePreprocessing
 from common.vision.random_crops import random_resized_crops
 
 CROP_ATTEMPTS = 10  # tries for a random window that fits, as torchvision and DALI make
+COLOURS = 3  # saturation, contrast, brightness
 OUTPUTS = ("images", "label", "index")
 
 
@@ -60,25 +61,29 @@ class PhotographData(DataModule):
         shares = shuffled_shares(
             self.num_train, batch_size, first_step, seed=self._seed, world=self._world, accumulation=accumulation
         )
-        files = _encoded_paths(self.train)
+        files, config = _encoded_paths(self.train), self._config
+        crops = 1 + CROP_ATTEMPTS * 4
+        width = crops + (COLOURS if config.colour else 0)
 
         def columns() -> Iterator[Columns]:
             for share in shares:
-                numbers = uniform_numbers(self._seed, share.step, batch_size, CROP_ATTEMPTS * 4 + 1)[share.rows]
+                numbers = uniform_numbers(self._seed, share.step, batch_size, width)[share.rows]
                 starts, sizes = random_resized_crops(
                     self.train.heights[share.samples],
                     self.train.widths[share.samples],
-                    numbers[:, 1:].reshape(-1, CROP_ATTEMPTS, 4),
-                    self._config.area,
-                    self._config.ratio,
+                    numbers[:, 1:crops].reshape(-1, CROP_ATTEMPTS, 4),
+                    config.area,
+                    config.ratio,
                 )
-                mirror = (numbers[:, 0] < self._config.flip).astype(np.int32)
+                mirror = (numbers[:, 0] < config.flip).astype(np.int32)
                 paths = [files[sample] for sample in share.samples]
-                yield paths, self.train.labels[share.samples], share.samples, starts, sizes, mirror
+                column = paths, self.train.labels[share.samples], share.samples, starts, sizes, mirror
+                factors = (1 + config.colour * (2 * numbers[:, crops:] - 1)).astype(np.float32)
+                yield (*column, factors) if config.colour else column
 
         return self._load(
             columns(),
-            _train_graph(self.preprocessing, dali_device(self._device)),
+            _train_graph(self.preprocessing, dali_device(self._device), has_colours=bool(config.colour)),
             batch_size // self._world.size // accumulation,
         )
 
@@ -114,16 +119,23 @@ def _encoded_paths(split: Manifest) -> list[NDArray[np.uint8]]:
     return [encode_path(str(root / path)) for path in split.paths]
 
 
-def _train_graph(preprocessing: ImagePreprocessing, device: str) -> Callable[..., Pipeline]:
+def _train_graph(
+    preprocessing: ImagePreprocessing, device: str, *, has_colours: bool = False
+) -> Callable[..., Pipeline]:
+    kinds = [types.UINT8, types.INT64, types.INT64, types.INT32, types.INT32, types.INT32]
+    dimensions = [1, 0, 0, 1, 1, 0]
+
     @pipeline_def
     def graph(source: Callable[[], Columns]) -> tuple[DataNode, ...]:
-        path, label, index, start, size, mirror = fn.external_source(
+        path, label, index, start, size, mirror, *colour = fn.external_source(
             source=source,
-            num_outputs=6,
-            dtype=[types.UINT8, types.INT64, types.INT64, types.INT32, types.INT32, types.INT32],
-            ndim=[1, 0, 0, 1, 1, 0],
+            num_outputs=len(kinds) + has_colours,
+            dtype=[*kinds, *[types.FLOAT] * has_colours],
+            ndim=[*dimensions, *[1] * has_colours],
         )
-        images = decode_window(fn.io.file.read(path), start, size, mirror, preprocessing, device)
+        read = fn.io.file.read(path)
+        factors = colour[0] if colour else None
+        images = decode_window(read, start, size, mirror, preprocessing, device, colour=factors)
         return images, _to(label, device), _to(index, device)
 
     described: Callable[..., Pipeline] = graph

@@ -1,4 +1,4 @@
-"""Label smoothing, mixup and rare classes: the classification loss and the mixed batches it is given."""
+"""Label smoothing, mixup, CutMix and rare classes: the classification loss and the mixed batches it is given."""
 
 import numpy as np
 import torch
@@ -38,10 +38,44 @@ def mixup(
     returns:   the images in their memory format, and soft targets (batch, class) float32
     Source:    Zhang et al. 2018, arXiv:1710.09412; one proportion per batch as in NVIDIA's 250-epoch recipe.
     """
+    share, _ = _proportion("mixup", alpha, generator)
+    partner = _partners(images, generator)
+    return torch.lerp(images[partner], images, share), _blended(label, partner, num_classes, share)
+
+
+def cutmix(
+    images: Tensor, label: Tensor, num_classes: int, alpha: float, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """Paste a random window of a random partner into every image of a batch, the same one throughout.
+
+    Arguments and what is returned are `mixup`'s; the labels are blended by the window's share of the image.
+    Source: Yun et al. 2019, arXiv:1905.04899.
+    """
+    share, random = _proportion("CutMix", alpha, generator)
+    partner = _partners(images, generator)
+    height, width = images.shape[-2:]
+    half_height, half_width = (side * (1 - share) ** 0.5 / 2 for side in (height, width))
+    row, column = random.uniform(0, height), random.uniform(0, width)
+    rows = slice(max(0, round(row - half_height)), min(height, round(row + half_height)))
+    columns = slice(max(0, round(column - half_width)), min(width, round(column + half_width)))
+    mixed = images.clone()
+    mixed[..., rows, columns] = images[partner][..., rows, columns]
+    pasted = (rows.stop - rows.start) * (columns.stop - columns.start) / (height * width)
+    return mixed, _blended(label, partner, num_classes, 1 - pasted)
+
+
+def _proportion(method: str, alpha: float, generator: torch.Generator) -> tuple[float, np.random.Generator]:
+    """What is left of each image, from Beta(alpha, alpha), and NumPy's generator that drew it."""
     if alpha <= 0:
-        raise ValueError(f"mixup's alpha is {alpha}; it must be above 0 (leave mixup out instead of setting 0)")
-    seed = int(torch.randint(2**63 - 1, (), generator=generator))
-    share = float(np.random.default_rng(seed).beta(alpha, alpha))
-    partner = torch.randperm(len(images), generator=generator).to(images.device, non_blocking=True)
+        raise ValueError(f"{method}'s alpha is {alpha}; it must be above 0 (leave {method} out instead of setting 0)")
+    random = np.random.default_rng(int(torch.randint(2**63 - 1, (), generator=generator)))
+    return float(random.beta(alpha, alpha)), random
+
+
+def _partners(images: Tensor, generator: torch.Generator) -> Tensor:
+    return torch.randperm(len(images), generator=generator).to(images.device, non_blocking=True)
+
+
+def _blended(label: Tensor, partner: Tensor, num_classes: int, share: float) -> Tensor:
     target = functional.one_hot(label, num_classes).float()
-    return torch.lerp(images[partner], images, share), torch.lerp(target[partner], target, share)
+    return torch.lerp(target[partner], target, share)

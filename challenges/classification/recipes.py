@@ -30,6 +30,8 @@ class DataConfig:
     """Width over height of a random crop."""
     flip: float = 0.5
     """Probability of a horizontal flip."""
+    colour: float = 0.0
+    """Share by which saturation, contrast and brightness of a training picture are raised or lowered at most."""
     validation_fraction: float = 0.2
     """Share held out where the folder has no val/ of its own."""
     split: Literal["keep", "random", "by-group"] = "keep"
@@ -45,6 +47,8 @@ class DataConfig:
             raise RecipeError(
                 f"data.area {self.area} or data.ratio {self.ratio} is not a range.", "Areas lie in (0, 1]."
             )
+        if not 0 <= self.colour < 1:
+            raise RecipeError(told("data", self, "colour"), "It lies in [0, 1).")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +75,17 @@ class ClassificationRecipe(Recipe):
     """How far rare classes are answered as if all were equally frequent: 0 not at all, 1 wholly (arXiv:2007.07314)."""
     mixup_alpha: float = 0.0
     """Strength of mixup (Zhang et al. 2017, arXiv:1710.09412); 0 leaves it out."""
+    cutmix_alpha: float = 0.0
+    """Strength of CutMix (Yun et al. 2019, arXiv:1905.04899), for every other mixed batch where mixup is there, too."""
+    mixed_share: float = 1.0
+    """Of the batches, that mixup or CutMix blend; the others are learnt as they are."""
+
+    def __post_init__(self) -> None:
+        if min(self.mixup_alpha, self.cutmix_alpha) < 0 or not 0 <= self.mixed_share <= 1:
+            raise RecipeError(
+                f"mixup-alpha is {self.mixup_alpha}, cutmix-alpha {self.cutmix_alpha}, mixed-share {self.mixed_share}.",
+                "The first two start at 0, the third lies in [0, 1].",
+            )
 
     def __post_init__(self) -> None:
         training = self.training

@@ -7,14 +7,14 @@ import torch
 from torch import Tensor, nn
 
 from challenges.classification.accuracy import accuracies, balanced_interval
-from challenges.classification.losses import adjusted, cross_entropy, mixup
+from challenges.classification.losses import adjusted, cross_entropy, cutmix, mixup
 from challenges.classification.recipes import ClassificationRecipe
 from common.export.signature import GPU_BATCH, Signature, TensorSpec
 from common.machine.distributed import from_all_ranks
 from common.run.result import wilson
 from common.training.metrics import Accuracy, Mean, reduce_metrics
 from common.training.optimizers import scheduled_optimizer, stage_scales
-from common.training.randomness import step_generator
+from common.training.randomness import step_generator, step_number
 from common.training.schedules import build_schedule
 from common.training.task import Batch, Evaluation, ScheduledOptimizer, Task
 from common.vision.fused_norm import require_apex
@@ -72,10 +72,13 @@ class ClassificationTask(Task):
         return self
 
     def prepare_batch(self, batch: Batch, step: int) -> Batch:
-        if not self.recipe.mixup_alpha:
+        recipe = self.recipe
+        ways = [(mix, alpha) for mix, alpha in ((mixup, recipe.mixup_alpha), (cutmix, recipe.cutmix_alpha)) if alpha]
+        if not ways or (chance := step_number(recipe.training.seed, step)) >= recipe.mixed_share:
             return batch
-        generator = step_generator(self.recipe.training.seed, step)
-        images, target = mixup(batch["images"], batch["label"], self.num_classes, self.recipe.mixup_alpha, generator)
+        mix, alpha = ways[int(chance / recipe.mixed_share * len(ways))]
+        generator = step_generator(recipe.training.seed, step)
+        images, target = mix(batch["images"], batch["label"], self.num_classes, alpha, generator)
         return {**batch, "images": images, "label": target}
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:

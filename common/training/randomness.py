@@ -64,6 +64,11 @@ def uniform_numbers(seed: int, step: int, batch_size: int, width: int) -> NDArra
     return np.random.default_rng([seed, step, 1]).random((batch_size, width))
 
 
+def step_number(seed: int, step: int) -> float:
+    """One random number in [0, 1) for a choice about a whole batch: equal on all processes."""
+    return float(np.random.default_rng([seed, step, 2]).random())
+
+
 def step_generator(seed: int, step: int) -> torch.Generator:
     """A generator on the CPU for choices about a whole batch: equal on all processes."""
     return torch.Generator().manual_seed(seed * 1_000_003 + step)

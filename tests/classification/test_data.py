@@ -12,7 +12,7 @@ from challenges.classification import data as photographs
 from challenges.classification.check import check
 from challenges.classification.data import PhotographData
 from challenges.classification.recipes import DataConfig
-from common.errors import DataError
+from common.errors import DataError, RecipeError
 from common.machine.distributed import ALONE, World
 from common.vision.dali.images import serving_pipeline
 from common.vision.preprocessing import ImagePreprocessing
@@ -133,6 +133,28 @@ def test_without_augmentation_a_flip_is_the_mirror_image(manifest):
     plain = batches(manifest, count=1, area=(1.0, 1.0), ratio=(0.2, 5.0), flip=0.0)[0]
     flipped = batches(manifest, count=1, area=(1.0, 1.0), ratio=(0.2, 5.0), flip=1.0)[0]
     assert torch.equal(plain["images"], flipped["images"].flip(3))
+
+
+def test_colours_vary_by_the_given_share_and_windows_do_not(manifest):
+    """Brightness is what differs most: the mean of a picture moves by a factor within the bounds."""
+    whole = {"area": (1.0, 1.0), "ratio": (0.2, 5.0), "flip": 0.0}
+    plain, coloured = (batches(manifest, count=2, colour=colour, **whole) for colour in (0.0, 0.3))
+    ratios = torch.cat(
+        [
+            torch.from_numpy(
+                restored(b["images"], SMALL).mean((1, 2, 3)) / restored(a["images"], SMALL).mean((1, 2, 3))
+            )
+            for a, b in zip(plain, coloured, strict=True)
+        ]
+    )
+    assert 0.7 - 0.05 < ratios.min() < 0.95
+    assert 1.05 < ratios.max() < 1.3 + 0.05
+
+
+@pytest.mark.parametrize("colour", [1.0, -0.1])
+def test_a_share_of_colours_out_of_range_is_refused(colour):
+    with pytest.raises(RecipeError, match=r"data\.colour is"):
+        DataConfig(colour=colour)
 
 
 def test_a_file_damaged_after_the_check_is_named(manifest):

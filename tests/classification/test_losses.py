@@ -1,4 +1,4 @@
-"""The classification loss against PyTorch's own and a written-out one; mixup against its formula."""
+"""The classification loss against PyTorch's own and a written-out one; mixup and CutMix against their formulas."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from challenges.classification.losses import adjusted, cross_entropy, mixup
+from challenges.classification.losses import adjusted, cross_entropy, cutmix, mixup
 
 
 def generator(seed=0):
@@ -58,23 +58,47 @@ def test_mixup_blends_images_and_labels_alike():
     torch.testing.assert_close(largest, largest[:1].expand_as(largest))  # one proportion for the whole batch
 
 
-def test_mixup_depends_on_its_generator_alone():
+@pytest.mark.parametrize("seed", range(8))
+def test_cutmix_blends_labels_by_the_pixels_of_each_picture(seed):
+    """Pictures of one value per class: the share of every value in a picture is that of its class in the target."""
+    classes = 5
+    label = torch.arange(classes)
+    images = functional.one_hot(label, classes).float()[:, :, None, None].expand(-1, -1, 12, 20)
+    mixed, target = cutmix(images, label, classes, 1.0, generator(seed))
+    torch.testing.assert_close(mixed.mean((2, 3)), target)
+    assert set(mixed.unique().tolist()) <= {0.0, 1.0}
+    pasted = (mixed != images).any(1)
+    for window in pasted[pasted.flatten(1).any(1)]:
+        rows, columns = window.any(1), window.any(0)
+        assert torch.equal(window, rows[:, None] & columns)
+
+
+def test_cutmix_leaves_half_of_the_pixels_on_average():
+    random, label = generator(), torch.arange(2)
+    found = [cutmix(torch.zeros(2, 3, 32, 32), label, 2, 1.0, random)[1] for _ in range(400)]
+    other = [1 - target[0, 0].item() for target in found if target[0, 0] != 1]
+    assert 0.25 < np.mean(other) < 0.5  # windows are cut off at the border
+
+
+@pytest.mark.parametrize("mix", [mixup, cutmix])
+def test_mixing_depends_on_its_generator_alone(mix):
     images, label = torch.randn(8, 3, 4, 4), torch.arange(8)
     torch.manual_seed(1)
-    first = mixup(images, label, 8, 0.2, generator(3))
+    first = mix(images, label, 8, 0.2, generator(3))
     torch.manual_seed(2)
     np.random.seed(2)
-    second = mixup(images, label, 8, 0.2, generator(3))
-    other = mixup(images, label, 8, 0.2, generator(4))
+    second = mix(images, label, 8, 0.2, generator(3))
+    other = mix(images, label, 8, 0.2, generator(5))
     assert torch.equal(first[0], second[0])
     assert torch.equal(first[1], second[1])
     assert not torch.equal(first[0], other[0])
 
 
-def test_mixup_leaves_inputs_and_memory_format_alone():
+@pytest.mark.parametrize("mix", [mixup, cutmix])
+def test_mixing_leaves_inputs_and_memory_format_alone(mix):
     images = torch.randn(6, 3, 8, 8).to(memory_format=torch.channels_last)
     before = images.clone()
-    mixed, target = mixup(images, torch.zeros(6, dtype=torch.int64), 3, 0.2, generator())
+    mixed, target = mix(images, torch.zeros(6, dtype=torch.int64), 3, 0.2, generator())
     assert torch.equal(images, before)
     assert mixed.is_contiguous(memory_format=torch.channels_last)
     assert target.dtype == torch.float32
@@ -92,9 +116,10 @@ def test_mixup_proportions_follow_the_beta_distribution():
     assert np.std(shares) == pytest.approx(np.sqrt(1 / (4 * (2 * 0.2 + 1))), abs=0.05)
 
 
-def test_mixup_without_strength_is_refused():
+@pytest.mark.parametrize("mix", [mixup, cutmix])
+def test_mixing_without_strength_is_refused(mix):
     with pytest.raises(ValueError, match="above 0"):
-        mixup(torch.zeros(2, 3, 1, 1), torch.zeros(2, dtype=torch.int64), 2, 0.0, generator())
+        mix(torch.zeros(2, 3, 1, 1), torch.zeros(2, dtype=torch.int64), 2, 0.0, generator())
 
 
 def test_adjusted_logits_are_learnt_as_if_classes_were_equally_frequent():

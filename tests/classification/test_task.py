@@ -9,6 +9,7 @@ from torch import nn
 
 from challenges.classification.recipes import RECIPES, ClassificationRecipe, FinetuneConfig, ModelConfig
 from challenges.classification.task import ClassificationTask
+from common.errors import RecipeError
 from common.run.result import wilson
 from common.vision.preprocessing import ImagePreprocessing
 
@@ -89,6 +90,28 @@ def test_mixing_depends_on_the_step_alone():
     assert torch.equal(first["images"], second["images"])
     assert torch.equal(first["label"], second["label"])
     assert not torch.equal(first["images"], task.prepare_batch(batch(), 8)["images"])
+
+
+def test_a_share_of_the_batches_is_mixed_in_both_ways():
+    task, _ = build(replace(SMALL, mixup_alpha=0.4, cutmix_alpha=1.0, mixed_share=0.5))
+    given = batch(32)
+    kinds = []
+    for step in range(200):
+        found = task.prepare_batch(given, step)
+        if found is given:
+            kinds.append("whole")
+            continue
+        whole = (found["images"][:, None] == given["images"][None]).all(2).any(1)  # each pixel is some picture's own
+        kinds.append("cut" if whole.all() else "blended")
+    assert {kind: kinds.count(kind) / 200 for kind in kinds} == pytest.approx(
+        {"whole": 0.5, "cut": 0.25, "blended": 0.25}, abs=0.1
+    )
+
+
+@pytest.mark.parametrize("wrong", [{"mixed_share": 1.5}, {"mixup_alpha": -0.1}, {"cutmix_alpha": -1.0}])
+def test_mixing_out_of_range_is_refused(wrong):
+    with pytest.raises(RecipeError, match="third lies"):
+        replace(SMALL, **wrong)
 
 
 def test_evaluation_equals_a_plain_loop():
