@@ -6,15 +6,16 @@ from typing import Any
 import numpy as np
 
 from challenges.classification.manifest import Manifest
-from challenges.classification.recipes import ClassificationRecipe
+from challenges.classification.recipes import ClassificationRecipe, starts_as_identity
 from common.run.fitting import Fit
 from common.vision.preprocessing import ImagePreprocessing
 
 SMALL_NETWORK = 5_000  # training photographs below which 50 layers learn no more than 18, at several times the work
 SIDES = {65: 64, 0: 96}  # from scratch: median shorter side in pixels below which the input is so large
 BATCHES = {300: 8, 1_000: 16, 0: 32}  # training photographs below which a batch is so large: few still make many steps
-SCRATCH_PASSES, SCRATCH_EPOCHS = 70_000, (12, 150)  # photographs seen in a run, and the epochs between which that lies
-FINETUNE_PASSES, FINETUNE_EPOCHS = 15_000, (5, 60)
+SCRATCH_PASSES = {SMALL_NETWORK: 110_000, 0: 70_000}  # training photographs below which a run sees so many in all
+SCRATCH_EPOCHS = (12, 150)  # between which its epochs lie
+FINETUNE_PASSES, FINETUNE_EPOCHS = {0: 15_000}, (5, 60)
 SKEWED = 2.0  # largest class over smallest from which on rare classes are answered as if they were frequent
 RESIZE = 1.15  # of the validation's shorter side over its crop, as 256 over 224
 
@@ -26,7 +27,7 @@ def fits(recipe: ClassificationRecipe, manifest: Manifest, record: Mapping[str, 
     found = [*_length(recipe, len(train), count), *_balance(train), _flip(recipe)]
     if recipe.weights is None:
         depth = 18 if len(train) < SMALL_NETWORK else 50
-        found += [Fit("model.depth", depth, f"since {count}"), _size(train)]
+        found += [Fit("model.depth", depth, f"since {count}"), _start(recipe, depth), _size(train)]
         found += _scans(train, record)
     return found
 
@@ -37,15 +38,23 @@ def _length(recipe: ClassificationRecipe, count: int, told: str) -> Iterator[Fit
     passes, (fewest, most) = (
         (SCRATCH_PASSES, SCRATCH_EPOCHS) if recipe.weights is None else (FINETUNE_PASSES, FINETUNE_EPOCHS)
     )
-    epochs = float(min(most, max(fewest, round(passes / count))))
+    epochs = float(min(most, max(fewest, round(_at(passes, count) / count))))
     yield Fit("training.batch_size", batch, f"since {told}")
     yield Fit("training.epochs", epochs, f"since {told}: {round(epochs * count / batch):,} steps of {batch}")
     yield Fit("training.evaluate_every", max(1.0, epochs / 8), "an eighth of the run")
+    if recipe.brief(epochs):
+        yield Fit("mixed_share", 0.0, f"since {epochs:g} epochs are too few to learn photographs by heart")
     if recipe.weights is not None:
         before = recipe.training.batch_size
         rate = recipe.optimizer.peak_lr * batch / before
         yield Fit("optimizer.peak_lr", rate, f"{recipe.optimizer.peak_lr:g} is for batches of {before}")
         yield Fit("training.micro_batch", None, "such a batch needs no cutting")
+
+
+def _start(recipe: ClassificationRecipe, depth: int) -> Fit:
+    identity = starts_as_identity(depth, recipe.optimizer.name)
+    reason = f"since blocks that start {'as the identity' if identity else 'whole'} are learnt sooner in {depth} layers"
+    return Fit("model.zero_init_last_norm", identity, reason)
 
 
 def _size(train: Manifest) -> Fit:

@@ -106,6 +106,8 @@ class ClassificationRecipe(Recipe):
         work = 1.0
         if self.model.depth > 18 and self.weights is None:
             flags += ["--model.depth", "18"]
+            if self.model.zero_init_last_norm and not starts_as_identity(18, self.optimizer.name):
+                flags.append("--model.no-zero-init-last-norm")
             work *= BILLION_PRODUCTS[18] / BILLION_PRODUCTS[self.model.depth]
         side = next((side for side in (96, 64) if side < self.preprocessing.crop), None)
         if side is not None:
@@ -114,7 +116,23 @@ class ClassificationRecipe(Recipe):
             work *= (side / self.preprocessing.crop) ** 2
         return (tuple(flags), work) if flags else None
 
+    def brief(self, epochs: float) -> tuple[str, ...]:
+        """Batches as they are, where photographs are not seen often enough to be learnt by heart."""
+        mixes = self.mixed_share > 0 and (self.mixup_alpha > 0 or self.cutmix_alpha > 0)
+        return ("--mixed-share", "0") if mixes and epochs < MIXED_EPOCHS else ()
 
+
+def starts_as_identity(depth: int, optimizer: str) -> bool:
+    """Whether the blocks of a network learn sooner when they start as the identity.
+
+    AdamW moves their scales from 0 to 1 in some thousand steps. Eighteen layers are better off whole in a short run
+    (top-1 0.900 for 0.730 after 156 steps), fifty are not (0.412 for 0.574 after 150): docs/log.md, 2026-11.
+    """
+    return optimizer != "adamw" or depth > DEEPEST_WHOLE
+
+
+DEEPEST_WHOLE = 18
+MIXED_EPOCHS = 20  # from scratch, below which mixup and CutMix cost more than they bring (docs/log.md, 2026-11-29)
 BILLION_PRODUCTS = {18: 1.81, 34: 3.66, 50: 4.09, 101: 7.80, 152: 11.51}
 """By depth, of one picture of 224 pixels."""
 
@@ -153,10 +171,12 @@ RECIPES: Mapping[str, ClassificationRecipe] = {
     "photos": ClassificationRecipe(
         summary="from scratch on hundreds to thousands of your own photographs",
         fit="data",
-        model=ModelConfig(zero_init_last_norm=False),  # AdamW moves a scale by its rate a step: 0 to 1 in a thousand
         preprocessing=ImagePreprocessing(resize=110, crop=96),
         optimizer=_FROM_SCRATCH,
-        data=DataConfig(area=(0.35, 1.0)),
+        data=DataConfig(area=(0.35, 1.0), colour=0.4),
+        mixup_alpha=0.2,
+        cutmix_alpha=1.0,
+        mixed_share=0.5,
         training=TrainingConfig(
             epochs=40, batch_size=32, evaluate_every=5, checkpoint_every=50, ema_decay=0.99, log_every=10
         ),

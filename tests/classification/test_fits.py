@@ -7,8 +7,9 @@ import pytest
 
 from challenges.classification.fits import fits
 from challenges.classification.manifest import Manifest
-from challenges.classification.recipes import RECIPES
+from challenges.classification.recipes import MIXED_EPOCHS, RECIPES, ModelConfig
 from common.run.fitting import apply
+from common.run.overrides import apply_overrides
 
 PHOTOS, FINETUNE = RECIPES["photos"], RECIPES["finetune"]
 
@@ -32,7 +33,18 @@ def fitted(recipe, data, modes=None, chosen=()):
 
 @pytest.mark.parametrize(("count", "depth"), [(100, 18), (4_998, 18), (5_000, 50), (200_000, 50)])
 def test_few_photographs_get_a_small_network(count, depth):
-    assert fitted(PHOTOS, manifest([count // 2] * 2)).model.depth == depth
+    model = fitted(PHOTOS, manifest([count // 2] * 2)).model
+    assert model.depth == depth
+    assert model.zero_init_last_norm == (depth == 50)
+
+
+def test_eighteen_layers_start_whole_under_adamw_where_time_is_short():
+    flags, _ = fitted(PHOTOS, manifest([3_000, 3_000])).lighter()
+    assert "--model.no-zero-init-last-norm" in flags
+    assert apply_overrides(PHOTOS, flags, "kit train").model == ModelConfig(depth=18, zero_init_last_norm=False)
+    flags, _ = RECIPES["imagenet-90e"].lighter()
+    assert "--model.depth" in flags
+    assert "--model.no-zero-init-last-norm" not in flags
 
 
 @pytest.mark.parametrize("recipe", [PHOTOS, FINETUNE.__class__(**{**vars(FINETUNE), "weights": Path("w.pth")})])
@@ -43,6 +55,21 @@ def test_every_run_makes_enough_steps_and_no_more_passes_than_it_needs(recipe, c
     assert steps >= 140
     assert training.epochs * count <= 15 * max(count, 20_000)
     assert 5 <= training.epochs / training.evaluate_every <= 8
+
+
+@pytest.mark.parametrize(("count", "mixed"), [(100, True), (4_998, True), (5_600, False), (50_000, False)])
+def test_photographs_that_are_seen_often_are_mixed(count, mixed):
+    found = fitted(PHOTOS, manifest([count // 2] * 2))
+    assert (found.mixed_share > 0) == mixed
+    assert mixed == (found.training.epochs >= MIXED_EPOCHS)
+    assert found.brief(found.training.epochs) == ()
+    assert fitted(PHOTOS, manifest([count // 2] * 2), chosen={"mixed_share"}).mixed_share == PHOTOS.mixed_share
+
+
+def test_a_brief_run_leaves_batches_unmixed():
+    assert PHOTOS.brief(MIXED_EPOCHS - 1) == ("--mixed-share", "0")
+    assert PHOTOS.brief(MIXED_EPOCHS) == ()
+    assert FINETUNE.brief(1) == ()
 
 
 def test_a_smaller_batch_takes_smaller_steps():
@@ -78,6 +105,6 @@ def test_scans_are_hardly_cropped():
 
 def test_what_the_user_gave_stays():
     found = fitted(PHOTOS, manifest([50, 50]), chosen={"model.depth", "preprocessing.crop", "training.epochs"})
-    assert (found.model, found.preprocessing) == (PHOTOS.model, PHOTOS.preprocessing)
+    assert (found.model.depth, found.preprocessing) == (PHOTOS.model.depth, PHOTOS.preprocessing)
     assert found.training.epochs == PHOTOS.training.epochs
     assert found.training.batch_size == 8
