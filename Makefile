@@ -22,6 +22,7 @@ override DATA := $(value DATA)
 override RECIPE := $(value RECIPE)
 override MODEL := $(value MODEL)
 override TORCH_INDEX := $(value TORCH_INDEX)
+GPUS_GIVEN := $(filter-out undefined,$(origin GPUS))
 override GPUS := $(value GPUS)
 override MINUTES := $(value MINUTES)
 override LIKE := $(value LIKE)
@@ -30,7 +31,14 @@ override RECORDS := $(value RECORDS)
 override PRICES := $(value PRICES)
 override GOAL := $(value GOAL)
 override OUTPUT := $(value OUTPUT)
+override INSTANCE := $(value INSTANCE)
+override MAX_USD := $(value MAX_USD)
+override MAX_HOURS := $(value MAX_HOURS)
+override CAPACITY_BLOCK := $(value CAPACITY_BLOCK)
+override REGION := $(value REGION)
+override NAME := $(value NAME)
 export DATA RECIPE TORCH_INDEX GPUS MINUTES LIKE RECORDS PRICES GOAL OUTPUT
+export INSTANCE MAX_USD MAX_HOURS CAPACITY_BLOCK REGION NAME
 quoted = '$(subst ','\'',$(1))'
 WALK   = $(if $(DATA),--data="$$DATA") $(if $(RECIPE),--recipe="$$RECIPE") $(ARGS)
 
@@ -40,6 +48,7 @@ MODELS_2 := ssd300
 MODELS_3 := ncf vae_cf bert4rec dlrm wide_and_deep
 models = $(or $(MODEL),$(MODELS_$(1)))
 
+.PHONY: aws-challenge1 aws-challenge2 aws-challenge3
 .PHONY: help challenge1 challenge2 challenge3 list doctor benchmark compare triton prove-gpu check test lock clean
 .DEFAULT_GOAL := help
 
@@ -52,9 +61,20 @@ ifneq ($(CONTAINER),1)
 challenge1: ## ResNet-50 on photographs, from data to a served model [DATA= RECIPE= ARGS=]
 challenge2: ## SSD300 on images with boxes, from data to a served model [DATA= RECIPE= ARGS=]
 challenge3: ## recommenders on histories and click logs, from data to served models [MODEL= DATA= RECIPE= ARGS=]
-challenge1 challenge2 challenge3: challenge%: $(VENV)/ready .triton/payload.json
+challenge1 challenge2 challenge3: challenge%: $(VENV)/ready .triton/payload.json $(if $(filter s3://%,$(DATA)),$(VENV)/ready-aws)
 	@$(KIT) challenge $(foreach model,$(call models,$*),$(call quoted,$(model))) $(WALK)
 endif
+
+RENT = --instance="$$INSTANCE" $(if $(DATA),--data="$$DATA") $(if $(RECIPE),--recipe="$$RECIPE") \
+	$(if $(MODEL),--model=$(call quoted,$(MODEL))) $(if $(ARGS),--make-args=$(call quoted,$(ARGS))) \
+	$(if $(MAX_USD),--max-usd="$$MAX_USD") $(if $(MAX_HOURS),--max-hours="$$MAX_HOURS") $(if $(NAME),--name="$$NAME") \
+	$(if $(CAPACITY_BLOCK),--capacity-block="$$CAPACITY_BLOCK") $(if $(REGION),--region="$$REGION") \
+	$(if $(PRICES),--prices="$$PRICES") $(if $(SPOT),--spot) $(if $(DETACH),--detach) $(if $(DRY_RUN),--dry-run) $(if $(YES),--yes)
+aws-challenge1: ## challenge 1 on a rented GPU, its price asked for first [INSTANCE= DATA= SPOT=1 MAX_USD=10 MAX_HOURS=6 DETACH=1 DRY_RUN=1]
+aws-challenge2: ## challenge 2 alike; docs/aws.md has them all
+aws-challenge3: ## challenge 3 alike [MODEL=]
+aws-challenge1 aws-challenge2 aws-challenge3: aws-%: $(VENV)/ready-aws
+	@$(KIT) aws run $* $(RENT)
 
 list: $(VENV)/ready ## list models and recipes with their targets
 	@$(KIT) list

@@ -188,7 +188,8 @@ def _ls(options: argparse.Namespace, cloud: "Cloud", console: "Console") -> int:
         _say(console, "No run has anything in AWS.")
         return 0
     table, now = read_prices(Path(options.prices) if options.prices else None), datetime.datetime.now(datetime.UTC)
-    _table(console, ("run", "region", "state", "instance", "age", "$ at most"), [row(cloud, run, table, now) for run in found])
+    columns = ("run", "region", "state", "instance", "age", "$ at most")
+    _table(console, columns, [row(cloud, run, table, now) for run in found])
     return 0
 
 

@@ -7,7 +7,8 @@ include containers/versions.env
 ENGINE ?= docker
 # Of a training container; left empty, no limit: nine tenths of the machine, so that a run is stopped and not the machine
 MEMORY ?= $(shell awk '/^MemTotal:/ {printf "%dm", $$2 * 0.9 / 1024}' /proc/meminfo 2> /dev/null)
-GPUS ?= all
+# Of a container: all where GPUS is not given, none where it is given empty
+CONTAINER_GPUS = $(if $(GPUS),--gpus $(GPUS),$(if $(GPUS_GIVEN),,--gpus all))
 SHM ?= 8g
 KIT_VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 COMMIT := $(shell git rev-parse --verify -q HEAD 2>/dev/null)
@@ -18,15 +19,20 @@ container_image = challenge-kit/$(1)-$(CHALLENGE_NAME_$(2)):$(KIT_VERSION)
 container_build = $(ENGINE) build -f containers/$(1).Dockerfile -t $(call container_image,$(1),$(2)) $(3) \
 	--build-arg CHALLENGE=$(CHALLENGE_NAME_$(2)) --build-arg COMMIT=$(COMMIT) .
 
-.PHONY: container1 container2 container3 up1 up2 up3 down pin
+.PHONY: container1 container2 container3 trainer1 trainer2 trainer3 up1 up2 up3 down pin
 pin: ## name the images of containers/versions.env by their digests of today
 	@python3 containers/versions.py --pin
 
 container1: ## build challenge 1's training and serving images (container2, container3 alike)
-container1 container2 container3: container%:
-	python3 containers/versions.py $(PYTORCH_IMAGE) $(TRITON_IMAGE)
-	$(call container_build,train,$*,--build-arg PYTORCH_IMAGE=$(PYTORCH_IMAGE))
+container1 container2 container3: container%: trainer%
+	python3 containers/versions.py $(TRITON_IMAGE)
 	$(call container_build,serve,$*,--build-arg TRITON_IMAGE=$(TRITON_IMAGE))
+
+# Who only trains does not pull the serving image of many GB.
+trainer1: ## build challenge 1's training image alone (trainer2, trainer3 alike)
+trainer1 trainer2 trainer3: trainer%:
+	python3 containers/versions.py $(PYTORCH_IMAGE)
+	$(call container_build,train,$*,--build-arg PYTORCH_IMAGE=$(PYTORCH_IMAGE))
 
 override MODELS := $(value MODELS)
 override MOUNTS := $(value MOUNTS)
@@ -45,12 +51,12 @@ down: ## stop what up1 started
 # the one place that is written, and its files belong to whoever types the command. MOUNTS are quoted as in a shell.
 ifeq ($(CONTAINER),1)
 .PHONY: challenge1 challenge2 challenge3
-challenge1 challenge2 challenge3: challenge%: container%
+challenge1 challenge2 challenge3: challenge%: trainer%
 	mkdir -p runs
 	$(foreach model,$(call models,$*),$(call container_walk,$*,$(model)) &&) true
 
 # 1: the challenge's number, 2: the model
-container_walk = python3 containers/mounted.py $(ENGINE) run --rm --init $(if $(GPUS),--gpus $(GPUS)) --shm-size $(SHM) --ulimit memlock=-1 --ulimit stack=67108864 \
+container_walk = python3 containers/mounted.py $(ENGINE) run --rm --init $(CONTAINER_GPUS) --shm-size $(SHM) --ulimit memlock=-1 --ulimit stack=67108864 \
 	$(if $(MEMORY),--memory $(MEMORY) --memory-swap $(MEMORY)) --pids-limit 4096 --log-opt max-size=10m --log-opt max-file=5 \
 	--user "$$(id -u):$$(id -g)" --read-only --tmpfs /tmp:exec,mode=1777 --cap-drop ALL \
 	--security-opt no-new-privileges $(call container_image,train,$(1)) kit challenge $(call quoted,$(2)) $(ARGS)

@@ -6,12 +6,16 @@ MOUNTS are paths as a shell would split them. Only the standard library is neede
 """
 
 import csv
+import hashlib
 import io
 import os
 import shlex
+import shutil
+import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 
+S3 = "s3://"
 RUNS_INSIDE = "/opt/kit/runs"
 
 
@@ -36,6 +40,41 @@ def mount(source: str, target: str, *, read_only: bool) -> str:
     return line.getvalue()
 
 
+def fetched(address: str, environment: Mapping[str, str]) -> str:
+    """The folder or file of this machine that holds what lies at an address of S3, brought up to date by the AWS CLI.
+
+    Raises SystemExit, with what to do, where the CLI is missing or refuses.
+    """
+    bucket, _, key = address.removeprefix(S3).partition("/")
+    if shutil.which("aws", path=environment.get("PATH")) is None:
+        print(
+            f"DATA={address} lies in the bucket {bucket}, and reading it needs the AWS CLI, which is not installed.",
+            "Amazon's Deep Learning AMIs have it.", "Install it: pip install awscli", sep="\n", file=sys.stderr,
+        )  # fmt: skip
+        raise SystemExit(2)
+    home = environment.get("CHALLENGE_KIT_CACHE") or os.path.join(os.path.expanduser("~"), ".cache", "challenge-kit")
+    place = os.path.join(
+        os.path.abspath(home), "s3", f"{bucket}-{hashlib.sha256(address.encode()).hexdigest()[:8]}-cli"
+    )
+    last = os.path.basename(key.rstrip("/"))
+    target = os.path.join(place, bucket if last in ("", ".", "..") else last)
+    os.makedirs(place, exist_ok=True)
+    single = subprocess.run(
+        ["aws", "s3api", "head-object", "--bucket", bucket, "--key", key], capture_output=True
+    ).returncode == 0 if key else False  # fmt: skip
+    verb = ["cp"] if single else ["sync", "--delete", "--exact-timestamps"]
+    answer = subprocess.run(["aws", "s3", *verb, "--only-show-errors", address, target])
+    if answer.returncode or not os.path.exists(target) or (os.path.isdir(target) and not os.listdir(target)):
+        print(
+            f"DATA={address} could not be fetched from the bucket {bucket}, or there is nothing.",
+            "What the AWS CLI said stands above.", f"Look with: aws s3 ls {S3}{bucket}/", sep="\n", file=sys.stderr,
+        )  # fmt: skip
+        raise SystemExit(2)
+    return target
+
+
 if __name__ == "__main__":
-    line = command(sys.argv[1:], os.environ, os.getcwd())
+    data = os.environ.get("DATA", "")
+    seen = {**os.environ, "DATA": fetched(data, os.environ)} if data.startswith(S3) else os.environ
+    line = command(sys.argv[1:], seen, os.getcwd())
     os.execvp(line[0], line)

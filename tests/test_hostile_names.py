@@ -17,7 +17,7 @@ from common.serving.payload import Payload
 from common.serving.server import LocalServer
 from common.serving.workspace import SAFE_PATH
 from common.stages.serving_stage import served_names
-from containers.mounted import command
+from containers.mounted import command, fetched
 from tests.common.serving.colours import write_repository
 
 ROOT = Path(__file__).parents[1]
@@ -73,6 +73,12 @@ def test_make_passes_names_on_as_they_are(checkout: Path, name: str) -> None:
     challenge = ["-m", "challenges", "challenge"]
     calls = made(checkout, "challenge1", f"DATA={name}", f"RECIPE={name}", "ARGS=--device cpu")
     assert calls == [[*challenge, "resnet50", f"--data={name}", f"--recipe={name}", "--device", "cpu"]]
+    (call,) = made(
+        checkout, "aws-challenge1", "-o", ".venv/ready-aws", f"INSTANCE={name}", f"DATA={name}", f"NAME={name}",
+        f"MAX_USD={name}", "SPOT=1", "DRY_RUN=1",
+    )  # fmt: skip
+    flags = [f"--instance={name}", f"--data={name}", f"--max-usd={name}", f"--name={name}", "--spot", "--dry-run"]
+    assert call == ["-m", "challenges", "aws", "run", "challenge1", *flags]
     calls = made(checkout, "challenge3", f"MODEL={name}")
     assert calls == [[*challenge, *name.split()]]
 
@@ -108,7 +114,7 @@ def test_a_container_sees_the_folder_under_its_own_name(checkout: Path, name: st
     engine = checkout / "engine"
     shutil.copy(checkout / ".venv" / "bin" / "python", engine)
     make = ["make", "-s", "challenge1", "CONTAINER=1", "ENGINE=./engine", "GPUS=", f"DATA={name}"]
-    result = subprocess.run([*make, "-o", "container1"], cwd=checkout, capture_output=True, text=True)
+    result = subprocess.run([*make, "-o", "trainer1"], cwd=checkout, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
     (call,) = [json.loads(line) for line in (checkout / "called").read_text().splitlines()]
     assert call == command(
@@ -118,6 +124,40 @@ def test_a_container_sees_the_folder_under_its_own_name(checkout: Path, name: st
     )
     assert call[-1] == f"--data={checkout}/{name}"
     assert not list(checkout.glob("X*"))
+
+
+@pytest.mark.parametrize("name", NAMES.values(), ids=NAMES)
+def test_a_container_is_shown_a_copy_of_what_lies_in_s3(checkout: Path, name: str) -> None:
+    engine, cache = checkout / "engine", checkout / "cache"
+    shutil.copy(checkout / ".venv" / "bin" / "python", engine)
+    aws = checkout / ".venv" / "bin" / "aws"
+    aws.write_text(f"""#!{sys.executable}
+import json, pathlib, sys
+if "head-object" in sys.argv:
+    sys.exit(255)
+pathlib.Path(sys.argv[-1]).mkdir(parents=True, exist_ok=True)
+(pathlib.Path(sys.argv[-1]) / "asked").write_text(json.dumps(sys.argv[1:-1]))
+""")
+    aws.chmod(0o755)
+    make = ["make", "-s", "challenge1", "CONTAINER=1", "ENGINE=./engine", "GPUS=", f"DATA=s3://bucket/{name}"]
+    environment = {**os.environ, "PATH": f"{aws.parent}:{os.environ['PATH']}", "CHALLENGE_KIT_CACHE": str(cache)}
+    result = subprocess.run(
+        [*make, "-o", "trainer1"], cwd=checkout, capture_output=True, text=True, env=environment
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    (call,) = [json.loads(line) for line in (checkout / "called").read_text().splitlines()]
+    (asked,) = cache.rglob("asked")
+    assert json.loads(asked.read_text())[-1] == f"s3://bucket/{name}"
+    assert call[-1] == f"--data={asked.parent}"
+    assert sum("type=bind" in part for part in call) == 2
+    assert not any("s3:/" in part for part in call)
+    assert not list(checkout.glob("X*"))
+
+
+def test_a_container_without_the_aws_cli_says_which_bucket_and_what_to_install() -> None:
+    with pytest.raises(SystemExit) as ended:
+        fetched("s3://bucket/photos", {"PATH": "/nowhere"})
+    assert ended.value.code == 2
 
 
 def test_mounts_are_lines_of_csv() -> None:

@@ -161,6 +161,10 @@ def _require_sound(order: Order) -> None:
             f"A run cannot be called {order.name!r}.", "Names have up to 40 small letters, digits and inner hyphens.",
             "Pass another --name.",
         )  # fmt: skip
+    if not order.instances:
+        raise KitError(
+            "No INSTANCE was given.", "It is what the run costs.", "Try INSTANCE=g6e.xlarge; see: kit aws prices"
+        )
     if order.capacity_block and (order.spot or len(order.instances) != 1):
         raise KitError(
             "A Capacity Block was given together with spot or several instances.",

@@ -64,6 +64,8 @@ def parts(address: str) -> tuple[str, str]:
             f"{address} names no bucket.", "A bucket has 3 to 63 small letters, digits, hyphens and dots.",
             "Write s3://BUCKET/PREFIX.",
         )  # fmt: skip
+    if any(part in (".", "..") for part in prefix.split("/")):
+        raise DataError(f"{address} leads elsewhere.", "A prefix has no parts . and ..", "Write s3://BUCKET/PREFIX.")
     return bucket, prefix.strip("/")
 
 

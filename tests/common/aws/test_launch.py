@@ -110,14 +110,23 @@ def test_the_same_launch_again_makes_nothing_more(cloud, plan):
     assert made() == before
 
 
-def test_a_run_whose_group_is_empty_is_launched_again_with_a_new_deadline(cloud, plan):
+def test_a_run_whose_group_is_empty_is_launched_again_with_a_new_deadline(cloud, plan, monkeypatch):
     launch.launch(cloud, plan, QUIET)
     cloud.ask("autoscaling", "update_auto_scaling_group", AutoScalingGroupName="kit-photos", DesiredCapacity=0)
-    first = script(cloud)
-    longer = replace(plan, order=replace(ORDER, max_hours=5))
-    launch.launch(cloud, longer, QUIET)
+    first, ask, started = script(cloud), Cloud.ask, []
+
+    def without_instances(self, service, operation, **request):  # moto starts none from a second version
+        if request.get("DesiredCapacity") == 1:
+            started.append(request["AutoScalingGroupName"])
+            return {}
+        return ask(self, service, operation, **request)
+
+    monkeypatch.setattr(Cloud, "ask", without_instances)
+    launch.launch(cloud, replace(plan, order=replace(ORDER, max_hours=5)), QUIET)
+    assert started == ["kit-photos"]
     assert script(cloud) != first
-    assert resources.find_group(cloud, "photos")["DesiredCapacity"] == 1
+    versions = ask(cloud, "ec2", "describe_launch_templates", LaunchTemplateNames=["kit-photos"])["LaunchTemplates"]
+    assert versions[0]["LatestVersionNumber"] == 2
 
 
 def test_spot_takes_whichever_listed_type_is_least_likely_to_be_interrupted(plan):
@@ -142,8 +151,11 @@ CREATING = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("error", [DeniedError("x:Y", "", ""), KeyboardInterrupt()], ids=["denied", "ctrl-c"])
-@pytest.mark.parametrize("where", CREATING, ids=lambda each: each[1])
+DENIED, CTRL_C = DeniedError("x:Y", "", ""), KeyboardInterrupt()
+CUTS = [*((where, DENIED) for where in CREATING), (CREATING[-1], CTRL_C)]
+
+
+@pytest.mark.parametrize(("where", "error"), CUTS, ids=[f"{where[1]}-{error!r:.8}" for where, error in CUTS])
 def test_a_launch_that_is_cut_off_leaves_nothing(where, error, cloud, plan, monkeypatch):
     ask = Cloud.ask
 
