@@ -130,7 +130,8 @@ def test_a_container_sees_the_folder_under_its_own_name(checkout: Path, name: st
 def test_a_container_is_shown_a_copy_of_what_lies_in_s3(checkout: Path, name: str) -> None:
     engine, cache = checkout / "engine", checkout / "cache"
     shutil.copy(checkout / ".venv" / "bin" / "python", engine)
-    aws = checkout / ".venv" / "bin" / "aws"
+    aws = checkout.parent / "commands" / "aws"  # make would read what is in a folder's name in PATH
+    aws.parent.mkdir()
     aws.write_text(f"""#!{sys.executable}
 import json, pathlib, sys
 if "head-object" in sys.argv:
@@ -139,6 +140,7 @@ pathlib.Path(sys.argv[-1]).mkdir(parents=True, exist_ok=True)
 (pathlib.Path(sys.argv[-1]) / "asked").write_text(json.dumps(sys.argv[1:-1]))
 """)
     aws.chmod(0o755)
+    (aws.parent / "python3").symlink_to(sys.executable)  # pyenv's would put its own commands first
     make = ["make", "-s", "challenge1", "CONTAINER=1", "ENGINE=./engine", "GPUS=", f"DATA=s3://bucket/{name}"]
     environment = {**os.environ, "PATH": f"{aws.parent}:{os.environ['PATH']}", "CHALLENGE_KIT_CACHE": str(cache)}
     result = subprocess.run(

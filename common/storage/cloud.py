@@ -126,8 +126,7 @@ def _translated(service: str, operation: str) -> Iterator[None]:
     try:
         yield
     except ClientError as error:
-        name = "".join(word.capitalize() for word in operation.split("_"))
-        raise refusal(error, service, name) from error
+        raise refusal(error, service, camel(operation)) from error
     except BotoCoreError as error:
         raise unreached(error) from error
 
@@ -154,13 +153,24 @@ def missing_boto3(what: str) -> KitError:
     )
 
 
+def camel(operation: str) -> str:
+    """A method's name as AWS writes the request's."""
+    return "".join(word.capitalize() for word in operation.split("_"))
+
+
+def permission(service: str, operation: str) -> str:
+    """What policies call the permission for a request."""
+    action = f"{_SERVICES.get(service, service)}:{operation}"
+    return _ACTIONS.get(action, action)
+
+
 def refusal(error: Any, service: str, operation: str) -> KitError:
     """What AWS answered, an error of botocore's, as one of the kit's."""
     code, told = error.response["Error"]["Code"], error.response["Error"].get("Message", "")
-    action = f"{_SERVICES.get(service, service)}:{operation}"
+    action = permission(service, operation)
     if code in DENIED:
         named = re.search(r"not authorized to perform:? ([\w-]+:\w+)", told)
-        missing = named[1] if named else _ACTIONS.get(action, action)
+        missing = named[1] if named else action
         return DeniedError(
             missing, f"These AWS credentials may not {missing}.",
             f"Let whoever runs the account add {missing} to your user or role (docs/aws.md lists all that are needed).",

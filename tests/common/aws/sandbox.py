@@ -69,7 +69,9 @@ def start(user_data: str, folder: Path, service: Metadata, **told: Any) -> "subp
     commands.mkdir(parents=True)
     aws = os.environ.get("KIT_TEST_AWS")  # the real CLI, where one is to be held against it
     (commands / "aws").write_text(
-        f'#!/bin/sh\nexec {aws} "$@"\n' if aws else f'#!/bin/sh\nexec {sys.executable} {HERE / "aws_command.py"} "$@"\n'
+        f'#!/bin/sh\nexec {aws} "$@"\n'
+        if aws
+        else f'#!/bin/sh\nexec {sys.executable} -I -S {HERE / "aws_command.py"} "$@"\n'
     )
     (commands / "off").write_text(f'#!/bin/sh\necho "$@" >> {off}\n')
     for path in commands.iterdir():

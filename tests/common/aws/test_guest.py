@@ -7,6 +7,7 @@ import subprocess
 import sys
 import textwrap
 import time
+import urllib.request
 from pathlib import Path
 
 import numpy as np
@@ -62,6 +63,7 @@ def served(credentials, monkeypatch):
     host, port = server.get_host_and_port()
     monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH")))))
+    urllib.request.urlopen(urllib.request.Request(f"http://{host}:{port}/moto-api/reset", method="POST"))
     add_image()
     yield Cloud("us-east-1")
     server.stop()
@@ -101,6 +103,18 @@ def interrupted(user_data, folder, service, command, moment) -> str:
     service.notice = None
     assert (folder / "off").read_text().splitlines()[-1] == "now"
     return log
+
+
+def random_moment(generator: random.Random):
+    """As the instance starts, or some time after its first step."""
+    pause, starts = generator.uniform(0, 3), generator.random() < 0.5
+
+    def moment(disk: Path, process) -> None:
+        if not starts:
+            a_step(disk, process)
+        time.sleep(pause)
+
+    return moment
 
 
 def a_step(disk: Path, process) -> None:
@@ -154,10 +168,8 @@ def test_a_run_survives_interruptions_at_any_moment(served, tmp_path):
     user_data = launched(served)
     with metadata() as service:
         for number in range(INTERRUPTIONS):
-            pause = generator.uniform(0, 6)
-            folder = tmp_path / str(number)
-            service.number = f"i-{number:017x}"
-            interrupted(user_data, folder, service, command, lambda *_, pause=pause: time.sleep(pause))
+            folder, service.number = tmp_path / str(number), f"i-{number:017x}"
+            interrupted(user_data, folder, service, command, random_moment(generator))
             if launch.state(served, BUCKET, "photos")["state"] == "done":
                 break
         service.notice = None
