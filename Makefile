@@ -49,7 +49,7 @@ MODELS_3 := ncf vae_cf bert4rec dlrm wide_and_deep
 models = $(or $(MODEL),$(MODELS_$(1)))
 
 .PHONY: aws-challenge1 aws-challenge2 aws-challenge3
-.PHONY: help challenge1 challenge2 challenge3 list doctor benchmark compare triton prove-gpu check test lock clean
+.PHONY: help challenge1 challenge2 challenge3 demo list doctor benchmark compare triton prove-gpu check test lock clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -75,6 +75,9 @@ aws-challenge2: ## challenge 2 alike; docs/aws.md has them all
 aws-challenge3: ## challenge 3 alike [MODEL=]
 aws-challenge1 aws-challenge2 aws-challenge3: aws-%: $(VENV)/ready-aws
 	@$(KIT) aws run $* $(RENT)
+
+demo: $(VENV)/ready-demo ## try the newest run of each model in the browser [ARGS='RUN ... --port 0']
+	@$(KIT) demo $(ARGS)
 
 list: $(VENV)/ready ## list models and recipes with their targets
 	@$(KIT) list

@@ -247,6 +247,19 @@ def serve(options: argparse.Namespace) -> None:
         )
 
 
+def demo(options: argparse.Namespace) -> None:
+    runs = [_open_run(given) for given in options.runs or _newest_runs()]
+    from common.stages.demo import demo as show_page
+    from common.stages.demo import require_gradio
+
+    require_gradio()
+    corrections = Path(options.corrections) if options.corrections else None
+    with contextlib.ExitStack() as held:
+        for _, run in runs:
+            held.enter_context(run.lock("demo", shared=True))
+        show_page(runs, _console(), url=options.url, corrections=corrections, host=options.host, port=options.port)
+
+
 def repository(options: argparse.Namespace) -> None:
     runs = [_open_run(given) for given in options.runs]
     from common.serving.releases import container_release, find_release
@@ -382,6 +395,24 @@ def _open_run(given: str) -> "tuple[Challenge[Any, Any, Any], RunDirectory]":
 
     run = RunDirectory.open(Path(given))
     return find_model(run.description()["model"]).load(), run
+
+
+def _newest_runs() -> Sequence[str]:
+    """The newest trained run of each model under runs/, in the models' order; KitError where there is none."""
+    from common.run.run_directory import RunDirectory
+
+    newest: dict[str, tuple[float, str]] = {}
+    for path in Path("runs").glob("*/run.json"):
+        run = RunDirectory(path.parent)
+        with contextlib.suppress(KitError, OSError):
+            found = run.weights_file.stat().st_mtime, str(run.path)
+            model = run.description()["model"]
+            newest[model] = max(found, newest.get(model, found))
+    if not newest:
+        raise KitError(
+            "There is no trained run under runs/.", "A page is over trained runs.", "Train one: make challenge1"
+        )
+    return [newest[model][1] for model in MODELS if model in newest]
 
 
 def _say(console: "Console", line: str) -> None:

@@ -82,6 +82,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_run(report)
 
     _add_serving_verbs(verb)
+    _add_demo(verb)
 
     add_aws(verb)
     _add_benchmark(verb)
@@ -235,6 +236,26 @@ def _add_serving_verbs(verb: Callable[..., argparse.ArgumentParser]) -> None:
         parser.add_argument("--protocol", choices=["http", "grpc"], default="http")
         parser.add_argument("--model", default="resnet50", help="name of the served model")
         parser.add_argument("--timeout", type=positive_number, default=30.0, help="seconds for one request")
+
+
+def _add_demo(verb: Callable[..., argparse.ArgumentParser]) -> None:
+    demo = verb(
+        "demo",
+        "try runs in the browser: pictures, histories or rows of your own, and what each answer leans on",
+        "kit demo runs/resnet50-demo-1a2b3c4d\n"
+        "kit demo runs/vae_cf-demo-1a2b3c4d runs/ssd300-demo-1a2b3c4d --port 0\n"
+        "kit demo runs/resnet50-demo-1a2b3c4d --url 127.0.0.1:8000",
+    )
+    demo.add_argument(
+        "runs", nargs="*", metavar="RUN",
+        help="run directories, two of one challenge side by side; left out: the newest of each model under runs/",
+    )  # fmt: skip
+    demo.add_argument("--url", help="host:port of a server of these runs; left out: an engine in this process")
+    demo.add_argument(
+        "--corrections", metavar="FOLDER", help="for what people say was right (default: RUN/corrections)"
+    )
+    demo.add_argument("--host", default="127.0.0.1", help="the address to listen on (default: this machine alone)")
+    demo.add_argument("--port", type=port_number, default=7860, help="default 7860; 0: any free one")
 
 
 def whole_number(text: str) -> int:

@@ -1,4 +1,4 @@
-"""What a model brings to the kit's verbs: its data and task, and four roles that each know one thing about it."""
+"""What a model brings to the kit's verbs: its data and task, and five roles that each know one thing about it."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -21,6 +21,7 @@ from common.training.task import DataModule, Task
 if TYPE_CHECKING:
     from common.export.parity import Comparison, Judged
     from common.export.runner import Arrays, Runner, TorchRunner
+    from common.playground.session import Engine, Session
     from common.run.result import Result
     from common.serving.client import Client
     from common.serving.dialogue import Dialogue
@@ -141,6 +142,14 @@ class ServedFace(ABC, Generic[RecipeIn, DataIn]):
         """
 
 
+class Playground(ABC):
+    """What `kit demo` lets people do with a run in a browser."""
+
+    @abstractmethod
+    def open(self, trained: "Trained[Any, Any, Any]", engine: "Engine") -> "Session":
+        """A run ready to be asked; answers come from the engine, all else from the trained task and its data."""
+
+
 class Challenge(ABC, Generic[RecipeType, Data, TaskType]):
     """One model: where its data comes from, what is trained, and who knows the rest about it."""
 
@@ -153,6 +162,7 @@ class Challenge(ABC, Generic[RecipeType, Data, TaskType]):
     judgement: Judgement[RecipeType, Data]
     page: Page[RecipeType, Data]
     served: ServedFace[RecipeType, Data]
+    playground: Playground
 
     @abstractmethod
     def demo_data(self, console: Console) -> Path:

@@ -25,6 +25,7 @@ ROOMS = (
     ("training",),
     ("serving",),
     ("report",),
+    ("playground",),
     ("challenge",),
     ("stages",),
 )

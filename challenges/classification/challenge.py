@@ -12,6 +12,7 @@ from challenges.classification.data import PhotographData
 from challenges.classification.judgement import ClassificationJudgement
 from challenges.classification.manifest import Manifest
 from challenges.classification.page import ClassificationPage
+from challenges.classification.playground import ClassifierPlayground
 from challenges.classification.recipes import RECIPES, ClassificationRecipe
 from challenges.classification.serving.face import ServedClassifier
 from challenges.classification.task import ClassificationTask
@@ -34,6 +35,7 @@ class ClassificationChallenge(Challenge[ClassificationRecipe, PhotographData, Cl
     judgement = ClassificationJudgement()
     page = ClassificationPage()
     served = ServedClassifier()
+    playground = ClassifierPlayground()
 
     def demo_data(self, console: Console) -> Path:
         from challenges.classification import demo

@@ -11,6 +11,7 @@ from challenges.detection import fits as rules
 from challenges.detection.data import SceneData
 from challenges.detection.judgement import DetectionJudgement
 from challenges.detection.page import DetectionPage
+from challenges.detection.playground import DetectorPlayground
 from challenges.detection.reach import View
 from challenges.detection.recipes import RECIPES, DetectionRecipe
 from challenges.detection.scenes import Scenes
@@ -37,6 +38,7 @@ class DetectionChallenge(Challenge[DetectionRecipe, SceneData, DetectionTask]):
     judgement = DetectionJudgement()
     page = DetectionPage()
     served = ServedDetector()
+    playground = DetectorPlayground()
 
     def demo_data(self, console: Console) -> Path:
         from challenges.detection import demo

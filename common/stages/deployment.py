@@ -240,6 +240,22 @@ def engines(run: RunDirectory, left_out: dict[str, str] | None = None) -> Iterat
         yield runner
 
 
+def load_engine(run: RunDirectory, choice: Choice) -> Runner:
+    """One engine of this machine with the run's artefact, checked against its checksum.
+
+    Raises ServingError where the machine has no such engine, or it does not load the file.
+    """
+    loaders = {f"{engine} {precision}": load for engine, precision, load in _loaders()}
+    if choice.label not in loaders:
+        raise ServingError(
+            f"{choice.label} was chosen for {run.path}, and this machine has no such engine.",
+            f"It has {', '.join(loaders)}.",
+            f"Choose anew: kit parity {run.path}",
+        )
+    read_sidecar(artefact(run, choice.precision))
+    return loaders[choice.label](artefact(run, choice.precision, "plan" if choice.engine == "tensorrt" else "onnx"))
+
+
 def _counts(engine: Engine, precision: Precision) -> bool:
     """Whether an engine may be served where there are plans: by TensorRT, or by a server that has none."""
     return engine == "tensorrt" or (engine, precision) == ("onnxruntime", REQUIRED)

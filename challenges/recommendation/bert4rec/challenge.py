@@ -13,6 +13,7 @@ from challenges.recommendation.histories.data import HistoryData, SequenceData, 
 from challenges.recommendation.histories.fits import longest_window, short_histories, training_fits
 from challenges.recommendation.histories.histories import HistorySplit
 from challenges.recommendation.histories.judgement import HistoryJudgement
+from challenges.recommendation.histories.playground import HistoryPlayground
 from challenges.recommendation.histories.questions import ByHistory
 from challenges.recommendation.histories.serving.face import ServedRecommender
 from common.machine.distributed import ALONE, World
@@ -28,6 +29,7 @@ class Bert4RecChallenge(HistoryChallenge[Bert4RecRecipe]):
     questions = ByHistory()
     judgement = HistoryJudgement(METRIC, COUNTS)
     served = ServedRecommender(questions)
+    playground = HistoryPlayground(questions)
 
     def fits(self, recipe: Bert4RecRecipe, checked: Path) -> Sequence[Fit]:
         split = HistorySplit.read(checked)

@@ -9,6 +9,7 @@ from rich.console import Console
 from challenges.recommendation.clicks.data import ClickData
 from challenges.recommendation.clicks.judgement import ClickJudgement
 from challenges.recommendation.clicks.page import ClickPage
+from challenges.recommendation.clicks.playground import ClickPlayground
 from challenges.recommendation.clicks.recipes import ClickRecipe
 from challenges.recommendation.clicks.serving.face import ServedClicks
 from challenges.recommendation.clicks.spec import FILE as SPEC_FILE
@@ -53,6 +54,7 @@ class ClickChallenge(Challenge[RecipeType, ClickData, TaskType], Generic[RecipeT
     judgement = ClickJudgement()
     page = ClickPage()
     served = ServedClicks()
+    playground = ClickPlayground()
 
     def demo_data(self, console: Console) -> Path:
         from challenges.recommendation.clicks import demo

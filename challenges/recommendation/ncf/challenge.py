@@ -10,6 +10,7 @@ from challenges.recommendation.histories.data import HistoryData, InteractionDat
 from challenges.recommendation.histories.fits import training_fits
 from challenges.recommendation.histories.histories import HistorySplit
 from challenges.recommendation.histories.judgement import HistoryJudgement
+from challenges.recommendation.histories.playground import HistoryPlayground
 from challenges.recommendation.histories.questions import ByUser
 from challenges.recommendation.histories.serving.face import ServedRecommender
 from challenges.recommendation.ncf.recipes import COUNTS, RECIPES, NcfRecipe
@@ -27,6 +28,7 @@ class NcfChallenge(HistoryChallenge[NcfRecipe]):
     questions = ByUser()
     judgement = HistoryJudgement("hr@10/full", COUNTS)
     served = ServedRecommender(questions)
+    playground = HistoryPlayground(questions)
     predicts_from = ("user",)
 
     def fits(self, recipe: NcfRecipe, checked: Path) -> Sequence[Fit]:

@@ -10,6 +10,7 @@ from challenges.recommendation.histories.data import HistoryData, UserData
 from challenges.recommendation.histories.fits import training_fits
 from challenges.recommendation.histories.histories import HistorySplit
 from challenges.recommendation.histories.judgement import HistoryJudgement
+from challenges.recommendation.histories.playground import HistoryPlayground
 from challenges.recommendation.histories.questions import ByHistory
 from challenges.recommendation.histories.serving.face import ServedRecommender
 from challenges.recommendation.vae_cf.recipes import COUNTS, METRIC, RECIPES, VaeCfRecipe
@@ -30,6 +31,7 @@ class VaeCfChallenge(HistoryChallenge[VaeCfRecipe]):
     questions = ByHistory()
     judgement = HistoryJudgement(METRIC, COUNTS)
     served = ServedRecommender(questions)
+    playground = HistoryPlayground(questions)
 
     def fits(self, recipe: VaeCfRecipe, checked: Path) -> Sequence[Fit]:
         fits, steps = training_fits(recipe, HistorySplit.read(checked).num_users, "user")

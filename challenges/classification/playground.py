@@ -1,0 +1,154 @@
+"""A classifier on the page: a picture in; the likeliest classes, what the network saw and where it looked out."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+
+from challenges.classification.activation_map import activation_map, overlay
+from challenges.classification.manifest import Manifest
+from challenges.classification.report import Predictions
+from challenges.classification.serving.asking import classify
+from common.challenge import Playground, Trained
+from common.playground.corrections import class_folder, write_picture
+from common.playground.fields import Example, Option, PictureField, Values
+from common.playground.session import Engine, Session, Verdict, require_options
+from common.playground.uploads import readable_picture
+from common.report.elements import Markup, bar, gallery, join, percentage, picture, table
+from common.report.pictures import LARGE, jpeg_uri, thumbnail
+
+SHOWN, EXAMPLES = 5, 12  # classes of an answer; validation pictures to begin with
+SMALLEST = 224  # pixels of the side to which what the network saw is enlarged
+
+
+@dataclass(frozen=True, eq=False)
+class Answer:
+    """What was said about a picture.
+
+    encoded, kind: the file's bytes, and its format. upright: a data URI of it.
+    probability:   (class,) float32. seen: (crop, crop, 3) uint8. places: (rows, columns) float32, of the best class.
+    """
+
+    encoded: bytes
+    kind: str
+    upright: str
+    probability: np.ndarray
+    seen: np.ndarray
+    places: np.ndarray
+
+    @property
+    def best(self) -> int:
+        return int(self.probability.argmax())
+
+
+class ClassifierPlayground(Playground):
+    """Any picture may be asked about."""
+
+    def open(self, trained: Trained[Any, Any, Any], engine: Engine) -> "ClassifierSession":
+        return ClassifierSession(trained, engine)
+
+
+class ClassifierSession(Session):
+    """One classifier; its page asks which class would have been right."""
+
+    fields = (PictureField(name="picture", label="Picture", help="Drop one, paste one, or use the camera."),)
+    verdict_kind = "one"
+
+    def __init__(self, trained: Trained[Any, Any, Any], engine: Engine) -> None:
+        self._trained, self._engine = trained, engine
+        self._classes: tuple[str, ...] = trained.data.manifest.classes
+        self._validation: Manifest = trained.data.validation
+        self._hard = _hard_first(trained)
+        self.name = trained.run.path.name
+        self.about = f"tells {len(self._classes):,} classes apart, trained on {trained.data.num_train:,} photographs"
+
+    def examples(self) -> Sequence[Example]:
+        rows = [(row, told, thumbnail(self._path(row))) for row, told in self._hard]
+        return [Example(told, uri or "") for _, told, uri in rows]
+
+    def example(self, number: int) -> Values:
+        return {"picture": self._path(self._hard[number][0]).read_bytes()}
+
+    def ask(self, values: Values) -> Answer:
+        with readable_picture(values.get("picture")) as (encoded, facts):
+            images = self._images(facts.path)
+            with Image.open(facts.path) as opened:
+                upright = jpeg_uri(ImageOps.exif_transpose(opened), LARGE)
+        probability = self._probability(encoded, images)
+        model = self._trained.task.model
+        places = activation_map(model, images, int(probability.argmax()))[0].numpy()
+        seen = self._trained.data.preprocessing.pixels(images.numpy())[0]
+        return Answer(encoded, facts.format, upright, probability, seen, places)
+
+    def show(self, answer: Answer, controls: Values) -> Markup:
+        order = np.argsort(-answer.probability, kind="stable")[:SHOWN]
+        rows = [
+            (self._classes[place], bar(float(answer.probability[place])), percentage(answer.probability[place]))
+            for place in order
+        ]
+        best = self._classes[answer.best]
+        cards = [
+            (picture(answer.upright, "the picture"), "The picture"),
+            (picture(_enlarged(answer.seen), "what the network saw"), "What the network saw"),
+            (
+                picture(_enlarged(overlay(answer.seen, answer.places)), f"where it looked for {best}"),
+                f"Where it looked for {best}",
+            ),
+        ]
+        return join([table(("class", "", "probability"), rows, numeric=(2,)), gallery(cards)])
+
+    def verdict(self, answer: Answer, controls: Values) -> Verdict:
+        options = tuple(Option(name, name) for name in self._classes)
+        return Verdict("What does it show?", options, (self._classes[answer.best],))
+
+    def keep(self, answer: Answer, controls: Values, right: Sequence[str], folder: Path) -> str:
+        require_options(self.verdict(answer, controls), right)
+        (name,) = right
+        kept = write_picture(answer.encoded, answer.kind, class_folder(folder, name))
+        for other in self._classes:  # what was said of the same picture before
+            if other != name:
+                (class_folder(folder, other) / kept.name).unlink(missing_ok=True)
+        count = sum(1 for _ in folder.glob("*/*"))
+        return f"Kept as {name}. There {'is 1 picture' if count == 1 else f'are {count:,} pictures'} so far."
+
+    def _images(self, path: Path) -> torch.Tensor:
+        """(1, 3, crop, crop) float32, prepared as for the evaluation."""
+        data = self._trained.data
+        split = data.manifest.with_files(Path("/"), [str(path)], np.zeros(1, np.int64))
+        batch = next(iter(data.batches_of(split, np.arange(1))))
+        return torch.from_numpy(np.array(batch["images"].cpu().numpy(), order="C"))
+
+    def _probability(self, encoded: bytes, images: torch.Tensor) -> np.ndarray:
+        if self._engine.runner is not None:
+            return np.asarray(self._engine.runner({"images": images.numpy()})["probabilities"][0])
+        with self._engine.connect() as client:
+            (named,) = classify(client, self._engine.model, [encoded], top_k=len(self._classes))
+        scores = dict(named)
+        return np.asarray([scores.get(name, 0.0) for name in self._classes], np.float32)
+
+    def _path(self, row: int) -> Path:
+        return Path(self._validation.root) / str(self._validation.paths[row])
+
+
+def _hard_first(trained: Trained[Any, Any, Any]) -> list[tuple[int, str]]:
+    """Rows of validation photographs and what is known of each, the least expected answers first."""
+    validation, classes = trained.data.validation, trained.data.manifest.classes
+    if not trained.run.predictions_file.is_file():
+        return [(row, f"{classes[validation.labels[row]]}") for row in range(min(EXAMPLES, len(validation)))]
+    found = Predictions.read(trained.run.predictions_file)
+    rows = []
+    for place in np.argsort(found.label_probability, kind="stable")[:EXAMPLES].tolist():
+        own, said = classes[found.label[place]], classes[found.predicted[place]]
+        rows.append((int(found.index[place]), own if own == said else f"{own}, taken for {said}"))
+    return rows
+
+
+def _enlarged(pixels: np.ndarray) -> str:
+    """A data URI of a small picture, a whole number of times as large."""
+    shown = Image.fromarray(pixels)
+    factor = max(1, -(-SMALLEST // shown.width))
+    return jpeg_uri(shown.resize((shown.width * factor, shown.height * factor), Image.Resampling.NEAREST), LARGE)

@@ -1,0 +1,96 @@
+"""The page on a port: served in a thread, told to browsers to load nothing from elsewhere, and stopped."""
+
+import contextlib
+import socket
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from common.errors import ServingError
+from common.playground.uploads import MAX_UPLOAD
+
+STYLE = Path(__file__).with_name("style.css")
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+OPEN_PAGES = 32  # whose answers are kept, and questions that wait, at a time
+LEAVING_SECONDS = 3  # that open connections are given at the end
+POLICY = "; ".join(
+    (
+        "default-src 'self' data: blob:",
+        "script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:",  # Gradio's page compiles its templates
+        "style-src 'self' 'unsafe-inline'",
+        "connect-src 'self' data: blob:",
+        "form-action 'self'",
+        "frame-ancestors 'none'",
+    )
+)
+"""What a browser may load for the page: nothing that is not of this server."""
+HEADERS = ((b"content-security-policy", POLICY.encode()), (b"referrer-policy", b"no-referrer"))
+
+
+@contextlib.contextmanager
+def serving(page: Any, host: str, port: int) -> Iterator[str]:
+    """Serve Gradio's Blocks as long as the block runs; gives the address.
+
+    port: 0 for any free one. Raises ServingError where the port is taken.
+    """
+    import uvicorn
+
+    with contextlib.closing(_listening(host, port)) as listener:
+        config = uvicorn.Config(
+            _application(page, host), log_level="error", timeout_graceful_shutdown=LEAVING_SECONDS, lifespan="on"
+        )
+        server = uvicorn.Server(config)
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
+        thread.start()
+        try:
+            shown = f"[{host}]" if ":" in host else host
+            yield f"http://{shown}:{listener.getsockname()[1]}"
+        finally:
+            server.should_exit = True
+            thread.join(3 * LEAVING_SECONDS)
+
+
+def _listening(host: str, port: int) -> socket.socket:
+    try:
+        return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+    except OSError as error:
+        raise ServingError(
+            f"The page cannot listen on {host}, port {port}: {error.strerror or error}.",
+            remedy="Choose another: --port 0 takes any free one.",
+        ) from None
+
+
+class _Guarded:
+    """Adds the page's policy to every answer."""
+
+    def __init__(self, app: Any) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        async def told(message: Any) -> None:
+            if message["type"] == "http.response.start":
+                message = {**message, "headers": [*message.get("headers", []), *HEADERS]}
+            await send(message)
+
+        await self._app(scope, receive, told)
+
+
+def _application(page: Any, host: str) -> Any:
+    import gradio
+    from fastapi import FastAPI
+    from starlette.middleware.trustedhost import TrustedHostMiddleware
+
+    sans, mono = ("system-ui", "sans-serif"), ("ui-monospace", "monospace")
+    theme = gradio.themes.Base(font=sans, font_mono=mono, primary_hue="blue", neutral_hue="slate")
+    page.state_session_capacity = OPEN_PAGES
+    page.queue(default_concurrency_limit=2, max_size=OPEN_PAGES)
+    application = gradio.mount_gradio_app(
+        FastAPI(openapi_url=None), page, path="/", max_file_size=MAX_UPLOAD, show_error=False, ssr_mode=False,
+        footer_links=[], run_history=False, enable_monitoring=False, pwa=False, mcp_server=False, theme=theme,
+        css=STYLE.read_text(),
+    )  # fmt: skip
+    if host in LOOPBACK:  # no page of elsewhere reaches it under a name of its own
+        application.add_middleware(TrustedHostMiddleware, allowed_hosts=["127.0.0.1", "localhost", "[::1]"])
+    application.add_middleware(_Guarded)
+    return application

@@ -1,0 +1,100 @@
+"""One run on the page: what it is asked with, what it answers, and what becomes of a person's correction."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from markupsafe import Markup
+
+from common.errors import KitError
+from common.playground.fields import Example, Field, Option, Values
+
+if TYPE_CHECKING:
+    from common.export.runner import Runner
+    from common.serving.client import Client
+
+
+@dataclass(frozen=True)
+class Engine:
+    """Where answers come from: an engine in this process, or a server.
+
+    label: as the page tells it. runner: of the exported graph; None where a server answers.
+    url:   the server's address. model: the name under which it has the run.
+    """
+
+    label: str
+    runner: "Runner | None" = None
+    url: str = ""
+    model: str = ""
+
+    def connect(self) -> "Client":
+        """A connection of one's own, to be closed; a client is not shared between threads."""
+        from common.serving.client import Client
+
+        return Client(self.url)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a person may say about an answer.
+
+    question: in words. options: the things that may be right. right: the values taken for right so far.
+    """
+
+    question: str
+    options: tuple[Option, ...]
+    right: tuple[str, ...]
+
+
+class Session(ABC):
+    """A run ready to be asked, by one question at a time.
+
+    name:    of the run, as it stands on the page. about: what it is and how good, in a sentence.
+    fields:  what it is asked with. controls: what changes how an answer is shown, without asking the model again.
+    verdict_kind: whether one thing or several are right about an answer; None where nobody is asked.
+    """
+
+    name: str
+    about: str
+    fields: tuple[Field, ...]
+    controls: tuple[Field, ...] = ()
+    verdict_kind: Literal["one", "several"] | None = None
+
+    @abstractmethod
+    def examples(self) -> Sequence[Example]:
+        """Questions from the run's own validation data, those first that the model finds hard."""
+
+    @abstractmethod
+    def example(self, number: int) -> Values:
+        """What the fields hold in the example at a place among `examples`."""
+
+    @abstractmethod
+    def ask(self, values: Values) -> Any:
+        """Ask the model; what comes back is for `show` and `verdict` alone.
+
+        Raises KitError with a sentence for whatever cannot be answered.
+        """
+
+    @abstractmethod
+    def show(self, answer: Any, controls: Values) -> Markup:
+        """An answer as HTML that needs nothing from elsewhere. `button` elements with data-pick add to the picks."""
+
+    def verdict(self, answer: Any, controls: Values) -> Verdict | None:
+        """What to ask a person about an answer; None where there is nothing to say."""
+        return None
+
+    def keep(self, answer: Any, controls: Values, right: Sequence[str], folder: Path) -> str:
+        """Write the question with what was right into a folder that `kit check` reads; returns what was kept, in words.
+
+        right: values of the verdict's options. Raises KitError for others.
+        """
+        raise KitError(f"{self.name} keeps no corrections.")
+
+
+def require_options(verdict: Verdict | None, right: Sequence[str]) -> None:
+    """Raise KitError where something was called right that is no option."""
+    known = {option.value for option in verdict.options} if verdict else set()
+    if not set(right) <= known:
+        raise KitError("The correction names what was not asked about.", remedy="Ask again, then correct the answer.")

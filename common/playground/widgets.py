@@ -1,0 +1,208 @@
+"""Gradio's components for the fields of a session: what holds each value, and when the model is asked with it."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from common.playground import fields, texts
+
+CLICKS = """
+element.addEventListener('click', (event) => {
+  const button = event.target.closest('button[data-example], button[data-pick], button[data-drop]');
+  if (!button) return;
+  if ('example' in button.dataset) trigger('example', {example: button.dataset.example});
+  else if ('pick' in button.dataset) trigger('pick', {pick: button.dataset.pick});
+  else trigger('drop', {drop: button.dataset.drop});
+});
+"""
+"""What a click on one of our buttons tells; what it means is decided in Python."""
+
+Ask = Callable[..., list[Any]]
+MOST_PICKS = 500
+MANY_FIELDS = 5
+NARROW = 130  # pixels of a field at least, where they stand side by side
+
+
+class Widget(ABC):
+    """One field as components.
+
+    value: the component that holds it. parts: what `set` gives updates for, in order.
+    waits: whether there is nothing to ask before somebody gave something.
+    """
+
+    waits = False
+    takes_picks = False
+
+    def __init__(self, field: Any) -> None:
+        self.field = field
+        self.value: Any
+        self.parts: list[Any]
+
+    def set(self, value: Any) -> list[Any]:
+        return [value]
+
+    @abstractmethod
+    def connect(self, ask: Ask, inputs: Sequence[Any], outputs: Sequence[Any]) -> None:
+        """Ask whenever the field changes."""
+
+    def on_change(self, then: Ask, inputs: Sequence[Any], outputs: Sequence[Any]) -> None:
+        """Call without asking whenever the field changes."""
+        self.value.change(
+            then, list(inputs), list(outputs), show_progress="hidden", trigger_mode="always_last",
+            api_visibility="private",
+        )  # fmt: skip
+
+    def take_from(self, output: Any, ask: Ask, inputs: Sequence[Any], outputs: Sequence[Any]) -> None:
+        """Add what is picked in an answer; only for fields that take picks."""
+        raise NotImplementedError
+
+
+class _Plain(Widget):
+    """A component that holds the value itself."""
+
+    def __init__(self, field: fields.Field, component: Any) -> None:
+        super().__init__(field)
+        self.value, self.parts = component, [component]
+
+    def connect(self, ask: Ask, inputs: Sequence[Any], outputs: Sequence[Any]) -> None:
+        self.value.input(
+            ask, list(inputs), list(outputs), show_progress="minimal", trigger_mode="always_last",
+            api_visibility="private",
+        )  # fmt: skip
+
+
+class _Picture(Widget):
+    """A place to drop a picture on. What is brought goes into a state, and its file is deleted at once."""
+
+    waits = True
+
+    def __init__(self, field: fields.PictureField) -> None:
+        import gradio
+
+        super().__init__(field)
+        self._drop = gradio.Image(
+            label=f"{field.label}. {field.help}", sources=["upload", "clipboard", "webcam"], type="filepath",
+            height=240, buttons=[],
+        )  # fmt: skip
+        self._drop.preprocess = _path_of  # as it came: what the file holds is looked at by the kit
+        self.value = gradio.State(None)
+        self.parts = [self.value]
+
+    def connect(self, ask: Ask, inputs: Sequence[Any], outputs: Sequence[Any]) -> None:
+        def take(path: str | None) -> tuple[Any, Any]:
+            if path is None:
+                return None, None
+            file = Path(path)
+            try:
+                return None, file.read_bytes()
+            finally:
+                file.unlink(missing_ok=True)
+
+        taken = self._drop.input(
+            take, self._drop, [self._drop, self.value], show_progress="hidden", api_visibility="private"
+        )
+        taken.then(ask, list(inputs), list(outputs), show_progress="minimal", api_visibility="private")
+
+
+class _Picks(Widget):
+    """A search, what it finds as buttons, and the list so far as buttons that take a pick away."""
+
+    takes_picks = True
+
+    def __init__(self, field: fields.PicksField) -> None:
+        import gradio
+
+        super().__init__(field)
+        markup(texts.inside(texts.hint(field.label)))
+        self._list = markup(self._picked([]))
+        self._search = gradio.Textbox(label="Search, then click to add", placeholder="a title", max_length=100)
+        self._found = markup(self._options(""))
+        self.value = gradio.State([])
+        self.parts = [self.value, self._list]
+
+    def set(self, value: Any) -> list[Any]:
+        return [value or [], self._picked(value or [])]
+
+    def connect(self, ask: Ask, inputs: Sequence[Any], outputs: Sequence[Any]) -> None:
+        import gradio
+
+        def drop(picks: list[str], event: gradio.EventData) -> list[Any]:
+            return self.set([pick for pick in picks if pick != _told(event, "drop")])
+
+        self._search.input(
+            self._options, self._search, self._found, show_progress="hidden", trigger_mode="always_last",
+            api_visibility="private",
+        )  # fmt: skip
+        dropped = self._list.drop(drop, self.value, self.parts, show_progress="hidden", api_visibility="private")
+        dropped.then(ask, list(inputs), list(outputs), show_progress="minimal", api_visibility="private")
+        self.take_from(self._found, ask, inputs, outputs)
+
+    def take_from(self, output: Any, ask: Ask, inputs: Sequence[Any], outputs: Sequence[Any]) -> None:
+        import gradio
+
+        def pick(picks: list[str], event: gradio.EventData) -> list[Any]:
+            told = _told(event, "pick")
+            return self.set([*picks, told] if told and told not in picks and len(picks) < MOST_PICKS else picks)
+
+        picked = output.pick(pick, self.value, self.parts, show_progress="hidden", api_visibility="private")
+        picked.then(ask, list(inputs), list(outputs), show_progress="minimal", api_visibility="private")
+
+    def _options(self, text: str) -> str:
+        return str(texts.pick_buttons(self.field.find(text or ""), "pick", "+", "Nothing is called so."))
+
+    def _picked(self, picks: Sequence[str]) -> str:
+        options = [fields.Option(pick, self.field.label_of(pick)) for pick in picks]
+        return str(texts.pick_buttons(options, "drop", "×", "Nothing yet."))
+
+
+def markup(content: str = "") -> Any:
+    """A component of our own HTML, whose buttons tell of clicks."""
+    import gradio
+
+    return gradio.HTML(str(content), js_on_load=CLICKS, apply_default_css=False)
+
+
+def laid_out(given: Sequence[fields.Field]) -> list[Widget]:
+    """The components of several fields, side by side where they are many."""
+    import gradio
+
+    if len(given) < MANY_FIELDS:
+        return [widget_of(field) for field in given]
+    with gradio.Row():
+        return [widget_of(field) for field in given]
+
+
+def widget_of(field: fields.Field) -> Widget:
+    """The components of a field, laid out where this is called."""
+    import gradio
+
+    name = {"label": field.label, "info": field.help or None, "min_width": NARROW}
+    if isinstance(field, fields.PictureField):
+        return _Picture(field)
+    if isinstance(field, fields.PicksField):
+        return _Picks(field)
+    if isinstance(field, fields.NumberField):
+        return _Plain(field, gradio.Number(field.value, **name))
+    if isinstance(field, fields.TextField):
+        return _Plain(field, gradio.Textbox(field.value, max_length=1000, **name))
+    if isinstance(field, fields.ChoiceField):
+        choices = [(option.label, option.value) for option in field.options]
+        drop = gradio.Dropdown(choices, value=field.value or None, allow_custom_value=field.is_open, **name)
+        return _Plain(field, drop)
+    if isinstance(field, fields.SliderField):
+        return _Plain(field, gradio.Slider(field.low, field.high, field.value, step=field.step, **name))
+    raise TypeError(f"The page has no component for {type(field).__name__}.")
+
+
+def _path_of(payload: Any) -> str | None:
+    """Where Gradio keeps what was brought."""
+    return getattr(payload, "path", None)
+
+
+def _told(event: Any, name: str) -> str:
+    """What a click told; empty where it told nothing of the kind."""
+    try:
+        return str(getattr(event, name))[:200]
+    except AttributeError:
+        return ""
