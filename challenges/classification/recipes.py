@@ -86,8 +86,6 @@ class ClassificationRecipe(Recipe):
                 f"mixup-alpha is {self.mixup_alpha}, cutmix-alpha {self.cutmix_alpha}, mixed-share {self.mixed_share}.",
                 "The first two start at 0, the third lies in [0, 1].",
             )
-
-    def __post_init__(self) -> None:
         training = self.training
         if self.model.normalisation == "apex" and (
             training.precision != "fp16" or not training.channels_last or training.compile or training.sync_batchnorm
