@@ -31,6 +31,7 @@ FOREIGN = {
     "a Python built": {"--enable-shared"},
     "container": {"--gpus", "--ipc", "--shm-size"},
     "CSV": {"--mount", "--volume"},
+    "git": {"--unshallow"},
     "hash=": {"--hash"},
     "convmv": {"--notest"},
     "pip": {"--hash", "--no-deps", "--require-hashes"},
@@ -90,12 +91,18 @@ def fields(value: object, prefix: str = "--") -> Iterator[str]:
 
 def script_flags() -> set[str]:
     """Flags of the scripts beside the kit: of their `main`, of their `Settings`, and those that stand there whole."""
+    paths = chain.from_iterable((ROOT / folder).rglob("*.py") for folder in ("benchmarks", "containers", "locked"))
+    trees = [ast.parse(path.read_text()) for path in paths]
+    classes = [node for tree in trees for node in ast.walk(tree) if isinstance(node, ast.ClassDef)]
+    settings = {
+        base.id for one in classes if one.name == "Settings" for base in one.bases if isinstance(base, ast.Name)
+    }
     found = set()
-    for path in chain.from_iterable((ROOT / folder).rglob("*.py") for folder in ("benchmarks", "containers", "locked")):
-        for node in ast.walk(ast.parse(path.read_text())):
+    for tree in trees:
+        for node in ast.walk(tree):
             if isinstance(node, ast.FunctionDef) and node.name == "main":
                 names = [argument.arg.removesuffix("_file") for argument in (*node.args.args, *node.args.kwonlyargs)]
-            elif isinstance(node, ast.ClassDef) and node.name == "Settings":
+            elif isinstance(node, ast.ClassDef) and node.name in {"Settings", *settings}:
                 names = [field.target.id for field in node.body if isinstance(field, ast.AnnAssign)]
             elif isinstance(node, ast.Constant) and isinstance(node.value, str) and FLAG.fullmatch(node.value):
                 names = [node.value.removeprefix("--")]
