@@ -112,7 +112,7 @@ def prepared_clicks(shape: Shape, folder: Path) -> Prepared:
         raise MeasurementError(
             f"A column of the log has {most:,} ids, and the tables have {rows:,} rows each.",
             "Every id needs a row.",
-            "Ask for more --rows or fewer --clicks.",
+            "Ask for more rows or fewer clicks.",
         )
     return prepared
 
