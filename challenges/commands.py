@@ -14,7 +14,7 @@ from common.errors import DataError, KitError
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from common.challenge import Challenge
+    from common.challenge import Challenge, PictureSearch
     from common.question import Question
     from common.run.run_directory import RunDirectory
     from common.stages.workflow import Request
@@ -260,6 +260,30 @@ def demo(options: argparse.Namespace) -> None:
         show_page(runs, _console(), url=options.url, corrections=corrections, host=options.host, port=options.port)
 
 
+def index(options: argparse.Namespace) -> None:
+    challenge, run = _open_run(options.run)
+    from common.challenge import Trained
+
+    search = _search(challenge)
+    folders = [Path(given) for given in options.folders]
+    for folder in folders:
+        if not folder.exists():
+            raise DataError(f"There is no folder {folder}.", "Pictures are read from folders.", "Check the path.")
+    with run.lock("index", shared=True):
+        search.index(Trained.load(challenge, run), folders, _console())
+
+
+def similar(options: argparse.Namespace) -> None:
+    challenge, run = _open_run(options.run)
+    from common.challenge import Trained
+
+    search = _search(challenge)
+    page = Path(options.html) if options.html else None
+    with run.lock("similar", shared=True):
+        images = [Path(given) for given in options.images]
+        search.similar(Trained.load(challenge, run), images, options.top_k, page, _console())
+
+
 def repository(options: argparse.Namespace) -> None:
     runs = [_open_run(given) for given in options.runs]
     from common.serving.releases import container_release, find_release
@@ -395,6 +419,16 @@ def _open_run(given: str) -> "tuple[Challenge[Any, Any, Any], RunDirectory]":
 
     run = RunDirectory.open(Path(given))
     return find_model(run.description()["model"]).load(), run
+
+
+def _search(challenge: "Challenge[Any, Any, Any]") -> "PictureSearch":
+    """Raises KitError where the model has none."""
+    if challenge.search is None:
+        raise KitError(
+            f"{challenge.model} finds no similar pictures.",
+            "Classifiers do: their last layer but one tells pictures apart.",
+        )
+    return challenge.search
 
 
 def _newest_runs() -> Sequence[str]:

@@ -83,6 +83,7 @@ def build_parser() -> argparse.ArgumentParser:
 
     _add_serving_verbs(verb)
     _add_demo(verb)
+    _add_search(verb)
 
     add_aws(verb)
     _add_benchmark(verb)
@@ -256,6 +257,25 @@ def _add_demo(verb: Callable[..., argparse.ArgumentParser]) -> None:
     )
     demo.add_argument("--host", default="127.0.0.1", help="the address to listen on (default: this machine alone)")
     demo.add_argument("--port", type=port_number, default=7860, help="default 7860; 0: any free one")
+
+
+def _add_search(verb: Callable[..., argparse.ArgumentParser]) -> None:
+    run = "runs/resnet50-demo-1a2b3c4d"
+    index = verb(
+        "index", "index folders of pictures by what a run's network sees, to find similar ones; again: what is new",
+        f"kit index {run} ~/photos",
+    )  # fmt: skip
+    _add_run(index)
+    index.add_argument("folders", nargs="+", metavar="FOLDER", help="all that the index is to hold")
+    similar = verb(
+        "similar",
+        "find the indexed pictures that are most like others",
+        f"kit similar {run} cat.jpg --html similar.html",
+    )
+    _add_run(similar)
+    similar.add_argument("images", nargs="+", metavar="IMAGE")
+    similar.add_argument("--top-k", type=whole_number, default=5, help="pictures for each image (default: 5)")
+    similar.add_argument("--html", metavar="PAGE", help="also write a page that shows them")
 
 
 def whole_number(text: str) -> int:

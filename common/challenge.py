@@ -150,6 +150,20 @@ class Playground(ABC):
         """A run ready to be asked; answers come from the engine, all else from the trained task and its data."""
 
 
+class PictureSearch(ABC):
+    """How a run finds pictures that are like others."""
+
+    @abstractmethod
+    def index(self, trained: "Trained[Any, Any, Any]", folders: Sequence[Path], console: Console) -> None:
+        """Bring the run's index up to date with the pictures of folders, and tell how well it finds a class's."""
+
+    @abstractmethod
+    def similar(
+        self, trained: "Trained[Any, Any, Any]", images: Sequence[Path], top_k: int, page: Path | None, console: Console
+    ) -> None:
+        """Print the indexed pictures that are most like each image, and write them to an HTML page if one is named."""
+
+
 class Challenge(ABC, Generic[RecipeType, Data, TaskType]):
     """One model: where its data comes from, what is trained, and who knows the rest about it."""
 
@@ -163,6 +177,8 @@ class Challenge(ABC, Generic[RecipeType, Data, TaskType]):
     page: Page[RecipeType, Data]
     served: ServedFace[RecipeType, Data]
     playground: Playground
+    search: PictureSearch | None = None
+    """None where there is no layer whose vectors tell pictures apart."""
 
     @abstractmethod
     def demo_data(self, console: Console) -> Path:

@@ -14,6 +14,7 @@ from challenges.classification.manifest import Manifest
 from challenges.classification.page import ClassificationPage
 from challenges.classification.playground import ClassifierPlayground
 from challenges.classification.recipes import RECIPES, ClassificationRecipe
+from challenges.classification.search.verbs import ClassifierSearch
 from challenges.classification.serving.face import ServedClassifier
 from challenges.classification.task import ClassificationTask
 from challenges.classification.weights import ClassificationWeights
@@ -36,6 +37,7 @@ class ClassificationChallenge(Challenge[ClassificationRecipe, PhotographData, Cl
     page = ClassificationPage()
     served = ServedClassifier()
     playground = ClassifierPlayground()
+    search = ClassifierSearch()
 
     def demo_data(self, console: Console) -> Path:
         from challenges.classification import demo

@@ -1,0 +1,1 @@
+"""Finding pictures that look alike, by what a classifier sees before it decides."""
