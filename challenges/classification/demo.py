@@ -24,7 +24,7 @@ from common.vision.drawing.scene import render
 VERSION = 1  # another number means other pictures for the same seed
 MARKER = "demo.json"
 IMAGES_PER_CLASS = (200, 50)
-SIZE = 160
+SIZE = 112
 MISLABELLED = 0.04
 CLASSES = tuple(sorted(OBJECTS))
 

@@ -52,7 +52,7 @@ def test_folders_hold_sound_photographs_of_ten_classes(tmp_path):
 
 
 def test_best_reachable_accuracy_is_the_share_of_true_labels():
-    description = demo._describe(COUNTS, 160, seed=0)
+    description = demo._describe(COUNTS, demo.SIZE, seed=0)
     orders = [order for order in demo._orders(Path(), description) if order.split == "val"]
     true = [order.shown == demo.CLASSES[order.label] for order in orders]
     assert np.mean(true) == description.best_reachable_accuracy == 0.96

@@ -7,7 +7,7 @@ import pytest
 
 from challenges.classification.fits import fits
 from challenges.classification.manifest import Manifest
-from challenges.classification.recipes import MIXED_EPOCHS, RECIPES, ModelConfig
+from challenges.classification.recipes import MIXED_EPOCHS, RECIPES, ModelConfig, starts_as_identity
 from common.run.fitting import apply
 from common.run.overrides import apply_overrides
 
@@ -55,6 +55,11 @@ def test_every_run_makes_enough_steps_and_no_more_passes_than_it_needs(recipe, c
     assert steps >= 140
     assert training.epochs * count <= 15 * max(count, 20_000)
     assert 5 <= training.epochs / training.evaluate_every <= 8
+
+
+def test_the_demo_starts_its_blocks_by_the_same_rule():
+    demo = RECIPES["demo"]
+    assert demo.model.zero_init_last_norm == starts_as_identity(demo.model.depth, demo.optimizer.name)
 
 
 @pytest.mark.parametrize(("count", "mixed"), [(100, True), (4_998, True), (5_600, False), (50_000, False)])
