@@ -43,7 +43,8 @@ def _length(recipe: ClassificationRecipe, count: int, told: str) -> Iterator[Fit
     yield Fit("training.epochs", epochs, f"since {told}: {round(epochs * count / batch):,} steps of {batch}")
     yield Fit("training.evaluate_every", max(1.0, epochs / 8), "an eighth of the run")
     if recipe.brief(epochs):
-        yield Fit("mixed_share", 0.0, f"since {epochs:g} epochs are too few to learn photographs by heart")
+        few = f"since {epochs:g} epochs are too few to learn photographs by heart"
+        yield from (Fit(field, 0.0, few) for field in ("mixed_share", "data.colour"))
     if recipe.weights is not None:
         before = recipe.training.batch_size
         rate = recipe.optimizer.peak_lr * batch / before

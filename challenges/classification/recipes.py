@@ -115,9 +115,11 @@ class ClassificationRecipe(Recipe):
         return (tuple(flags), work) if flags else None
 
     def brief(self, epochs: float) -> tuple[str, ...]:
-        """Batches as they are, where photographs are not seen often enough to be learnt by heart."""
+        """Batches and colours as they are, where photographs are not seen often enough to be learnt by heart."""
+        if epochs >= VARIED_EPOCHS:
+            return ()
         mixes = self.mixed_share > 0 and (self.mixup_alpha > 0 or self.cutmix_alpha > 0)
-        return ("--mixed-share", "0") if mixes and epochs < MIXED_EPOCHS else ()
+        return (*(("--mixed-share", "0") if mixes else ()), *(("--data.colour", "0") if self.data.colour else ()))
 
 
 def starts_as_identity(depth: int, optimizer: str) -> bool:
@@ -130,7 +132,7 @@ def starts_as_identity(depth: int, optimizer: str) -> bool:
 
 
 DEEPEST_WHOLE = 18
-MIXED_EPOCHS = 20  # from scratch, below which mixup and CutMix cost more than they bring (docs/log.md, 2026-11-29)
+VARIED_EPOCHS = 20  # below which mixed batches and varied colours are left out of a fitted run
 BILLION_PRODUCTS = {18: 1.81, 34: 3.66, 50: 4.09, 101: 7.80, 152: 11.51}
 """By depth, of one picture of 224 pixels."""
 
