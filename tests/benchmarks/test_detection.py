@@ -30,7 +30,7 @@ def stages(tmp_path_factory):
         paint(*size, [BOX], {1: (250, 10, 10)}).save(folder / f"{number}.jpg", quality=95)
         encoded.append(np.frombuffer((folder / f"{number}.jpg").read_bytes(), np.uint8))
     torch.manual_seed(0)
-    recipe = RECIPES["demo"]
+    recipe = RECIPES["small"]
     task = DetectionTask(recipe, 2, scenes_of(folder, [(200, 160)], {0: [BOX]}))
     return Stages(task, recipe, encoded, CPU, FULL)
 
@@ -67,8 +67,8 @@ def test_the_record_has_every_boundary_beside_the_forward_pass(stages, monkeypat
         EchoRunner(label) for label in ("onnxruntime fp32", "onnxruntime int8", "openvino fp32", "openvino bf16")
     ]
     monkeypatch.setattr("benchmarks.detection.engines", lambda run: runners)
-    run = SimpleNamespace(description=lambda: {"recipe": "demo"})
-    trained = SimpleNamespace(run=run, recipe=RECIPES["demo"], task=stages.task)
+    run = SimpleNamespace(description=lambda: {"recipe": "small"})
+    trained = SimpleNamespace(run=run, recipe=RECIPES["small"], task=stages.task)
     bench = Bench(trained, Choice("openvino", "bf16", "fast"), [b"", b""], "pictures", "real", CPU, FULL)
     with contextlib.ExitStack() as stack:
         found = interleave(boundaries(bench, stages, None, stack), warmup_seconds=0.01, rounds=2, block_seconds=0.02)
