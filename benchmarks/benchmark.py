@@ -14,6 +14,7 @@ from rich.console import Console
 
 from benchmarks import plan as planning
 from benchmarks import prices, published
+from benchmarks import served as served_runs
 from benchmarks.bench import Asked, chosen_recipe, opened
 from benchmarks.engines import exported_run, measure_engines
 from benchmarks.ladders import measure_batches, measure_forward, measure_precisions, precisions_of
@@ -143,9 +144,17 @@ def prepared(request: Request, console: Console, command: tuple[str, ...]) -> Se
     if like is not None:
         counts = (min(like[1].ranks, available if device.type == "cuda" else 1),) if not request.gpus else counts
     models = request.models or tuple(MODELS)
-    exported = [model for model in models if exported_run(model) is not None]
+    runs = {model: run for model in models if (run := exported_run(model)) is not None}
+    served = [model for model, run in runs.items() if not served_runs.why_not(run)]
     made = planning.plan_of(
-        models, counts, request.minutes, quick=request.quick, on_gpu=device.type == "cuda", exported=exported, like=like
+        models,
+        counts,
+        request.minutes,
+        quick=request.quick,
+        on_gpu=device.type == "cuda",
+        exported=list(runs),
+        served=served,
+        like=like,
     )
     return Session(request, made, device, console, command, table)
 
@@ -156,9 +165,13 @@ def measured(session: Session, item: Item, seconds: float, alone: Record | None)
     if item.what == "ranks":
         yield _ranks(session, item, seconds, alone)
         return
-    if item.what == "engines":
+    if item.what in ("engines", "served"):
         found = exported_run(item.model)
-        assert found is not None, "a plan has engines only where there is an export"
+        assert found is not None, "a plan has these only where there is an export"
+        if item.what == "served":
+            logs = (session.request.output or Path("runs") / "benchmark") / "loadgen" / item.model
+            yield from served_runs.measure_served(found, seconds, smoke=quick, logs=logs)
+            return
         trained = Trained.load(find_model(item.model).load(), found)
         timing = Timing.within(seconds, 4, smoke=quick)  # engines are as many as the export has; four are usual
         yield from measure_engines(trained, timing, session.command, roofs=roofs)
@@ -194,7 +207,10 @@ def benchmark_line(item: Item, record: Record, path: Path, table: Sequence[price
     rate, half = windows.samples_per_s.median, (high - low) / 2 / windows.samples_per_s.median
     shares, cloud = record.evidence.utilisation, record.evidence.worker.cloud
     parts = [f"BENCHMARK {item.model} {record.name}", f"{rate:,.4g} {record.workload.sample_unit}s/s ± {percent(half)}"]
-    parts.append(f"{name.split('/')[0] if record.name == 'precision' else record.workload.precision} ×{item.ranks}")
+    if record.kind == "serve":
+        parts.append(f"{record.workload.engine} {name}")
+    else:
+        parts.append(f"{name if record.name == 'precision' else record.workload.precision} ×{item.ranks}")
     if record.kind == "inference":
         parts.append(record.workload.engine)
     if shares is not None and shares.mfu is not None:

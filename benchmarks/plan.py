@@ -10,13 +10,21 @@ from benchmarks.published import Protocol, Row
 from challenges.registry import MODELS, find_model
 from common.errors import KitError
 
-What = Literal["train", "precision", "batch", "ranks", "engines", "forward"]
+What = Literal["train", "precision", "batch", "ranks", "engines", "served", "forward"]
 LEAST = {
-    "train": 55.0, "precision": 30.0, "batch": 20.0, "ranks": 75.0, "engines": 35.0, "forward": 18.0,
+    "train": 55.0, "precision": 30.0, "batch": 20.0, "ranks": 75.0, "engines": 35.0, "served": 75.0, "forward": 18.0,
 }  # fmt: skip
 """Seconds below which a record would be TOO_SHORT or could not show a drift."""
-SMOKE_LEAST = {"train": 6.0, "precision": 3.0, "batch": 3.0, "ranks": 20.0, "engines": 3.0, "forward": 2.0}
-WORTH = {"train": 4.0, "precision": 1.0, "batch": 1.0, "ranks": 2.0, "engines": 1.0, "forward": 2.0}
+SMOKE_LEAST = {
+    "train": 6.0,
+    "precision": 3.0,
+    "batch": 3.0,
+    "ranks": 20.0,
+    "engines": 3.0,
+    "served": 25.0,
+    "forward": 2.0,
+}
+WORTH = {"train": 4.0, "precision": 1.0, "batch": 1.0, "ranks": 2.0, "engines": 1.0, "served": 1.0, "forward": 2.0}
 """How the time beyond the least is shared out: a training's three parts are what everything else is read with."""
 PROBE_SECONDS, SMOKE_PROBE_SECONDS = 25.0, 3.0
 OPEN_SECONDS, SMOKE_OPEN_SECONDS = 20.0, 10.0  # a model's data is checked and its step counted
@@ -89,11 +97,12 @@ def plan_of(
     quick: bool,
     on_gpu: bool,
     exported: Sequence[str] = (),
+    served: Sequence[str] = (),
     like: tuple[Row, Protocol] | None = None,
 ) -> Plan:
     """Every measurement of these models in `minutes`; what has no time beside a training is left out of a long list.
 
-    exported: models that have an export to answer with.
+    exported: models that have an export to answer with; served: those of them that a server here can have.
     Raises KitError where the minutes do not suffice even for the trainings.
     """
     if not 0 < minutes <= LONGEST_MINUTES:
@@ -112,6 +121,7 @@ def plan_of(
         wanted += [[Item(model, "ranks", count) for model in names] for count in sorted(set(ranks)) if count > 1]
         wanted.append([Item(model, "engines") for model in names if model in exported])
         wanted.append([Item(model, "precision") for model in names])
+        wanted.append([Item(model, "served") for model in names if model in served])
         if on_gpu:
             wanted.append([Item(model, "batch") for model in names])
     seconds, chosen = 60 * minutes, list[Item]()

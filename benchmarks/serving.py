@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 import numpy as np
 
 from benchmarks.measure import Estimate, Percentiles, Warmup, Window, Windows, throughputs
-from benchmarks.record import ELSEWHERE, ProtocolUsed, Workload, as_json, environment_of, new_record
+from benchmarks.record import ELSEWHERE, ProtocolUsed, Record, Workload, as_json, environment_of, new_record
 from benchmarks.validity import judge
 from challenges.registry import MODELS
 from common.errors import ServingError
@@ -35,7 +35,12 @@ class LoadedModel:
 
 
 def serve_record(served: LoadedModel, load: Mapping[str, Any]) -> dict[str, Any]:
-    """The JSON values of a `serve` record; load: what a LoadGenerator's run returned.
+    """The JSON values of `record_of_load`."""
+    return as_json(record_of_load(served, load))
+
+
+def record_of_load(served: LoadedModel, load: Mapping[str, Any]) -> Record:
+    """A `serve` record; load: what a LoadGenerator's run returned.
 
     Every step is a measurement of ten windows, named by its concurrency or its rate; errors, and what the server's own
     statistics say, are among the details.
@@ -55,7 +60,7 @@ def serve_record(served: LoadedModel, load: Mapping[str, Any]) -> dict[str, Any]
             "See the server's log; a longer --timeout or fewer clients may do.",
         )
     entry = MODELS.get(served.name)
-    record = new_record(
+    return new_record(
         kind="serve",
         name="load",
         workload=Workload(
@@ -85,7 +90,6 @@ def serve_record(served: LoadedModel, load: Mapping[str, Any]) -> dict[str, Any]
         command=("kit", "load", "--model", served.name, "--protocol", served.protocol),
         environment=environment,
     )
-    return as_json(record)
 
 
 def _name(step: Mapping[str, Any]) -> str:

@@ -147,3 +147,15 @@ def test_a_precision_that_the_device_lacks_becomes_the_nearest(monkeypatch):
     monkeypatch.setattr(command, "precisions_of", lambda device: ("fp32", "bf16"))
     cpu = torch.device("cpu")
     assert [command.nearest(name, cpu) for name in ("fp16", "int8", "tf32", "fp32")] == ["bf16", "bf16", "fp32", "fp32"]
+
+
+def test_each_kind_of_record_has_a_line_of_its_own(tmp_path):
+    def told(item, made):
+        return command.benchmark_line(item, made, tmp_path / "x.json", [])
+
+    served = replace(record(100.0, kind="serve", engine="triton", precision="unknown"), name="load")
+    served = replace(served, measurements={"concurrency-4": served.measurements["end_to_end"]})
+    assert " triton concurrency-4 valid=true " in told(Item("ncf", "served"), served)
+    engine = record(100.0, kind="inference", engine="openvino", precision="int8")
+    assert " int8 ×1 openvino valid=true " in told(Item("ncf", "engines"), engine)
+    assert " bf16 ×8 valid=true " in told(Item("ncf", "ranks", 8), record(100.0))

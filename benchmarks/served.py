@@ -1,0 +1,94 @@
+"""A trained run behind a Triton server on this machine, loaded as `kit load` does and by MLPerf's generator."""
+
+import contextlib
+import importlib.util
+import tempfile
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from benchmarks import loadgen
+from benchmarks.record import Finding, Record
+from benchmarks.serving import LoadedModel, record_of_load
+from benchmarks.validity import BY_NOISE
+from challenges.asking import batches
+from challenges.parser import build_parser
+from challenges.registry import find_model
+from common.errors import KitError
+from common.question import Question
+from common.run.run_directory import RunDirectory
+from common.serving.load import LoadGenerator, LoadPlan
+from common.serving.payload import Payload
+from common.serving.repository import ModelRepository
+from common.serving.server import LocalServer
+from common.stages.deployment import chosen, write_repository
+from common.stages.serving_stage import payload_folder
+
+CLIENTS = (1, 4, 16)
+WARMUP_SECONDS = 1.0
+START_SECONDS = 15.0  # of a server, until it is ready
+
+
+def why_not(run: RunDirectory) -> str:
+    """Why a run cannot be served to be measured; empty where it can."""
+    model = run.description()["model"]
+    served = find_model(model).load().served
+    try:
+        choice = chosen(run, "auto")
+        words = tuple(served.example(run))
+    except (KitError, OSError) as error:
+        return str(error)
+    if choice.engine == "tensorrt":
+        return "the server for tests has no backend for TensorRT plans"
+    if not Payload(payload_folder()).is_installed():
+        return "this machine has not got a Triton server: make triton"
+    return f"{model} has no question of its own data to ask" if words == tuple(served.dialogue.example.split()) else ""
+
+
+def measure_served(run: RunDirectory, seconds: float, *, smoke: bool, logs: Path) -> Iterator[Record]:
+    """A record of a closed loop at several numbers of clients, and one of each scenario of MLPerf's generator, if any.
+
+    logs: a folder for the generator's log files.
+    """
+    name = run.description()["model"]
+    challenge = find_model(name).load()
+    with contextlib.ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="served-")))
+        repository = ModelRepository(folder / "models")
+        write_repository(challenge, run, chosen(run, "auto"), repository, name)
+        server = stack.enter_context(LocalServer(repository.path, Payload(payload_folder()), folder / "triton.log"))
+        server.wait_ready()
+        url, question = server.url("http"), question_of(tuple(challenge.served.example(run)))
+        with server.client("http") as connection:
+            asked = batches(connection, name, question)
+            for request in asked:
+                connection.infer(name, request)
+        scenarios = ("SingleStream", "Offline") if importlib.util.find_spec("mlperf_loadgen") else ()
+        each = max(1.0, (seconds - START_SECONDS) / (len(CLIENTS) + len(scenarios)) - WARMUP_SECONDS)
+        shapes = {part: array.shape[1:] for part, array in asked[0].items()}
+        plan = LoadPlan(concurrencies=CLIENTS, seconds=each, warmup_seconds=WARMUP_SECONDS)
+        load = LoadGenerator(url, "http", name, asked, statistics_of=(name,)).run(plan)
+        yield labelled(record_of_load(LoadedModel(name, url, "http", each, WARMUP_SECONDS, shapes), load), smoke)
+        for scenario in scenarios:
+            settings = loadgen.Settings(scenario=scenario, seconds=each, url=url, logs=logs / scenario)  # type: ignore[arg-type]
+            with loadgen.asking(name, asked, settings) as ask:
+                summary = loadgen.drive(ask, len(asked), settings)
+            yield labelled(loadgen.record_of(name, settings, summary, next(iter(shapes.values()))), smoke)
+
+
+def question_of(words: tuple[str, ...]) -> Question:
+    """What `kit client` would ask with these arguments."""
+    options = build_parser().parse_args(["client", *words])
+    return Question(inputs=tuple(map(Path, options.inputs)), history=tuple(options.history), user=options.user)
+
+
+def labelled(record: Record, smoke: bool) -> Record:
+    """The record, and of a smoke run one that says so and is not judged by its length or its scatter."""
+    if not smoke:
+        return record
+    text = "Everything was shrunk to show that it works: the figures are not to be compared."
+    told, found = Finding(code="SMOKE", text=text), record.validity
+    reasons = tuple(reason for reason in found.reasons if reason.code not in ("TOO_SHORT", *BY_NOISE))
+    return replace(
+        record, validity=replace(found, valid=not reasons, reasons=reasons, warnings=(*found.warnings, told))
+    )
