@@ -77,7 +77,7 @@ def drive(ask: Ask, count: int, settings: Settings) -> dict[str, str]:
     """
     generator = _generator()
     failures: list[Exception] = []
-    rate = settings.rate or capacity(ask, count, settings.clients) * (0.5 if settings.scenario == "Server" else 1.2)
+    rate = settings.rate or capacity(ask, count, settings.clients) * (0.5 if settings.scenario == "Server" else 1.5)
     settings.logs.mkdir(parents=True, exist_ok=True)
 
     def answer(sample: Any) -> None:
