@@ -37,6 +37,7 @@ from common.serving.client import Client, Protocol, key_header
 Scenario = Literal["SingleStream", "Offline", "Server"]
 SUMMARY = "mlperf_log_summary.txt"
 CAPACITY_SECONDS = 2.0
+AMPLE, TRIES = 1.5, 3  # of the rate seen is expected of an offline query, and how often it is sent at most
 LARGEST_OFFLINE = 100_000  # samples that one query may hold: their identifiers are kept in memory
 
 
@@ -73,11 +74,23 @@ Ask = Callable[[int], None]
 def drive(ask: Ask, count: int, settings: Settings) -> dict[str, str]:
     """Let the generator send its requests, and return what its summary says.
 
+    Offline's one query, which is as long as its rate was expected to be, is sent again where it ended too soon.
     Raises KitError where the generator is not installed, ServingError where a request failed.
     """
+    offline = settings.scenario == "Offline"
+    rate = settings.rate or capacity(ask, count, settings.clients) * (AMPLE if offline else 0.5)
+    for _ in range(TRIES):
+        summary = _sent(ask, count, settings, rate)
+        if not offline or summary.get("Min duration satisfied", "Yes").upper() != "NO":
+            break
+        rate = AMPLE * _number(summary, "Samples per second")
+    return summary
+
+
+def _sent(ask: Ask, count: int, settings: Settings, rate: float) -> dict[str, str]:
+    """One run of the generator at this rate."""
     generator = _generator()
     failures: list[Exception] = []
-    rate = settings.rate or capacity(ask, count, settings.clients) * (0.5 if settings.scenario == "Server" else 1.5)
     settings.logs.mkdir(parents=True, exist_ok=True)
 
     def answer(sample: Any) -> None:

@@ -103,6 +103,21 @@ def test_the_generator_itself_sends_every_request(tmp_path):
         assert done.stdout.strip().splitlines()[-1] in ("VALID", "INVALID"), done.stderr
 
 
+def test_an_offline_query_that_ended_too_soon_is_sent_again(monkeypatch, tmp_path):
+    rates = []
+
+    def sent(ask, count, settings, rate):
+        rates.append(rate)
+        enough = "Yes" if rate > 100 else "NO"
+        return {"Result is": "VALID", "Samples per second": "80", "Min duration satisfied": enough}
+
+    monkeypatch.setattr(loadgen, "_sent", sent)
+    made = drive(lambda index: None, 1, Settings(scenario="Offline", rate=20.0, logs=tmp_path))
+    assert (rates, made["Min duration satisfied"]) == ([20.0, 120.0], "Yes")
+    drive(lambda index: None, 1, Settings(scenario="SingleStream", rate=20.0, logs=tmp_path))
+    assert rates[2:] == [20.0]
+
+
 def test_a_request_that_fails_is_no_measurement(tmp_path, monkeypatch):
     class Generator:
         """As much of the generator as one query passes through."""
