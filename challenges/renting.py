@@ -122,8 +122,9 @@ def _prices(options: argparse.Namespace, console: "Console") -> int:
 
 
 def _run(options: argparse.Namespace, cloud: "Cloud", console: "Console") -> int:
-    from common.aws.launch import launch, uncommitted
+    from common.aws.launch import launch
     from common.aws.plan import make_plan, rows
+    from common.machine.checkout import uncommitted
     from common.machine.prices import read_prices
 
     table = read_prices(Path(options.prices) if options.prices else None)

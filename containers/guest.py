@@ -66,9 +66,9 @@ class Keeper:
     def restore(self):
         """Fetch what the newest list names; returns how many files that are."""
         pointer = self.store.get("latest.json")
-        if pointer is None:
+        name = json.loads(pointer)["manifest"] if pointer else None
+        if name is None:
             return 0
-        name = json.loads(pointer)["manifest"]
         self.files, self.names = json.loads(self.store.get(name)), [name]
         blobs = self.empty()
         self.store.copy(f"{self.store.url}/blobs/", blobs, "--recursive")
@@ -273,6 +273,9 @@ class Guest:
             try:
                 if hasattr(self, "keeper"):
                     self.keeper.keep()
+                self.say(f"{self.number}: {end}")
+                self.over.set()
+                self.send_once()
                 self.tell(end)
                 if end != "interrupted":
                     self.empty_group()
@@ -280,9 +283,6 @@ class Guest:
             except OSError as error:
                 self.say(f"attempt {attempt + 1} to leave: {error}")
                 time.sleep(5)
-        self.say(f"{self.number}: {end}")
-        self.over.set()
-        self.send_once()
         subprocess.run([*self.told["off"], "now"], check=False)
 
     def empty_group(self):

@@ -1,8 +1,8 @@
 """A planned run, launched in an order that leaves nothing when it is cut off, followed to its end and brought home."""
 
 import base64
+import functools
 import json
-import subprocess
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -14,10 +14,10 @@ from rich.console import Console
 from common.aws import resources
 from common.aws.plan import Plan
 from common.errors import KitError
-from common.files import stamps_digest
+from common.machine.checkout import archive
 from common.machine.environment import ROOT
 from common.storage.cloud import Cloud
-from common.storage.s3 import SCHEME, restore
+from common.storage.s3 import SCHEME, restore, upload
 from common.terminal.console import say
 
 GUEST = ROOT / "containers" / "guest.py"
@@ -28,7 +28,8 @@ OVER = ("done", "failed", "out of time")
 
 def launch(cloud: Cloud, plan: Plan, console: Console) -> None:
     """Make all that the plan names, the instance last; a run of that name that is under way is left as it is."""
-    name = plan.order.name
+    order, name = plan.order, plan.order.name
+    local = bool(order.data) and plan.listing is None
     group = resources.find_group(cloud, name)
     if group and group["DesiredCapacity"]:
         say(console, f"{name} is under way already.")
@@ -39,10 +40,11 @@ def launch(cloud: Cloud, plan: Plan, console: Console) -> None:
         resources.ensure_bucket(cloud, plan, made)
         profile = resources.ensure_role(cloud, name, made)
         security_group = resources.ensure_security_group(cloud, plan, made)
-        data = _upload(cloud, plan, console)
+        data = upload(cloud, plan.bucket, order.data, console) if local else order.data.rstrip("/")
         sent: dict[str, Any] = {"Bucket": plan.bucket, "Key": f"runs/{name}/code.tar.gz"}
         cloud.ask("s3", "put_object", **sent, Body=code)
         made.append(lambda: cloud.ask("s3", "delete_object", **sent))
+        _lay_out(cloud, plan.bucket, name, made)
         script = user_data(guest_config(plan, data, commit, ends))
         encoded = base64.b64encode(script.encode()).decode()
         template = resources.template_data(plan, profile, security_group, encoded)
@@ -56,23 +58,15 @@ def launch(cloud: Cloud, plan: Plan, console: Console) -> None:
     say(console, f"{name} is launched, and ends by {ends:%Y-%m-%d %H:%M} UTC whatever happens here.")
 
 
-def archive() -> tuple[bytes, str]:
-    """The checkout's last commit as a compressed tar, and its name; raises KitError where there is no checkout."""
-    git = ["git", "-C", str(ROOT)]
-    found = subprocess.run([*git, "rev-parse", "--verify", "HEAD"], capture_output=True, text=True)
-    if found.returncode:
-        raise KitError(
-            f"{ROOT} is no git checkout.", "An instance is sent the last commit, so that a run can be told by it.",
-            "Clone the kit, and run from the clone.",
-        )  # fmt: skip
-    packed = subprocess.run([*git, "archive", "--format=tar.gz", "HEAD"], capture_output=True, check=True)
-    return packed.stdout, found.stdout.strip()
-
-
-def uncommitted() -> int:
-    """How many files differ from the commit that an instance is sent."""
-    status = subprocess.run(["git", "-C", str(ROOT), "status", "--porcelain"], capture_output=True, text=True)
-    return len(status.stdout.splitlines())
+def _lay_out(cloud: Cloud, bucket: str, name: str, made: list[Callable[[], object]]) -> None:
+    """Objects that the guest asks for at first: its role learns of none that is missing, only that it may not look."""
+    run: dict[str, Any] = {"Bucket": bucket}
+    cloud.ask("s3", "put_object", **run, Key=f"runs/{name}/state.json", Body=json.dumps({"state": "starting"}))
+    pointer = f"runs/{name}/latest.json"
+    if not cloud.ask("s3", "head_object", **run, Key=pointer, absent=("404", "NoSuchKey")):
+        cloud.ask("s3", "put_object", **run, Key=pointer, Body=json.dumps({"manifest": None}))
+        for key in (f"runs/{name}/state.json", pointer):
+            made.append(functools.partial(cloud.ask, "s3", "delete_object", **run, Key=key))
 
 
 def guest_config(plan: Plan, data: str, commit: str, ends: datetime) -> dict[str, Any]:
@@ -100,29 +94,6 @@ def user_data(config: dict[str, Any]) -> str:
             "Shorten ARGS or DATA.",
         )  # fmt: skip
     return script
-
-
-def _upload(cloud: Cloud, plan: Plan, console: Console) -> str:
-    """The address of the data: the one given, or that of a copy in the bucket; what is there is not sent again."""
-    given = plan.order.data
-    if not given or plan.listing:
-        return given.rstrip("/")
-    root = Path(given)
-    files = sorted(each for each in root.rglob("*") if each.is_file()) if root.is_dir() else [root]
-    base = root if root.is_dir() else root.parent
-    stamps = [(str(each.relative_to(base)), each.stat().st_size, each.stat().st_mtime_ns) for each in files]
-    prefix = f"data/{stamps_digest(stamps)[:16]}/{root.resolve().name}"
-    there = {row["Key"]: row["Size"] for row in cloud.listed(
-        "s3", "list_objects_v2", "Contents", Bucket=plan.bucket, Prefix=prefix)}  # fmt: skip
-    missing = [
-        (path, key) for path, (name, size, _) in zip(files, stamps, strict=True)
-        if there.get(key := f"{prefix}/{name}" if root.is_dir() else prefix) != size
-    ]  # fmt: skip
-    if missing:
-        say(console, f"Uploading {len(missing):,} of {len(files):,} files of {given} to {SCHEME}{plan.bucket}/{prefix}")
-    for path, key in missing:
-        cloud.upload(path, plan.bucket, key)
-    return f"{SCHEME}{plan.bucket}/{prefix}"
 
 
 def state(cloud: Cloud, bucket: str, name: str) -> dict[str, Any]:

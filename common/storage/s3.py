@@ -15,7 +15,7 @@ from typing import Any
 from rich.console import Console
 
 from common.errors import DamagedFileError, DataError, KitError
-from common.files import cache_folder, read_json, sha256, write_json
+from common.files import cache_folder, file_stamp, read_json, sha256, stamps_digest, write_json
 from common.storage.cloud import Cloud, DeniedError, missing_boto3
 from common.storage.run_lock import hold
 from common.terminal.console import say
@@ -139,6 +139,27 @@ def local_copy(address: str, console: Console) -> Path:
     return folder / found.objects[0].name if found.single else folder
 
 
+def upload(cloud: Cloud, bucket: str, given: str, console: Console) -> str:
+    """Copy a folder or a file into a bucket, and return its address there; what is there already is not sent again."""
+    root = Path(given)
+    files = sorted(each for each in root.rglob("*") if each.is_file()) if root.is_dir() else [root]
+    base = root if root.is_dir() else root.parent
+    stamps = [(str(each.relative_to(base)), *file_stamp(each)) for each in files]
+    prefix = f"data/{stamps_digest(stamps)[:16]}/{root.resolve().name}"
+    rows = cloud.listed("s3", "list_objects_v2", "Contents", Bucket=bucket, Prefix=prefix)
+    there = {row["Key"]: row["Size"] for row in rows}
+    keys = [f"{prefix}/{name}" if root.is_dir() else prefix for name, _, _ in stamps]
+    missing = [
+        (path, key) for path, key, (_, size, _) in zip(files, keys, stamps, strict=True) if there.get(key) != size
+    ]  # fmt: skip
+    if missing:
+        say(console, f"Uploading {len(missing):,} of {len(files):,} files of {given} to {SCHEME}{bucket}/{prefix}")
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+            for sent in [pool.submit(cloud.upload, path, bucket, key) for path, key in missing]:
+                sent.result()
+    return f"{SCHEME}{bucket}/{prefix}"
+
+
 def restore(cloud: Cloud, bucket: str, prefix: str, target: Path) -> int:
     """Copy what a run keeps below `prefix` into a folder; returns how many files it is, 0 where nothing was kept.
 
@@ -150,6 +171,8 @@ def restore(cloud: Cloud, bucket: str, prefix: str, target: Path) -> int:
     if not pointer:
         return 0
     manifest = json.loads(pointer["Body"].read())["manifest"]
+    if manifest is None:
+        return 0
     files = json.loads(cloud.ask("s3", "get_object", Bucket=bucket, Key=f"{prefix}/{manifest}")["Body"].read())
     for name, facts in files.items():
         if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:

@@ -140,7 +140,7 @@ def test_a_training_that_is_interrupted_ends_with_the_weights_of_one_that_is_not
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     fields = [
         "--model.depth", "18", "--preprocessing.resize", "36", "--preprocessing.crop", "32",
-        "--training.batch-size", "8", "--training.epochs", "12", "--training.checkpoint-every", "3",
+        "--training.batch-size", "8", "--training.epochs", "5", "--training.checkpoint-every", "3",
         "--training.checkpoint-seconds", "0",
     ]  # fmt: skip
     command = [sys.executable, "-m", "challenges", "train", "resnet50/photos", "--data", str(photographs)]

@@ -13,12 +13,15 @@ from challenges.__main__ import main
 from common.aws import launch, resources, runs
 from common.aws.plan import Order, make_plan
 from common.errors import KitError
+from common.machine.environment import ROOT
 from common.machine.prices import read_prices
-from common.storage.cloud import Cloud, DeniedError
+from common.storage.cloud import Cloud, DeniedError, camel, permission
+from common.storage.s3 import upload
 from tests.common.aws.conftest import ACCOUNT, made
 
 TABLE = read_prices()
 ORDER = Order(target="challenge1", instances=("g6e.xlarge", "g5.xlarge"), spot=True, given_name="photos")
+LAID_OUT = [f"runs/photos/{name}" for name in ("code.tar.gz", "latest.json", "state.json")]
 QUIET = Console(quiet=True)
 BUCKET = f"kit-{ACCOUNT}-us-east-1"
 
@@ -41,7 +44,7 @@ def test_a_launch_makes_what_the_plan_names_and_nothing_else(cloud, plan):
     instances = there.pop("instances us-east-1")
     assert len(instances) == 1
     assert there == {
-        "buckets": [f"{BUCKET}: ['runs/photos/code.tar.gz']"],
+        "buckets": [f"{BUCKET}: {LAID_OUT}"],
         "roles": ["kit-photos: ['run']"], "profiles": ["kit-photos"],
         "templates us-east-1": ["kit-photos"], "security groups us-east-1": ["kit"], "groups us-east-1": ["kit-photos"],
     }  # fmt: skip
@@ -181,6 +184,22 @@ def test_every_creating_request_is_made(cloud, plan, monkeypatch):
     assert [each for each in asked if each[1].startswith(changing)][-1] == ("autoscaling", "update_auto_scaling_group")
 
 
+def test_the_document_lists_every_permission_that_is_needed(cloud, monkeypatch, capsys):
+    asked = {"ec2:RunInstances", "iam:PassRole"}  # which AWS asks for where a group starts an instance
+    for method in ("ask", "listed"):
+        before = getattr(Cloud, method)
+
+        def noted(self, service, operation, *given, before=before, **request):
+            asked.add(permission(service, camel(operation)))
+            return before(self, service, operation, *given, **request)
+
+        monkeypatch.setattr(Cloud, method, noted)
+    launch.launch(cloud, make_plan(cloud, ORDER, TABLE, TABLE.date), QUIET)
+    assert main(["aws", "down", "--all"]) == 0
+    told = re.findall(r"\b[a-z0-9]+:[A-Z]\w+", (ROOT / "docs" / "aws.md").read_text())
+    assert asked <= {*told}
+
+
 @pytest.mark.parametrize("kind", ["role", "template", "group", "security group", "bucket"])
 def test_a_name_that_is_taken_is_refused(kind, cloud, plan):
     trust = json.dumps({"Version": "2012-10-17", "Statement": []})
@@ -229,16 +248,16 @@ def test_a_folder_is_uploaded_once(cloud, plan, tmp_path):
     (tmp_path / "photos" / "cats").mkdir(parents=True)
     for number in range(3):
         (tmp_path / "photos" / "cats" / f"{number} é.jpg").write_bytes(b"x" * number)
-    sent = replace(plan, order=replace(ORDER, data=str(tmp_path / "photos")))
-    resources.ensure_bucket(cloud, sent, [])
-    address = launch._upload(cloud, sent, QUIET)
+    given = str(tmp_path / "photos")
+    resources.ensure_bucket(cloud, plan, [])
+    address = upload(cloud, BUCKET, given, QUIET)
     assert re.fullmatch(rf"s3://{BUCKET}/data/[0-9a-f]{{16}}/photos", address)
     with Stubber(cloud.client("s3")) as stub:  # a second upload only lists
         keys = made()["buckets"][0]
         names = re.findall(r"'(data/.*?)'", keys)
         contents = [{"Key": name, "Size": int(name[-7])} for name in names]
         stub.add_response("list_objects_v2", {"Contents": contents})
-        assert launch._upload(cloud, sent, QUIET) == address
+        assert upload(cloud, BUCKET, given, QUIET) == address
     assert len(names) == 3
 
 
@@ -250,7 +269,7 @@ def test_down_leaves_nothing_but_results(cloud, plan, capsys):
     told = capsys.readouterr().out
     assert f"Results and data stay in s3://{BUCKET}" in told
     assert told.rstrip().endswith("regions: nothing.")
-    assert made() == {"buckets": [f"{BUCKET}: ['runs/photos/code.tar.gz']"]}
+    assert made() == {"buckets": [f"{BUCKET}: {LAID_OUT}"]}
     assert main(["aws", "ls"]) == 0
     assert "No run has anything in AWS" in capsys.readouterr().out
 
