@@ -13,6 +13,7 @@ from common.errors import DataError
 from common.machine.distributed import ALONE, World
 from common.question import Question
 from common.report.elements import Section
+from common.run.evidence import Evidence
 from common.run.fitting import Fit
 from common.run.recipe import Recipe
 from common.run.run_directory import RunDirectory
@@ -78,6 +79,10 @@ class Judgement(ABC, Generic[RecipeIn, DataIn]):
         """The metric that a result is about: the target's or the primary one, if this data's evaluation reports it."""
         wanted = recipe.target.metric if recipe.target else self.primary_metric
         return wanted if wanted in metrics else next(iter(metrics))
+
+    def evidence(self, run: RunDirectory) -> Evidence:
+        """What the run's data tells of why the run is no better."""
+        return Evidence()
 
     def below_baseline(self, result: "Result") -> str:
         """What to do where a baseline beats the model, in a sentence; empty where there is nothing to add."""

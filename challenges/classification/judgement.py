@@ -2,10 +2,15 @@
 
 from collections.abc import Mapping
 
+import numpy as np
+
 from challenges.classification import baselines
 from challenges.classification.data import PhotographData
+from challenges.classification.manifest import Manifest
 from challenges.classification.recipes import DEMO, ClassificationRecipe
 from common.challenge import Judgement
+from common.run.evidence import Evidence
+from common.run.run_directory import RunDirectory
 from common.vision.preprocessing import ImagePreprocessing
 
 IMAGENET_CLASSES, IMAGENET_VALIDATION = 1000, 50_000
@@ -34,6 +39,14 @@ class ClassificationJudgement(Judgement[ClassificationRecipe, PhotographData]):
 
     def baselines(self, recipe: ClassificationRecipe, data: PhotographData) -> Mapping[str, Mapping[str, float]]:
         return baselines.figures(data)
+
+    def evidence(self, run: RunDirectory) -> Evidence:
+        manifest = Manifest.read(run.data / "manifest.csv")
+        counts = np.bincount(manifest.subset("train").labels, minlength=len(manifest.classes)).tolist()
+        return Evidence(
+            counts=dict(zip(manifest.classes, counts, strict=True)),
+            unit="photographs",
+        )
 
     def main_metric(self, recipe: ClassificationRecipe, metrics: Mapping[str, float]) -> str:
         """Where classes are balanced, top1 would reward answering with the commonest ones."""

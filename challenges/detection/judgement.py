@@ -3,8 +3,11 @@
 from collections.abc import Mapping
 
 from challenges.detection.data import SceneData
-from challenges.detection.recipes import COCO, DEMO, DetectionRecipe
+from challenges.detection.recipes import COCO, DEMO, SIZES, DetectionRecipe
 from common.challenge import Judgement
+from common.report.data import check_record
+from common.run.evidence import Evidence
+from common.run.run_directory import RunDirectory
 from common.vision.preprocessing import ImagePreprocessing
 
 COCO_CLASSES, COCO_VALIDATION = 80, 5000
@@ -33,6 +36,18 @@ class DetectionJudgement(Judgement[DetectionRecipe, SceneData]):
             )
         is_published = recipe.preprocessing == ImagePreprocessing(resize=300, crop=300, mode="squash")
         return is_published, "" if is_published else "The target is for images squashed to 300 x 300."
+
+    def evidence(self, run: RunDirectory) -> Evidence:
+        record, recipe = check_record(run), run.recipe(DetectionRecipe)
+        sizes = record.get("sizes", {}).get("classes", {})
+        larger = next((side for side in SIZES if side > recipe.preprocessing.crop), None)
+        flags = ("--preprocessing.crop", str(larger), "--preprocessing.resize", str(larger)) if larger else ()
+        return Evidence(
+            counts=record["counts"]["train"],
+            unit="boxes",
+            too_small={name: row["below"] for name, row in sizes.items() if name in record["counts"]["train"]},
+            for_smaller=flags,
+        )
 
     def baselines(self, recipe: DetectionRecipe, data: SceneData) -> Mapping[str, Mapping[str, float]]:
         return {}  # an answer that needs no learning finds nothing

@@ -34,6 +34,7 @@ from common.run.run_directory import Entry, RunDirectory
 from common.slug import slug
 from common.stages.held_out import judge_own_test
 from common.stages.judging import can_be_read, is_of_weights, judge, keep_evaluation
+from common.stages.next_steps import next_steps
 from common.stages.pace import within
 from common.storage.run_lock import hold
 from common.terminal.console import say
@@ -180,6 +181,8 @@ def walk(request: Request, console: Console) -> Result:
             _deploy(challenge, run, console)
         report(challenge, run)
     say(console, result_line(result))
+    for told in next_steps(run, result, challenge.judgement.evidence(run)):
+        say(console, f"next: {told}")
     return result
 
 
