@@ -79,7 +79,12 @@ class IBuilderConfig:
 
 @dataclass
 class INetworkDefinition:
+    _flags: int = 0
     _graph: onnx.ModelProto = field(default_factory=onnx.ModelProto)
+
+    @property
+    def num_layers(self) -> int:
+        return 0  # none of a plugin, which is what ModelOpt looks for before it quantises
 
 
 @dataclass(frozen=True)
@@ -112,6 +117,9 @@ class OnnxParser:
             self._told = str(error)
         return not self._told
 
+    def parse_from_file(self, path: str) -> bool:
+        return self.parse(Path(path).read_bytes(), path)
+
     def get_error(self, index: int) -> ParserError:
         return ParserError(self._told)
 
@@ -119,9 +127,8 @@ class OnnxParser:
 class Builder:
     def __init__(self, logger: Logger) -> None: ...
 
-    def create_network(self, flags: int) -> INetworkDefinition:
-        assert flags == 1 << NetworkDefinitionCreationFlag.STRONGLY_TYPED
-        return INetworkDefinition()
+    def create_network(self, flags: int = 0) -> INetworkDefinition:
+        return INetworkDefinition(_flags=flags)
 
     def create_builder_config(self) -> IBuilderConfig:
         return IBuilderConfig()
@@ -130,6 +137,7 @@ class Builder:
         return IOptimizationProfile()
 
     def build_serialized_network(self, network: INetworkDefinition, config: IBuilderConfig) -> bytes | None:
+        assert network._flags == 1 << NetworkDefinitionCreationFlag.STRONGLY_TYPED
         (profile,) = config._profiles
         inputs = {tensor.name: _sizes(tensor) for tensor in network._graph.graph.input}
         if profile._ranges.keys() != inputs.keys():
@@ -218,6 +226,7 @@ def stand_in(version: str) -> ModuleType:
     module = ModuleType("tensorrt")
     module.__spec__ = ModuleSpec("tensorrt", None)
     vars(module).update({one.__name__: one for one in CLASSES}, __version__=version)
+    vars(module)["init_libnvinfer_plugins"] = lambda logger, namespace: True
     return module
 
 
