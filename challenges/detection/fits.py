@@ -7,7 +7,6 @@ from common.run.fitting import Fit
 PASSES, EPOCHS = 7_000, (12, 100)  # images seen in a run, and the epochs between which that lies
 FEW, SMALL_BATCH = 1_000, 4  # training images below which batches are small: a short run needs many steps
 EVALUATIONS = 4
-WARM = 0.02  # of the run, while the rate rises
 
 
 def fits(recipe: DetectionRecipe, scenes: Scenes) -> list[Fit]:
@@ -21,5 +20,4 @@ def fits(recipe: DetectionRecipe, scenes: Scenes) -> list[Fit]:
         Fit("training.batch_size", batch, since),
         Fit("training.epochs", epochs, f"{since}: {round(epochs * count / batch):,} steps of {batch}"),
         Fit("training.evaluate_every", epochs / EVALUATIONS, "a quarter of the run"),
-        Fit("optimizer.warmup_epochs", round(WARM * epochs, 2), f"{WARM:.0%} of the run"),
     ]
