@@ -45,10 +45,15 @@ def within(
     """
     assert recipe.training.minutes is not None
     end = clock() + 60 * recipe.training.minutes
-    length, each = _measured(challenge, recipe, folder, device, end)
     lighter, asked, why = recipe.lighter(), recipe.training.epochs, ""
-    if recipe.fit == "data" and lighter is not None and _are_free(lighter[0], given):
+    if recipe.fit != "data" or lighter is None or not _are_free(lighter[0], given):
+        length, each = _measured(challenge, recipe, folder, device, end)
+    else:
         flags, work = lighter
+        try:
+            length, each = _measured(challenge, recipe, folder, device, end)
+        except RecipeError:  # not a step, as it is
+            length = Length(0.0, 0.0)
         if length.epochs < work * asked:
             why = f", with {' '.join(flags)} since {length.epochs:.1f} of the {asked:g} asked for would fit otherwise"
             recipe = apply_overrides(recipe, flags, "kit train")

@@ -127,6 +127,17 @@ def test_a_brief_run_leaves_out_what_only_a_long_one_profits_from(clock, minutes
     assert given.training.keep_checkpoints == fitted.training.keep_checkpoints
 
 
+def test_lighter_samples_are_tried_before_the_minutes_are_refused(clock):
+    tight = challenge(clock, 0.52)  # after measuring 35 s are left, and a step and the evaluation after it take 39
+    tight.open_data = lambda recipe, folder, device: ToyData(num_validation=200)
+    light, told = pace.within(tight, recipe_of(1.0, fit="data"), Path(), CPU, ())
+    assert light.training.log_every == 7
+    assert "since 0.0 of the" in told
+    clock.now = 0.0
+    with pytest.raises(RecipeError, match="take 39 s here"):
+        pace.within(tight, recipe_of(1.0), Path(), CPU, ())
+
+
 def test_a_run_that_has_begun_keeps_its_epochs(tmp_path, clock):
     run, console = RunDirectory(tmp_path / "run"), Console(quiet=True)
     request = Request(challenge(clock, 0.01), "toy", recipe_of(1.0))
