@@ -4,7 +4,6 @@ import argparse
 import csv
 import datetime
 import shlex
-import statistics
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -247,6 +246,8 @@ def _epochs(model: str, recipe: str) -> float:
 
 def _speeds(model: str) -> dict[str, float]:
     """Published images per second and GPU, by what the table of prices calls the GPU; an A10's stand for the A10G."""
+    import statistics
+
     from common.machine.prices import TABLE
 
     found: dict[str, list[float]] = {}

@@ -153,7 +153,11 @@ def test_a_training_that_is_interrupted_ends_with_the_weights_of_one_that_is_not
         assert launch.state(served, BUCKET, "photos")["state"] == "interrupted"
         resumed = finish(start(user_data, tmp_path / "second", service, command=command), tmp_path / "second")
         assert ": done" in resumed
-    subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
+    sent = {
+        **os.environ,
+        "PYTHONPATH": str(tmp_path / "second" / "disk" / "code"),
+    }  # the commit, whatever is edited here
+    subprocess.run(command, cwd=tmp_path, env=sent, check=True, capture_output=True)
     result = run_down(served, tmp_path)
     expected = safetensors.numpy.load_file(tmp_path / "runs" / "photos" / "weights.safetensors")
     given = safetensors.numpy.load_file(result / "photos" / "weights.safetensors")
