@@ -260,6 +260,26 @@ def demo(options: argparse.Namespace) -> None:
         show_page(runs, _console(), url=options.url, corrections=corrections, host=options.host, port=options.port)
 
 
+def data(options: argparse.Namespace) -> None:
+    from challenges import data_sets
+
+    console = _console()
+    if options.action == "list":
+        from rich.table import Table
+
+        table = Table("name", "what", "MB", "licence", "recipes", title="Data sets", title_justify="left")
+        for name, entry in data_sets.DATA_SETS.items():
+            table.add_row(name, entry.what, f"{entry.megabytes:,}", entry.licence, ", ".join(entry.recipes))
+        console.print(table)
+        return
+    if options.name is None:
+        raise DataError("kit data get names no data set.", f"Known are {', '.join(data_sets.DATA_SETS)}.")
+    entry, folder = data_sets.find(options.name), Path(options.out or "data")
+    found = data_sets.get(options.name, folder, console, accepted=options.accept)
+    model = entry.recipes[0].partition("/")[0]
+    _say(console, f"Next: kit challenge {model} --data {shlex.quote(str(found))}")
+
+
 def index(options: argparse.Namespace) -> None:
     challenge, run = _open_run(options.run)
     from common.challenge import Trained

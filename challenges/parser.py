@@ -84,6 +84,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_serving_verbs(verb)
     _add_demo(verb)
     _add_search(verb)
+    _add_data(verb)
 
     add_aws(verb)
     _add_benchmark(verb)
@@ -276,6 +277,17 @@ def _add_search(verb: Callable[..., argparse.ArgumentParser]) -> None:
     similar.add_argument("images", nargs="+", metavar="IMAGE")
     similar.add_argument("--top-k", type=whole_number, default=5, help="pictures for each image (default: 5)")
     similar.add_argument("--html", metavar="PAGE", help="also write a page that shows them")
+
+
+def _add_data(verb: Callable[..., argparse.ArgumentParser]) -> None:
+    data = verb(
+        "data", "list published data sets with their terms, or fetch one by name",
+        "kit data list\nkit data get imagenette\nkit data get ml-1m --accept",
+    )  # fmt: skip
+    data.add_argument("action", choices=["list", "get"])
+    data.add_argument("name", nargs="?", help="of those that are listed")
+    data.add_argument("--out", metavar="FOLDER", help="where data sets lie (default: data)")
+    data.add_argument("--accept", action="store_true", help="agree to its licence and its size")
 
 
 def whole_number(text: str) -> int:

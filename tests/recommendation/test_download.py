@@ -115,7 +115,7 @@ def test_no_connection(tmp_path):
 
 def test_a_missing_file_on_the_server(server, tmp_path):
     with pytest.raises(DataError, match="404"):
-        downloads._fetch(f"{server.address}/none", tmp_path / "x", lambda done, total: None)
+        downloads.fetch(f"{server.address}/none", tmp_path / "x", lambda done, total: None)
 
 
 def test_unknown_names_and_foreign_folders(server, tmp_path):

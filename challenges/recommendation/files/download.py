@@ -1,12 +1,8 @@
 """Downloading MovieLens from GroupLens, on request: resumed, compared with the published checksum, unpacked whole."""
 
 import hashlib
-import http.client
 import shutil
-import urllib.error
-import urllib.request
 import zipfile
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,13 +10,12 @@ from rich.console import Console
 
 from common.errors import DataError
 from common.files import read_json, write_json
+from common.storage.fetching import PIECE, fetch
 from common.storage.generated_folder import generate_folder
 from common.terminal.progress import counting
 
 ADDRESS = "https://files.grouplens.org/datasets/movielens"
 MARKER = "download.json"
-TIMEOUT_S = 30
-PIECE = 1 << 20
 TERMS = (
     "MovieLens is GroupLens': for research, with acknowledgement (Harper and Konstan 2015, doi 10.1145/2827872), "
     "no redistribution, no commercial use without permission. Its README is in the folder."
@@ -67,7 +62,7 @@ def download(name: str, folder: Path, *, console: Console | None = None, address
         (console or Console(stderr=True)).print(TERMS, markup=False, highlight=False, soft_wrap=True)
         archive = folder.with_name(f".{folder.name}.{dataset.archive}.unfinished")
         with counting(f"downloading {dataset.archive}", console) as count:
-            _fetch(f"{address}/{dataset.archive}", archive, count)
+            fetch(f"{address}/{dataset.archive}", archive, count)
         _verify(archive, dataset)
         fresh.mkdir()
         _unpack(archive, name, dataset, fresh)
@@ -82,38 +77,6 @@ def download(name: str, folder: Path, *, console: Console | None = None, address
         return known and all((folder / file).is_file() for file in dataset.files)
 
     return generate_folder(folder, MARKER, f"files of {name}", dataset.megabytes, is_whole, fill)
-
-
-def _fetch(address: str, archive: Path, count: Callable[[int, int], None]) -> None:
-    """Append what is missing of the archive, or begin anew where the server cannot continue."""
-    have = archive.stat().st_size if archive.exists() else 0
-    request = urllib.request.Request(address, headers={"Range": f"bytes={have}-"} if have else {})
-    try:
-        with urllib.request.urlopen(request, timeout=TIMEOUT_S) as answer:
-            continued = answer.status == 206
-            done = have if continued else 0
-            total = done + int(answer.headers.get("Content-Length", 0))
-            with archive.open("ab" if continued else "wb") as stream:
-                while piece := answer.read(PIECE):
-                    stream.write(piece)
-                    done += len(piece)
-                    count(done, total)
-    except urllib.error.HTTPError as error:
-        if error.code != 416:  # 416: nothing is missing
-            raise _unreachable(address, f"the server says {error.code} {error.reason}") from None
-        return
-    except (urllib.error.URLError, TimeoutError, ConnectionError, http.client.HTTPException) as error:
-        raise _unreachable(address, str(getattr(error, "reason", error)).lower()) from None
-    if done < total:
-        raise _unreachable(address, f"the connection ended after {done:,} of {total:,} bytes")
-
-
-def _unreachable(address: str, reason: str) -> DataError:
-    return DataError(
-        f"{address} cannot be downloaded: {reason}.",
-        "What has arrived is kept, and the next attempt continues it.",
-        "Try again with a connection, or fetch the archive elsewhere, unpack it and name its folder: DATA=<folder>",
-    )
 
 
 def _verify(archive: Path, dataset: Dataset) -> None:
