@@ -164,6 +164,8 @@ class HistorySession(Session):
     def _caption(self, judged: int) -> str:
         count = int(self._split.seen.lengths[judged])
         target = self._title(int(self._split.targets.of(judged)[0]))
+        if self._questions.asks_by_user:
+            return f"user {self._split.user_ids[self._split.users[judged]]}, then {target}"
         return f"{min(count, LONG_EXAMPLE)} items, then {target}"
 
 
