@@ -13,7 +13,7 @@ from common.vision.preprocessing import ImagePreprocessing
 SMALL_NETWORK = 5_000  # training photographs below which 50 layers learn no more than 18, at several times the work
 SIDES = {65: 64, 0: 96}  # from scratch: median shorter side in pixels below which the input is so large
 BATCHES = {300: 8, 1_000: 16, 0: 32}  # training photographs below which a batch is so large: few still make many steps
-SCRATCH_PASSES = {SMALL_NETWORK: 110_000, 0: 70_000}  # training photographs below which a run sees so many in all
+SCRATCH_PASSES = {SMALL_NETWORK: 95_000, 0: 70_000}  # training photographs below which a run sees so many in all
 SCRATCH_EPOCHS = (12, 150)  # between which its epochs lie
 FINETUNE_PASSES, FINETUNE_EPOCHS = {0: 15_000}, (5, 60)
 SKEWED = 2.0  # largest class over smallest from which on rare classes are answered as if they were frequent
@@ -42,9 +42,6 @@ def _length(recipe: ClassificationRecipe, count: int, told: str) -> Iterator[Fit
     yield Fit("training.batch_size", batch, f"since {told}")
     yield Fit("training.epochs", epochs, f"since {told}: {round(epochs * count / batch):,} steps of {batch}")
     yield Fit("training.evaluate_every", max(1.0, epochs / 8), "an eighth of the run")
-    if recipe.brief(epochs):
-        few = f"since {epochs:g} epochs are too few to learn photographs by heart"
-        yield from (Fit(field, 0.0, few) for field in ("mixed_share", "data.colour"))
     if recipe.weights is not None:
         before = recipe.training.batch_size
         rate = recipe.optimizer.peak_lr * batch / before

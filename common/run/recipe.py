@@ -178,10 +178,6 @@ class Recipe:
         """Flags under which a sample takes less work, and the share of it that is left; None where there are none."""
         return None
 
-    def brief(self, epochs: float) -> tuple[str, ...]:
-        """Flags for a run that sees every sample so few times; none where the recipe is right for it as it is."""
-        return ()
-
 
 def to_json(recipe: Recipe) -> str:
     """The recipe's JSON text, every field resolved."""

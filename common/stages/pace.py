@@ -40,8 +40,7 @@ def within(
     """The recipe with as many epochs as its minutes hold, and a line about them; `given`: the user's overrides.
 
     Where a recipe is fitted to its data and the user did not choose how heavy its samples are, they are made lighter
-    where that many more of them still are no more than the epochs that the recipe itself asks for. What only a long
-    run profits from is left out of a brief one in the same way.
+    where that many more of them still are no more than the epochs that the recipe itself asks for.
     """
     assert recipe.training.minutes is not None
     end = clock() + 60 * recipe.training.minutes
@@ -58,10 +57,6 @@ def within(
             why = f", with {' '.join(flags)} since {length.epochs:.1f} of the {asked:g} asked for would fit otherwise"
             recipe = apply_overrides(recipe, flags, "kit train")
             length, each = _measured(challenge, recipe, folder, device, end)
-    brief = recipe.brief(length.epochs)
-    if recipe.fit == "data" and brief and _are_free(brief, given):
-        why += f", and {' '.join(brief)} since they are few"
-        recipe = apply_overrides(recipe, brief, "kit train")
     told = (
         f"pace: {length.epochs:.4g} epochs in {recipe.training.minutes:g} minutes, {1000 * each:.3g} ms a sample{why}"
     )

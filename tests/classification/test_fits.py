@@ -7,7 +7,7 @@ import pytest
 
 from challenges.classification.fits import fits
 from challenges.classification.manifest import Manifest
-from challenges.classification.recipes import RECIPES, VARIED_EPOCHS, ModelConfig, starts_as_identity
+from challenges.classification.recipes import RECIPES, ModelConfig, starts_as_identity
 from common.run.fitting import apply
 from common.run.overrides import apply_overrides
 
@@ -60,22 +60,6 @@ def test_every_run_makes_enough_steps_and_no_more_passes_than_it_needs(recipe, c
 def test_the_demo_starts_its_blocks_by_the_same_rule():
     demo = RECIPES["demo"]
     assert demo.model.zero_init_last_norm == starts_as_identity(demo.model.depth, demo.optimizer.name)
-
-
-@pytest.mark.parametrize(("count", "mixed"), [(100, True), (4_998, True), (5_600, False), (50_000, False)])
-def test_photographs_that_are_seen_often_are_mixed(count, mixed):
-    found = fitted(PHOTOS, manifest([count // 2] * 2))
-    assert (found.mixed_share > 0) == (found.data.colour > 0) == mixed
-    assert mixed == (found.training.epochs >= VARIED_EPOCHS)
-    assert found.brief(found.training.epochs) == ()
-    assert fitted(PHOTOS, manifest([count // 2] * 2), chosen={"mixed_share"}).mixed_share == PHOTOS.mixed_share
-
-
-def test_a_brief_run_leaves_batches_and_colours_as_they_are():
-    brief = apply_overrides(PHOTOS, PHOTOS.brief(VARIED_EPOCHS - 1), "kit train")
-    assert (brief.mixed_share, brief.data.colour) == (0.0, 0.0)
-    assert PHOTOS.brief(VARIED_EPOCHS) == ()
-    assert FINETUNE.brief(1) == ()
 
 
 def test_a_smaller_batch_takes_smaller_steps():

@@ -41,9 +41,6 @@ class LightRecipe(type(toy_recipe())):
     def lighter(self):
         return None if self.training.log_every == 7 else (("--training.log-every", "7"), 0.5)
 
-    def brief(self, epochs):
-        return ("--training.keep-checkpoints", "3") if epochs < 10 else ()
-
 
 def challenge(clock, seconds):
     return SimpleNamespace(
@@ -111,20 +108,6 @@ def test_few_epochs_are_made_more_by_lighter_samples_unless_the_user_chose_them(
     clock.now = 0.0
     enough = replace(fitted, training=replace(fitted.training, epochs=20))
     assert pace.within(slow, enough, Path(), CPU, ())[0].training.log_every == 2
-
-
-@pytest.mark.parametrize(
-    ("minutes", "kept"), [(1.0, 3), (10.0, toy_recipe().training.keep_checkpoints)], ids=["brief", "long"]
-)
-def test_a_brief_run_leaves_out_what_only_a_long_one_profits_from(clock, minutes, kept):
-    slow = challenge(clock, 0.2)
-    fitted = recipe_of(minutes, fit="data")
-    found, told = pace.within(slow, fitted, Path(), CPU, ())
-    assert found.training.keep_checkpoints == kept
-    assert ("--training.keep-checkpoints 3 since they are few" in told) == (kept == 3)
-    clock.now = 0.0
-    given, _ = pace.within(slow, fitted, Path(), CPU, ("--training.keep-checkpoints", "5"))
-    assert given.training.keep_checkpoints == fitted.training.keep_checkpoints
 
 
 def test_lighter_samples_are_tried_before_the_minutes_are_refused(clock):
