@@ -9,6 +9,7 @@ from challenges.classification.data import PhotographData
 from challenges.classification.manifest import Manifest
 from challenges.classification.recipes import ClassificationRecipe
 from challenges.classification.report import sample_grid, sections
+from challenges.classification.search.report import FOLDER, MEASURED, similar_section
 from common.challenge import Page
 from common.files import atomic_writer
 from common.report.elements import Section
@@ -32,7 +33,7 @@ class ClassificationPage(Page[ClassificationRecipe, PhotographData]):
         if _samples_file(run).is_file():
             samples = np.load(_samples_file(run))
             parts.append(sample_grid(samples["images"], samples["labels"], manifest.classes))
-        return parts
+        return [*parts, *similar_section(run.path / FOLDER / MEASURED)]
 
 
 def _samples_file(run: RunDirectory) -> Path:

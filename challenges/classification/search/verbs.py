@@ -13,6 +13,7 @@ from challenges.classification.search.building import brought_up_to_date, forget
 from challenges.classification.search.embedding import Embedder, graph_of, write_embedding_graph
 from challenges.classification.search.index import PictureIndex, load_faiss
 from challenges.classification.search.measuring import colour_histograms, random_vectors, retrieval
+from challenges.classification.search.report import FOLDER, MEASURED
 from common.challenge import PictureSearch, Trained
 from common.errors import DataError
 from common.files import write_json, write_text
@@ -23,7 +24,7 @@ from common.storage.run_lock import hold
 from common.terminal.console import plain, say
 from common.vision.images import ImageProblem, probe
 
-FOLDER, GRAPH, MEASURED = "similar", "embedding.onnx", "measured.json"
+GRAPH = "embedding.onnx"
 MARK = '<meta name="generator" content="challenge kit, kit similar">'
 STYLE = (
     "body{font:15px system-ui,sans-serif;margin:24px;max-width:1200px;color-scheme:light dark}"

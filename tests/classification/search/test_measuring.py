@@ -6,6 +6,8 @@ from sklearn.metrics import average_precision_score
 
 from challenges.classification.search.embedding import normalised
 from challenges.classification.search.measuring import colour_histograms, random_vectors, retrieval
+from challenges.classification.search.report import similar_section
+from common.files import write_json
 
 
 def angles(*degrees):
@@ -46,3 +48,13 @@ def test_histograms_count_colours():
 
 def test_vectors_have_length_one_and_zeros_stay():
     np.testing.assert_allclose(normalised(np.array([[3, 4], [0, 0]])), [[0.6, 0.8], [0, 0]], atol=1e-7)
+
+
+def test_the_page_shows_what_was_measured_and_nothing_else(tmp_path):
+    assert similar_section(tmp_path / "none.json") == []
+    figures = {"this run": retrieval(angles(0, 1, 5), np.array([0, 0, 1]))}
+    write_json(tmp_path / "measured.json", {"pictures": 3, "figures": figures})
+    (section,) = similar_section(tmp_path / "measured.json")
+    assert "recall@5" in section.html
+    assert "1.000" in section.html
+    assert "Each of 3 validation pictures" in section.html
