@@ -66,7 +66,9 @@ class ClassifierSearch(PictureSearch):
         index = _index(trained.run, folder)
         embed, _ = _embedder(trained, folder)
         cosines, rows = index.nearest(embed(images), top_k)
-        table = Table("image", "similar", Column("cosine", justify="right"))
+        table = Table(
+            Column("image", overflow="fold"), Column("similar", overflow="fold"), Column("cosine", justify="right")
+        )
         for path, near, found in zip(images, cosines, rows, strict=True):
             for place, (cosine, row) in enumerate(zip(near, found, strict=True)):
                 table.add_row("" if place else plain(path), plain(index.paths[row]), f"{cosine:.3f}")
