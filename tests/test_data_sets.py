@@ -14,18 +14,19 @@ from challenges import data_sets
 from challenges.data_sets import DATA_SETS, DataSet, get
 from challenges.registry import MODELS
 from common.errors import DataError
-from common.storage.fetching import is_checksum
 from common.terminal.console import SafeConsole
 
 CONSOLE = SafeConsole(quiet=True)
 RECIPES = {f"{model}/{name}" for model, entry in MODELS.items() for name in entry.recipes()}
+
+CHECKSUM = re.compile(r"md5:[0-9a-f]{32}|sha1:[0-9a-f]{40}|sha256:[0-9a-f]{64}")
 
 
 @pytest.mark.parametrize("name", DATA_SETS)
 def test_an_entry_says_what_one_must_know(name):
     entry = DATA_SETS[name]
     assert re.fullmatch(r"[a-z0-9-]+", name)
-    assert entry.checksum is None or (is_checksum(entry.checksum) and entry.published)
+    assert entry.checksum is None or (CHECKSUM.fullmatch(entry.checksum) and entry.published)
     assert entry.urls
     assert all(re.match(r"https?://", url) for url in entry.urls)
     assert min(entry.megabytes, entry.unpacked) > 0

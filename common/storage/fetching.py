@@ -1,7 +1,6 @@
 """Files from addresses: continued where they were cut off, from the next mirror where one is away, and verified."""
 
 import http.client
-import re
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Sequence
@@ -72,11 +71,6 @@ def fetch_verified(addresses: Sequence[str], target: Path, checksum: str | None,
         )
     unfinished.replace(target)
     return found
-
-
-def is_checksum(text: str) -> bool:
-    """Whether it is written as `fetch_verified` takes it."""
-    return re.fullmatch(r"md5:[0-9a-f]{32}|sha1:[0-9a-f]{40}|sha256:[0-9a-f]{64}", text) is not None
 
 
 def _unreachable(address: str, reason: str) -> DataError:
