@@ -58,7 +58,7 @@ def build_parser() -> argparse.ArgumentParser:
         "kit evaluate runs/resnet50-demo-1a2b3c4d\nkit evaluate runs/resnet50-demo-1a2b3c4d --data ~/test-photos",
     )
     _add_run(evaluate)
-    evaluate.add_argument("--data", help="labelled data of the run's classes; left out: the run's own validation split")
+    evaluate.add_argument("--data", help="labelled data of the run's classes or items; left out: its validation split")
     evaluate.add_argument("--precision", choices=["fp32", "tf32", "bf16", "fp16"], default="fp32")
     _add_device(evaluate)
 

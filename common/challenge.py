@@ -180,8 +180,7 @@ class Challenge(ABC, Generic[RecipeType, Data, TaskType]):
         """
         raise DataError(
             f"{self.model} was asked to judge other data.",
-            "Folders of photographs or scenes are judged; recommenders are judged on what their own data holds out.",
-            "Train on the interactions that are to be judged: the recipe's protocol holds some of each user out.",
+            "Folders of photographs or scenes are judged, and interactions by recommenders of histories.",
         )
 
     def own_test(self, run: RunDirectory, output: Path) -> CheckedData | None:

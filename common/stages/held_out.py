@@ -77,8 +77,8 @@ def _judged(
         evaluation = judge(challenge, recipe, run, folder / "data", device, precision)
         facts = {"root": str(found.root.resolve()), "fingerprint": found.fingerprint, **found.summary}
         keep_evaluation(run, folder / "predictions.npz", record, evaluation, precision, test=facts)
-    metric = recipe.target.metric if recipe.target else challenge.judgement.primary_metric
-    return _line(challenge.model, run, run.test_evaluation(record), metric)
+    judged = run.test_evaluation(record)
+    return _line(challenge.model, run, judged, challenge.judgement.main_metric(recipe, judged["metrics"]))
 
 
 def _line(model: str, run: RunDirectory, evaluation: dict[str, Any], metric: str) -> str:

@@ -7,7 +7,7 @@ from typing import Any, Generic, TypeVar
 import torch
 from rich.console import Console
 
-from challenges.recommendation.histories import check
+from challenges.recommendation.histories import check, held_out
 from challenges.recommendation.histories.data import HistoryData
 from challenges.recommendation.histories.histories import HistorySplit
 from challenges.recommendation.histories.questions import Questions
@@ -70,6 +70,13 @@ class HistoryChallenge(Challenge[RecipeType, HistoryData, RankingTask[Any]], Gen
         split = report.split
         summary: dict[str, object] = {"protocol": split.protocol, "users": split.num_users, "items": split.num_items}
         return CheckedData(root, split.fingerprint, summary)
+
+    def check_test(
+        self, root: Path, run: RunDirectory, recipe: RecipeType, output: Path, console: Console
+    ) -> CheckedData:
+        by_user = self.questions.asks_by_user
+        learnt = HistorySplit.read(run.data)
+        return held_out.check(root, output, learnt, recipe.history, by_user=by_user, console=console)
 
     def predict(
         self,

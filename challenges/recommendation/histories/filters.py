@@ -45,9 +45,7 @@ def filter_interactions(interactions: Interactions, config: HistoryConfig) -> Fi
             "interactions": len(interactions),
         }
     }
-    table = _in_order(interactions, _rated(interactions, config.minimum_rating), facts)
-    table = _without_repetitions(table, len(interactions.item_ids))
-    table = _core(table, interactions, config)
+    table = _core(in_order(interactions, config.minimum_rating, facts), interactions, config)
     users, items = (int(np.count_nonzero(np.bincount(ids))) for ids in (table.users, table.items))
     facts["kept"] = {"users": users, "items": items, "interactions": len(table)}
     facts["tie_rule"], facts["repeat_rule"] = TIE_RULE, REPEAT_RULE
@@ -63,6 +61,15 @@ def filter_interactions(interactions: Interactions, config: HistoryConfig) -> Fi
 
 def where(interactions: Interactions) -> str:
     return str(interactions.source.layout.path)
+
+
+def in_order(interactions: Interactions, minimum_rating: float | None, facts: dict[str, Any]) -> Filtered:
+    """What is rated high enough, every item of a user once, in the order of time; facts: added to, and the table's.
+
+    Raises DataError where a rating is asked for and there is none.
+    """
+    table = _in_order(interactions, _rated(interactions, minimum_rating), facts)
+    return _without_repetitions(table, len(interactions.item_ids))
 
 
 def _rated(interactions: Interactions, minimum: float | None) -> np.ndarray | None:

@@ -44,7 +44,7 @@ def _numbered(present: np.ndarray) -> np.ndarray:
     return np.where(present, np.cumsum(present) - 1, -1)
 
 
-def _histories(users: np.ndarray, items: np.ndarray, num_users: int) -> Histories:
+def histories_of(users: np.ndarray, items: np.ndarray, num_users: int) -> Histories:
     """Histories of rows that are ordered by user."""
     counts = np.bincount(users, minlength=num_users)
     return Histories(np.concatenate([[0], np.cumsum(counts)]).astype(np.int64), items.astype(np.int64))
@@ -83,7 +83,7 @@ def _assemble(
     user_number, judged_number = _numbered(learnt), _numbered(judged)
 
     def histories(rows: np.ndarray, numbers: np.ndarray, count: int) -> Histories:
-        return _histories(numbers[table.users[rows]], item_number[table.items[rows]], count)
+        return histories_of(numbers[table.users[rows]], item_number[table.items[rows]], count)
 
     def tuned() -> Tuning | None:
         if tuning is None:
@@ -113,7 +113,7 @@ def _assemble(
     )
 
 
-def _from_end(users: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def from_end(users: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """(row,), (row,): 0 at a user's last row, 1 at the one before; and how many rows the user has."""
     counts = np.bincount(users)
     return np.cumsum(counts)[users] - 1 - np.arange(len(users)), counts[users]
@@ -122,14 +122,14 @@ def _from_end(users: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def _leave_one_out(
     interactions: Interactions, table: Filtered, config: HistoryConfig, fingerprint: str
 ) -> HistorySplit:
-    from_end, length = _from_end(table.users)
-    target = (from_end == 0) & (length >= 2)
-    tuning = (from_end == 1) & (length >= 3) & _tuning_users(table, config)
+    place, length = from_end(table.users)
+    target = (place == 0) & (length >= 2)
+    tuning = (place == 1) & (length >= 3) & _tuning_users(table, config)
     seen = ~target & (length >= 2)
     last = np.flatnonzero(target)
     tied = 0 if table.times is None else int(np.count_nonzero(table.times[last] == table.times[last - 1]))
     facts = {
-        "users_not_judged": int(np.count_nonzero((from_end == 0) & (length < 2))),
+        "users_not_judged": int(np.count_nonzero((place == 0) & (length < 2))),
         "validation_items": int(tuning.sum()),
         "targets_decided_by_tie_rule": tied,
     }
@@ -168,7 +168,7 @@ def _held_out_users(
     judged, known_items = role[table.users] == 2, catalogue[table.items]
     known, tunes = judged & known_items, (role[table.users] == 1) & known_items
     target, tuned = (
-        _random_share(table, np.flatnonzero(rows), round(1 - config.fold_in, 9), config.split_seed)
+        random_share(table, np.flatnonzero(rows), round(1 - config.fold_in, 9), config.split_seed)
         for rows in (known, tunes)
     )
     with_target = np.bincount(table.users[target], minlength=len(interactions.user_ids)) > 0
@@ -197,7 +197,7 @@ def draw_held_out(users: np.ndarray, count: int, seed: int) -> tuple[np.ndarray,
     return shuffled[-2 * count : -count], shuffled[-count:]
 
 
-def _random_share(table: Filtered, rows: np.ndarray, share: float, seed: int) -> np.ndarray:
+def random_share(table: Filtered, rows: np.ndarray, share: float, seed: int) -> np.ndarray:
     """(row of table,) bool: of each user's `rows`, a share rounded down, drawn in the file's order."""
     random = np.random.RandomState(seed)
     chosen = np.zeros(len(table), bool)
@@ -270,9 +270,9 @@ def _official(interactions: Interactions, table: Filtered, config: HistoryConfig
         table.facts,
     )
     train = np.arange(len(whole)) < len(table)
-    from_end, length = _from_end(table.users)
+    place, length = from_end(table.users)
     tuning = np.zeros(len(whole), bool)
-    tuning[: len(table)] = (from_end == 0) & (length >= 2) & _tuning_users(table, config)
+    tuning[: len(table)] = (place == 0) & (length >= 2) & _tuning_users(table, config)
     judged = np.bincount(users, minlength=len(interactions.user_ids)) > 0
     seen = train & judged[whole.users]
     facts = {"official": "NCF", "validation_items": int(tuning.sum()), "targets_decided_by_tie_rule": None}

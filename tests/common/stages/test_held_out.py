@@ -18,7 +18,7 @@ class ToyChallenge:
     """As much of a challenge as judging asks for. fingerprint: of whatever data is checked."""
 
     model, recipe_class = "toy", type(toy_recipe())
-    judgement = SimpleNamespace(primary_metric="top1")
+    judgement = SimpleNamespace(main_metric=lambda recipe, metrics: "top1")
     weights = SimpleNamespace(load=lambda task, path: None)
     fingerprint, checked, judged = "one", 0, 0
 
