@@ -16,9 +16,11 @@ from rich.console import Console
 from benchmarks.careful import Clock, choose
 from benchmarks.peer_process import TOP_ITEMS_FILE, Job, PeerHistories, serve_learning
 from benchmarks.recommendation_sides import CPU
-from challenges.recommendation.histories import baselines
+from challenges.recommendation.histories import baselines, check
 from challenges.recommendation.histories.data import HistoryData
 from challenges.recommendation.histories.histories import Histories, HistorySplit
+from challenges.recommendation.histories.neighbours import Leaning, choose_leaning
+from challenges.recommendation.histories.ranking_task import RankingTask
 from challenges.recommendation.histories.recipes import HistoryConfig, RecommendationRecipe
 from challenges.registry import MODELS
 from common.errors import KitError
@@ -39,7 +41,10 @@ BASELINES: Mapping[str, Sequence[Mapping[str, Any]]] = {
 }
 """Settings to choose from, the kit's own first."""
 FIRST_STEPS = 30  # after which it is first told how long a training takes
-PLANNED = 0.9  # share of the time that a training is made for
+PLANNED = 0.92  # share of the time that a training is made for
+SETTLING = (
+    0.9  # of the time that choosing how to lean on neighbours takes: to choose how far, and to solve for all data
+)
 SCORES = 2**22  # users x items ranked at a time
 
 
@@ -82,19 +87,32 @@ def learn(job: Job) -> dict[str, Any]:
         return choose(_scored(getattr(baselines, job.model)), BASELINES[job.model], job, version)
     clock = Clock(job.seconds)
     recipe, epochs, attempts, learnt = own_recipe(job.model, job.seed), None, 0, None
+    leaning, settling = _leaning(job, recipe, clock)
     while learnt is None:
         attempts += 1
         try:
-            learnt = _trained(job, recipe, epochs, clock, Path(job.folder) / f"run-{attempts}")
+            until = job.seconds - settling
+            learnt = _trained(job, recipe, epochs, Planner(clock, until), Path(job.folder) / f"run-{attempts}")
         except TooLongError as error:
             epochs = error.epochs
     outcome, data = learnt
     task = outcome.task.eval()
+    assert isinstance(task, RankingTask)
+    task.leaning = leaning
     Console(stderr=True).print(task.settle(data))
     used = clock.used
     np.save(Path(job.folder) / TOP_ITEMS_FILE, _lists(job, task, data))
     told = {"epochs": outcome.epochs, "steps": outcome.steps, "attempts": attempts}
     return {"version": version, "seconds": used, "before": 0.0, **told}
+
+
+def _leaning(job: Job, recipe: RecommendationRecipe, clock: Clock) -> tuple[Leaning, float]:
+    """What `settle` would choose after the training, chosen before it, and the seconds that the rest will take."""
+    folder = Path(job.folder) / "leaning"
+    found = check.check(Path(job.sizes["data"]), folder, recipe.history).split
+    before = clock.used
+    leaning = choose_leaning(found, CPU)
+    return leaning, SETTLING * (clock.used - before)
 
 
 def own_recipe(model: str, seed: int) -> RecommendationRecipe:
@@ -107,7 +125,7 @@ def own_recipe(model: str, seed: int) -> RecommendationRecipe:
 
 
 def _trained(
-    job: Job, recipe: RecommendationRecipe, epochs: float | None, clock: Clock, folder: Path
+    job: Job, recipe: RecommendationRecipe, epochs: float | None, planner: Planner, folder: Path
 ) -> tuple[Outcome, HistoryData]:
     """Check, fit and train as the workflow does. epochs: what the user would ask for."""
     challenge = MODELS[job.model].load()
@@ -123,7 +141,6 @@ def _trained(
     run = RunDirectory(folder)
     run.create(recipe, {"model": job.model})
     data = challenge.open_data(recipe, folder / "data", CPU)
-    planner = Planner(clock, job.seconds)
     trainer = Trainer(
         challenge.build_task(recipe, data), data, recipe, run, device=CPU,
         precision=select_precision(recipe.training.precision, CPU), observers=(planner,),

@@ -79,7 +79,7 @@ class SequenceTask(RankingTask[Bert4RecRecipe]):
         return self.model.next_item_logits(batch["items"])
 
     def inference_module(self) -> nn.Module:
-        return NextItems(self.model, self._count, self.neighbours)
+        return NextItems(self.model, self._count, self.neighbours, self.fading)
 
     def signature(self) -> Signature:
         return history_signature(self._count)
@@ -98,10 +98,12 @@ class NextItems(nn.Module):
 
     neighbours: Tensor | None
 
-    def __init__(self, model: SequenceTransformer, count: int, neighbours: Tensor | None = None) -> None:
+    def __init__(
+        self, model: SequenceTransformer, count: int, neighbours: Tensor | None = None, keep: float = 1.0
+    ) -> None:
         super().__init__()
         self.register_buffer("neighbours", neighbours)
-        self.model, self.count = model, count
+        self.model, self.count, self.keep = model, count, keep
 
     def forward(self, history: Tensor) -> tuple[Tensor, Tensor]:
-        return best_unseen(self.model.next_item_logits(history), history, self.count, self.neighbours)
+        return best_unseen(self.model.next_item_logits(history), history, self.count, self.neighbours, self.keep)

@@ -58,9 +58,13 @@ def ease(split: HistorySplit, device: torch.device, *, l2: float = 500.0) -> Sco
 @torch.no_grad()
 def ease_weights(split: HistorySplit, device: torch.device, *, l2: float = 500.0) -> Tensor:
     """(item, item) float32: what an item of a history, the row, says for another one, the column."""
-    gram = _gram(split, device, "EASE")
-    gram.diagonal().add_(l2)
-    inverse = torch.cholesky_inverse(torch.linalg.cholesky(gram))
+    return solved_ease(item_gram(split, device, "EASE"), l2)
+
+
+@torch.no_grad()
+def solved_ease(gram: Tensor, l2: float) -> Tensor:
+    """The same of a matrix that `item_gram` made, which stays as it is."""
+    inverse = torch.cholesky_inverse(torch.linalg.cholesky(gram + l2 * torch.eye(len(gram), device=gram.device)))
     weights = inverse.div_(-inverse.diagonal())
     weights.diagonal().zero_()
     return weights
@@ -72,7 +76,7 @@ def item_knn(split: HistorySplit, device: torch.device, *, neighbours: int = 100
 
     Raises DataError for a catalogue whose item matrix would not fit in memory.
     """
-    gram = _gram(split, device, "item k-NN")
+    gram = item_gram(split, device, "item k-NN")
     norms = gram.diagonal().sqrt()
     gram.div_(norms[:, None] * norms[None, :] + shrinkage)
     gram.diagonal().zero_()
@@ -122,8 +126,11 @@ def figures(split: HistorySplit, config: EvaluationConfig) -> dict[str, dict[str
     return {name: evaluate(scorer, split, config, cpu).metrics for name, scorer in scorers.items()}
 
 
-def _gram(split: HistorySplit, device: torch.device, name: str) -> Tensor:
-    """(item, item): how many training users have both."""
+def item_gram(split: HistorySplit, device: torch.device, name: str) -> Tensor:
+    """(item, item) float32: how many training users have both; name: of what asks for it.
+
+    Raises DataError for a catalogue whose item matrix would not fit in memory.
+    """
     items = split.num_items
     if items > LARGEST_ITEM_MATRIX:
         raise DataError(
@@ -179,8 +186,13 @@ def _similar_lengths(histories: Histories, fill: int, factors: int) -> Iterator[
         begin = end
 
 
-def multi_hot(histories: Ragged, users: Tensor, num_items: int) -> Tensor:
-    """(batch, item) float32: 1 where a user has an item."""
+def multi_hot(histories: Ragged, users: Tensor, num_items: int, keep: float = 1.0) -> Tensor:
+    """(batch, item) float32: 1 where a user has an item, `keep` times less for each newer item of the user."""
+    row, item = histories.entries(users)
     rows = torch.zeros(len(users), num_items, device=users.device)
-    rows[histories.entries(users)] = 1
+    if keep == 1:
+        rows[row, item] = 1
+    else:
+        newer = torch.bincount(row, minlength=len(users)).cumsum(0)[row] - 1 - torch.arange(len(row), device=row.device)
+        rows[row, item] = keep ** newer.float()
     return rows

@@ -34,7 +34,7 @@ class HistoryWeights(Weights[RecommendationRecipe, HistoryData, RankingTask[Any]
     def load(self, task: RankingTask[Any], path: Path) -> None:
         """Raises CheckpointError where the file is another model's or another catalogue's."""
         tensors = read_weights(path).tensors
-        task.neighbours = tensors.get("neighbours")
+        task.neighbours, task.keep = tensors.get("neighbours"), tensors.get("keep")
         try:
             task.load_state_dict(tensors)
         except RuntimeError as error:

@@ -13,10 +13,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from challenges.recommendation.histories.baselines import ease_weights, multi_hot
+from challenges.recommendation.histories.baselines import multi_hot
 from challenges.recommendation.histories.data import HistoryData
 from challenges.recommendation.histories.device_histories import Ragged
 from challenges.recommendation.histories.histories import HistorySplit
+from challenges.recommendation.histories.neighbours import LEANS_BY, Leaning, choose_leaning, scaled_weights
 from challenges.recommendation.histories.ranking import Rankings, nearest_metric
 from challenges.recommendation.histories.recipes import EvaluationConfig, RecommendationRecipe
 from common.training.task import Batch, DataModule, Evaluation, HeldOut, Task
@@ -24,13 +25,10 @@ from common.training.task import Batch, DataModule, Evaluation, HeldOut, Task
 NORMAL_95 = 1.96  # standard errors from the middle to an end of a 95 % interval
 SHARES = (0.0, 0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 16.0)
 """How far the neighbours' scores are spread, in units of the model's own spread: to choose from. 0: the model alone."""
-RIDGES = (500.0, 125.0)
-"""EASE's strength of regularisation: the author's and, for little data of long histories, a quarter of it."""
 USUAL_SHARE = 2.0
 """Where nothing is held out to choose by, which is little data: NDCG@10 of BERT4Rec on 500 users of LastFM .020 alone,
 .046 at 1, .049 at 2, .046 at 4, EASE .044; on 1,000 users of Amazon's sports .002, .006, .006, .006, EASE .006."""
 SPREAD_OF = 200  # users by whom the spreads are told
-LEANS_BY = "ndcg@100/full"  # a few hundred users tell little by their first ten places
 LARGEST_NEIGHBOURS = 5000  # items, whose weights take 100 MB
 RecipeType = TypeVar("RecipeType", bound=RecommendationRecipe)
 
@@ -39,17 +37,26 @@ class RankingTask(Task, Generic[RecipeType]):
     """A task whose model scores all items for a batch of users.
 
     neighbours: (item, item) float32, added to the model's scores for every item of a user's history; or None.
+    keep:       () float32, how much an item's neighbours count of what the next newer item's do; None is all.
     """
 
     recipe: RecipeType
     split: HistorySplit
     neighbours: Tensor | None
+    keep: Tensor | None
+    leaning: Leaning | None = None
+    """Chosen before; None: `settle` chooses."""
     chosen_by = "ndcg@10/full"
     """The metric of the held-out part by which weights are chosen: gains move more smoothly than hits do."""
 
     def __init__(self) -> None:
         super().__init__()
         self.register_buffer("neighbours", None)
+        self.register_buffer("keep", None)
+
+    @property
+    def fading(self) -> float:
+        return 1.0 if self.keep is None else float(self.keep)
 
     @abstractmethod
     def scores(self, batch: Batch) -> Tensor:
@@ -80,29 +87,45 @@ class RankingTask(Task, Generic[RecipeType]):
             return ""
         if items > LARGEST_NEIGHBOURS:
             return f"Item-to-item weights are left out: {items:,} items, {LARGEST_NEIGHBOURS:,} at most."
+        device = next(self.parameters()).device
+        leaning = self.leaning or choose_leaning(data.split, device)
+        self.keep = torch.tensor(leaning.keep, device=device)
+        how = f"ridge {leaning.ridge:g}" + (f", an item {leaning.keep:g} of the next newer" if leaning.keep < 1 else "")
         if tuning is None:
-            self.neighbours = USUAL_SHARE * self._weights(data, self.split)
-            return f"Item-to-item weights (EASE) are added to the model's scores, {USUAL_SHARE:g} times as spread."
-        found: dict[tuple[float, float], float] = {}
-        for ridge in RIDGES:
-            weights = self._weights(data, self.split, ridge)
-            for share in SHARES:
-                self.neighbours = share * weights
-                found[ridge, share] = self._value(tuning, LEANS_BY).value
-        ridge, best = max(found, key=lambda pair: found[pair])
-        self.neighbours = best * self._weights(data, _with_all_told(self.split), ridge) if best else None
-        told = f"{LEANS_BY} on the held-out part {found[ridge, best]:.4f}, the model alone {found[ridge, 0.0]:.4f}"
-        how = f"ridge {ridge:g}, {best:g} times as spread"
-        return f"Item-to-item weights (EASE) are added to the model's scores, {how}: {told}."
+            self.neighbours = USUAL_SHARE * self._weights(data, self.split, leaning)
+            return (
+                f"Item-to-item weights (EASE, {how}) are added to the model's scores, {USUAL_SHARE:g} times as spread."
+            )
+        found = self._by_share(tuning, self._weights(data, self.split, leaning))
+        best = max(found, key=lambda share: found[share])
+        told = f"{LEANS_BY} on the held-out part {found[best]:.4f}, the model alone {found[0.0]:.4f}"
+        if not best:
+            self.keep = None
+            return f"Item-to-item weights are left out: {told}."
+        self.neighbours = best * self._weights(data, _with_all_told(self.split), leaning)
+        return f"Item-to-item weights (EASE, {how}) are added to the model's scores, {best:g} times as spread: {told}."
 
-    def _weights(self, data: HistoryData, split: HistorySplit, ridge: float = RIDGES[0]) -> Tensor:
-        """Item-to-item weights on the scale on which their scores differ by as much as the model's do."""
-        weights = ease_weights(split, next(self.parameters()).device, l2=ridge)
+    def _by_share(self, tuning: HistoryData, weights: Tensor) -> dict[float, float]:
+        """What the held-out part is found by, for every share of the neighbours' weights."""
+        self.neighbours, found = None, {}
+        told = [(batch["index"], self.scores(batch).float()) for batch in tuning.validation_batches()]
+        seen, items = Ragged(tuning.split.seen, weights.device), self.split.num_items
+        added = [multi_hot(seen, index, items, self.fading) @ weights for index, _ in told]
+        config = replace(self.recipe.evaluation, uniform_negatives=0, popular_negatives=0)
+        for share in SHARES:
+            rankings = Rankings(tuning.split, config, weights.device)
+            for (index, scores), more in zip(told, added, strict=True):
+                rankings.update(index, scores + share * more)
+            metrics = rankings.compute().metrics
+            found[share] = metrics[nearest_metric(LEANS_BY, metrics)]
+        return found
+
+    def _weights(self, data: HistoryData, split: HistorySplit, leaning: Leaning) -> Tensor:
+        """Item-to-item weights, solved on a split, whose scores differ between items by as much as the model's."""
         index = np.arange(min(SPREAD_OF, data.num_validation))
-        batch = {"index": torch.as_tensor(index).to(weights.device), **data.told(index)}
-        marks = multi_hot(Ragged(data.split.seen, weights.device), batch["index"], len(weights))
-        spread, wanted = (marks @ weights).std(1).mean(), self.scores(batch).float().std(1).mean()
-        return weights * (wanted / spread.clamp(min=1e-12)).clamp(min=1e-6)
+        batch = {"index": torch.as_tensor(index).to(next(self.parameters()).device), **data.told(index)}
+        scores = self.scores(batch)
+        return scaled_weights(split, leaning, Ragged(data.split.seen, scores.device), batch["index"], scores)
 
     def ranked(self, batches: Iterable[Batch], split: HistorySplit, config: EvaluationConfig) -> Evaluation:
         """The users of a split in its protocols."""
@@ -112,7 +135,8 @@ class RankingTask(Task, Generic[RecipeType]):
             for batch in batches:
                 scores = self.scores(batch)
                 if self.neighbours is not None:
-                    scores = scores.float() + multi_hot(seen, batch["index"], split.num_items) @ self.neighbours
+                    marks = multi_hot(seen, batch["index"], split.num_items, self.fading)
+                    scores = scores.float() + marks @ self.neighbours
                 rankings.update(batch["index"], scores)
         return rankings.compute()
 

@@ -95,5 +95,5 @@ class RecommendationRecipe(Recipe):
     history: HistoryConfig = field(default_factory=HistoryConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     neighbours: Literal["none", "ease"] = "none"
-    """ease: item-to-item weights in closed form are added to the model's scores after training, by as much as ranks the
-    part held out for choosing best; none: the model answers alone."""
+    """ease: item-to-item weights in closed form, to which the newest items count most where that finds more, are added
+    to the model's scores after training, by as much as ranks the held-out part best; none: the model answers alone."""

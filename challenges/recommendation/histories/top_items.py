@@ -1,5 +1,7 @@
 """The answer every exported recommender gives: the best items that the user has not seen."""
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -25,16 +27,27 @@ def marked(history: Tensor, num_items: int) -> Tensor:
     return marks.scatter(1, known, 1.0)[:, :num_items]
 
 
-def best_unseen(scores: Tensor, seen: Tensor, count: int, neighbours: Tensor | None = None) -> tuple[Tensor, Tensor]:
+def faded(history: Tensor, num_items: int, keep: float) -> Tensor:
+    """The same with 1 for the newest item alone, `keep` times less for each newer one; of a repeated one, any place."""
+    is_known = (history >= 0) & (history < num_items)
+    newer = is_known.sum(1, keepdim=True) - is_known.to(torch.int64).cumsum(1)
+    weights = (newer.float() * math.log(keep)).exp()
+    marks = torch.zeros(history.shape[0], num_items + 1, device=history.device)
+    return marks.scatter(1, torch.where(is_known, history, num_items), weights)[:, :num_items]
+
+
+def best_unseen(
+    scores: Tensor, seen: Tensor, count: int, neighbours: Tensor | None = None, keep: float = 1.0
+) -> tuple[Tensor, Tensor]:
     """Items (batch, count) int64 and their scores (batch, count) float32, best first.
 
     scores:     (batch, item)
-    seen:       (batch, any width) int64, padded with -1: items whose score becomes SEEN.
-    neighbours: (item, item) float32, what each seen item adds to the scores of the others.
+    seen:       (batch, any width) int64, oldest first, padded with -1: items whose score becomes SEEN.
+    neighbours: (item, item) float32, what each seen item adds to the scores of the others; older ones by `keep` less.
     """
     marks, scores = marked(seen, scores.shape[1]), scores.float()
     if neighbours is not None:
-        scores = scores + marks @ neighbours
+        scores = scores + (marks if keep == 1 else faded(seen, scores.shape[1], keep)) @ neighbours
     best, items = torch.where(marks > 0, SEEN, scores).topk(count, dim=1)
     return items, best
 

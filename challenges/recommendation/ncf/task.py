@@ -145,7 +145,8 @@ class NcfTask(RankingTask[NcfRecipe]):
             _follow_stage(self, None)  # a moving average of the task follows by its buffer alone
 
     def inference_module(self) -> nn.Module:
-        return TopItems(self.model, min(self.recipe.evaluation.top_k, self.split.num_items), self.neighbours)
+        count = min(self.recipe.evaluation.top_k, self.split.num_items)
+        return TopItems(self.model, count, self.neighbours, self.fading)
 
     def signature(self) -> Signature:
         count = min(self.recipe.evaluation.top_k, self.split.num_items)
@@ -162,7 +163,7 @@ class TopItems(nn.Module):
     """What is exported: a training user and the items not to recommend, to the best items and their logits.
 
     user: (batch, 1) int64, where one that is no training user scores every item as seen
-    seen: (batch, seen) int64, padded with -1
+    seen: (batch, seen) int64, oldest first, padded with -1
     returns: items (batch, count) int64 and scores (batch, count) float32, best first
     """
 
@@ -170,17 +171,18 @@ class TopItems(nn.Module):
 
     neighbours: Tensor | None
 
-    def __init__(self, model: NeuMF, count: int, neighbours: Tensor | None = None) -> None:
+    def __init__(self, model: NeuMF, count: int, neighbours: Tensor | None = None, keep: float = 1.0) -> None:
         super().__init__()
         self.register_buffer("neighbours", neighbours)
-        self.model, self.count, self.num_users = model, count, model.gmf.user.num_embeddings
+        self.model, self.count, self.keep = model, count, keep
+        self.num_users = model.gmf.user.num_embeddings
         with torch.no_grad():
             self.register_buffer("first_items", model.mlp.first_items().detach().clone())
 
     def forward(self, user: Tensor, seen: Tensor) -> tuple[Tensor, Tensor]:
         known = (user >= 0) & (user < self.num_users)
         scores = self.model.score_with(self.first_items, torch.where(known, user, 0)[:, 0])
-        return best_unseen(torch.where(known, scores.float(), SEEN), seen, self.count, self.neighbours)
+        return best_unseen(torch.where(known, scores.float(), SEEN), seen, self.count, self.neighbours, self.keep)
 
 
 def _in_stages(parts: Sequence[Schedule], edges: Sequence[int], scales: Sequence[float]) -> Schedule:

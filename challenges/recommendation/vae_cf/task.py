@@ -58,7 +58,7 @@ class VaeCfTask(RankingTask[VaeCfRecipe]):
         return scores
 
     def inference_module(self) -> nn.Module:
-        return LikelyItems(self.model, self._count, self.neighbours)
+        return LikelyItems(self.model, self._count, self.neighbours, self.fading)
 
     def signature(self) -> Signature:
         return history_signature(self._count)
@@ -71,22 +71,22 @@ class VaeCfTask(RankingTask[VaeCfRecipe]):
 class LikelyItems(nn.Module):
     """What is exported: a history to the items it makes likeliest, none of which is in it.
 
-    history: (batch, history) int64 in any order; -1 fills up shorter ones, anywhere. Repeated and unknown items do not
-             count.
+    history: (batch, history) int64, in any order where no neighbours fade, else oldest first; -1 fills up shorter ones,
+             anywhere. Repeated and unknown items do not count.
     returns: items (batch, count) int64 and their logits (batch, count) float32, best first.
     """
 
     neighbours: Tensor | None
 
-    def __init__(self, model: Autoencoder, count: int, neighbours: Tensor | None = None) -> None:
+    def __init__(self, model: Autoencoder, count: int, neighbours: Tensor | None = None, keep: float = 1.0) -> None:
         super().__init__()
         self.register_buffer("neighbours", neighbours)
-        self.model, self.count = model, count
+        self.model, self.count, self.keep = model, count, keep
 
     def forward(self, history: Tensor) -> tuple[Tensor, Tensor]:
         marks = marked(history, self.model.num_items)
         mean, _ = self.model.code(self.model.input.of_marks(marks))
-        return best_unseen(self.model.decode(mean), history, self.count, self.neighbours)
+        return best_unseen(self.model.decode(mean), history, self.count, self.neighbours, self.keep)
 
 
 def log_likelihood(logits: Tensor, row: Tensor, item: Tensor) -> Tensor:

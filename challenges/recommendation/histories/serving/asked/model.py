@@ -105,10 +105,11 @@ class TritonPythonModel:
         return position
 
     def _had(self, user: int | None, more: list[int]) -> list[int]:
-        """Positions not to recommend; everything to nobody, who so gets nothing."""
+        """Positions not to recommend, each once, the newest last; everything to nobody, who so gets nothing."""
         if user is None:
             return list(range(len(self.items)))
-        return [*self.training[self.offsets[user] : self.offsets[user + 1]].tolist(), *more]
+        had = self.training[self.offsets[user] : self.offsets[user + 1]].tolist()
+        return list(dict.fromkeys([*reversed(more), *reversed(had)]))[::-1]
 
     def _no_item(self, strangers: list[str], which: str) -> str:
         named = ", ".join(repr(shortened(name)) for name in strangers[:3])
