@@ -107,7 +107,7 @@ def test_ridge_and_fading_are_chosen_by_what_a_plain_loop_finds(ordered, tmp_pat
     split = check(tmp_path / "x.csv", tmp_path / "out", NCF.recipes["own"].history).split
     part = choosing_part(split)
     assert [part.seen.of(user).tolist() + part.targets.of(user).tolist() for user in range(30)] == [
-        split.train.of(user).tolist() for user in range(30)
+        split.seen.of(user).tolist() for user in range(30)
     ]
     assert part.train.items.tolist() == part.seen.items.tolist()
     plain = {(ridge, keep): plain_gain(part, ridge, keep) for ridge in RIDGES for keep in KEEPS}

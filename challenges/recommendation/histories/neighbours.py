@@ -1,7 +1,7 @@
 """Item-to-item weights that a model leans on: EASE (Steck 2019), the newest items of a history counting most.
 
 Its ridge and how fast items fade are chosen by EASE alone, which is solved in seconds: by the part of the data that is
-held out for choosing where those are whole users, else by the last item that training has of each user.
+held out for choosing where those are whole users, else by the last item of each user that no reported figure is about.
 """
 
 from dataclasses import dataclass, replace
@@ -56,7 +56,7 @@ def choose_leaning(split: HistorySplit, device: torch.device) -> Leaning:
 
 
 def choosing_part(split: HistorySplit) -> HistorySplit:
-    """What EASE is chosen by: users set aside for it, else the last training item of those who have enough.
+    """What EASE is chosen by: users set aside for it, else the last item but the judged one of those who have enough.
 
     The users are at most `MOST_JUDGED`; where nobody has enough items, everyone's last one is found by what is before.
     """
@@ -64,7 +64,8 @@ def choosing_part(split: HistorySplit) -> HistorySplit:
     if aside is not None and (aside.users < 0).any():
         kept = _spread(np.arange(aside.num_judged))
         return replace(aside, users=aside.users[kept], seen=aside.seen.select(kept), targets=aside.targets.select(kept))
-    train, lengths = split.train, split.train.lengths
+    train = with_all_told(split).train
+    lengths = train.lengths
     asked = np.flatnonzero(lengths >= min(SHORTEST, int(lengths.max())))
     last = train.offsets[asked + 1] - 1
     kept_items = np.ones(len(train.items), bool)
@@ -82,6 +83,12 @@ def choosing_part(split: HistorySplit) -> HistorySplit:
         negatives=None,
         tuning=None,
     )
+
+
+def with_all_told(split: HistorySplit) -> HistorySplit:
+    """Training with what was kept out of it to choose by, where every training user is judged and so is told of it."""
+    everyone = np.array_equal(split.users, np.arange(split.num_users))
+    return replace(split, train=split.seen) if everyone else split
 
 
 def _spread(users: np.ndarray) -> np.ndarray:

@@ -17,7 +17,13 @@ from challenges.recommendation.histories.baselines import multi_hot
 from challenges.recommendation.histories.data import HistoryData
 from challenges.recommendation.histories.device_histories import Ragged
 from challenges.recommendation.histories.histories import HistorySplit
-from challenges.recommendation.histories.neighbours import LEANS_BY, Leaning, choose_leaning, scaled_weights
+from challenges.recommendation.histories.neighbours import (
+    LEANS_BY,
+    Leaning,
+    choose_leaning,
+    scaled_weights,
+    with_all_told,
+)
 from challenges.recommendation.histories.ranking import Rankings, nearest_metric
 from challenges.recommendation.histories.recipes import EvaluationConfig, RecommendationRecipe
 from common.training.task import Batch, DataModule, Evaluation, HeldOut, Task
@@ -102,7 +108,7 @@ class RankingTask(Task, Generic[RecipeType]):
         if not best:
             self.keep = None
             return f"Item-to-item weights are left out: {told}."
-        self.neighbours = best * self._weights(data, _with_all_told(self.split), leaning)
+        self.neighbours = best * self._weights(data, with_all_told(self.split), leaning)
         return f"Item-to-item weights (EASE, {how}) are added to the model's scores, {best:g} times as spread: {told}."
 
     def _by_share(self, tuning: HistoryData, weights: Tensor) -> dict[float, float]:
@@ -139,9 +145,3 @@ class RankingTask(Task, Generic[RecipeType]):
                     scores = scores.float() + marks @ self.neighbours
                 rankings.update(batch["index"], scores)
         return rankings.compute()
-
-
-def _with_all_told(split: HistorySplit) -> HistorySplit:
-    """Training with what was kept out of it to choose by, where every training user is judged and so is told of it."""
-    everyone = np.array_equal(split.users, np.arange(split.num_users))
-    return replace(split, train=split.seen) if everyone else split
