@@ -6,7 +6,8 @@ FOLDER holds ml-100k/ml-100k.inter.gz and ml-1m/ml-1m.txt.gz; PYTHON are the int
 see rectools_peer.py, recbole_peer.py and implicit_peer.py (that of RecTools runs implicit, too). Every side is told the
 same histories, all but the last item of every user, and keeps the last but one of some to choose by; one evaluator
 ranks all items that a user has not seen. Processor time is the operating system's count of the side's processes from
-their start to the last thing learnt; ranking comes after. A cell that has a record in the output folder is skipped.
+their start to the last thing learnt; ranking comes after. A cell that has a record among the finished ones is skipped;
+where all sides of a data set are there, they are joined into one record (own_table.py).
 """
 
 import gzip
@@ -15,7 +16,7 @@ import resource
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +25,10 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.command import run_command
+from benchmarks.compare import publish
 from benchmarks.measure import MachineLoad, Warmup, Window, summarise
 from benchmarks.own_sides import COMMON
+from benchmarks.own_table import NAME, PROTOCOL, comparison
 from benchmarks.peer_process import CHOOSING, TOP_ITEMS_FILE, Job, PeerError, PeerHistories, PeerProcess
 from benchmarks.recommendation_sides import METRICS, PEER_LEARNING_RATE, TOP_K, metrics_of
 from benchmarks.record import (
@@ -33,7 +36,6 @@ from benchmarks.record import (
     ProtocolUsed,
     Record,
     Workload,
-    device_slug,
     environment_of,
     new_record,
     read_all,
@@ -44,8 +46,8 @@ from benchmarks.validity import judge
 from challenges.recommendation.histories import check
 from challenges.recommendation.histories.histories import HistorySplit
 from common.errors import KitError
+from common.files import cache_folder
 
-PROTOCOL_NAME, PROTOCOL_VERSION = "equal-processor-time", 1
 CUTS = (200, 1000, 6040)  # users of MovieLens 1M, drawn by CUT_SEED
 CUT_SEED = 0
 DATASETS = ("ml-100k", *(f"ml-1m-{users}" for users in CUTS))
@@ -98,8 +100,10 @@ class Settings:
     """Processor time of a side."""
     seeds: tuple[int, ...] = (0,)
     threads: int = 1
+    cells: Path = field(default_factory=lambda: cache_folder() / "own-interactions")
+    """Where the records of finished cells are kept."""
     output: Path | None = None
-    """Folder of the records; by default benchmarks/results/<device>."""
+    """Folder of the joined records; by default benchmarks/results/<device>."""
 
     def __post_init__(self) -> None:
         for kind, given, known in (("dataset", self.datasets, DATASETS), ("side", self.sides, tuple(SIDES))):
@@ -225,7 +229,7 @@ def _record(
             sample_unit="interaction", data="real", dataset=cell.dataset,
         ),
         protocol=ProtocolUsed(
-            name=PROTOCOL_NAME, version=PROTOCOL_VERSION, warmup_seconds=0.0, windows=1, window_seconds=cell.seconds
+            name=PROTOCOL, version=1, warmup_seconds=0.0, windows=1, window_seconds=cell.seconds
         ),
         measurements=measured,
         details={key: float(value) for key, value in details.items()},
@@ -272,8 +276,7 @@ def main(settings: Settings) -> int:
     """Let every side learn every data set in the same processor time, and say who is first."""
     console = Console(width=140)
     command = ("python", "-m", "benchmarks.own_interactions", *sys.argv[1:])
-    folder = settings.output or RESULTS / device_slug(environment_of(device="cpu", precision="fp32"))
-    known = _known(folder)
+    known = _known(settings.cells)
     with tempfile.TemporaryDirectory() as name:
         data: dict[str, Path] = {}
         for cell in cells(settings):
@@ -282,19 +285,36 @@ def main(settings: Settings) -> int:
             if cell.dataset not in data:
                 data[cell.dataset] = write_interactions(settings.data, cell.dataset, Path(name))
             record = measure(cell, data[cell.dataset], settings, command)
-            path = write(record, settings.output)
+            path = write(record, settings.cells)
             figures = f"{NDCG} {record.details[NDCG]:.4f}, {HR} {record.details[HR]:.4f}"
             console.print(f"{cell.name}: {figures}\nRECORD {path}", soft_wrap=True)
             known[cell.name] = record
-    wanted = {cell.name for cell in cells(settings)}
-    show([record for name, record in known.items() if name in wanted], console)
+    wanted = [known[cell.name] for cell in cells(settings)]
+    show(wanted, console)
+    _publish(wanted, settings, command, console)
     return 0
+
+
+def _publish(found: Sequence[Record], settings: Settings, command: Sequence[str], console: Console) -> None:
+    """Join each data set's cells into a record, unless there is one."""
+    folder = settings.output or RESULTS
+    there = {
+        (record.workload.dataset, record.protocol.window_seconds)
+        for record in (read_all([folder]) if folder.exists() else [])
+        if record.name == NAME
+    }
+    joined: dict[tuple[str, float], list[Record]] = {}
+    for record in found:
+        joined.setdefault((record.workload.dataset, record.protocol.window_seconds), []).append(record)
+    for key, mine in joined.items():
+        if key not in there and len({record.workload.model for record in mine}) > 1:
+            publish(comparison(mine, command), settings.output, console)
 
 
 def _known(folder: Path) -> dict[str, Record]:
     """The cells that have a record, by name."""
     records = read_all([folder]) if folder.is_dir() else []
-    return {record.name: record for record in records if record.protocol.name == PROTOCOL_NAME}
+    return {record.name: record for record in records if record.protocol.name == PROTOCOL}
 
 
 if __name__ == "__main__":

@@ -2,8 +2,8 @@
 
 A table stands between `<!-- results:CHALLENGE/NAME -->` and `<!-- /results -->`, both on lines of their own; with
 several names, separated by commas, one table holds them all. In the same way `recipes` is the table of all recipes and
-their targets, `outcomes` that of what runs reached, `outcomes:RECIPE,...` a short one of some, and `picture` the line
-with which the run ended whose report docs/report.png shows.
+their targets, `outcomes` that of what runs reached, `outcomes:RECIPE,...` a short one of some, `own-interactions` that
+of own_interactions.py, and `picture` the line with which the run ended whose report docs/report.png shows.
 
     python -m benchmarks.readme            rewrite
     python -m benchmarks.readme --check    exit with 1 where a table does not agree with the records
@@ -18,7 +18,7 @@ from typing import Annotated
 
 import tyro
 
-from benchmarks import outcomes
+from benchmarks import outcomes, own_table
 from benchmarks.command import run_command
 from benchmarks.compare import Group, figures, group, markdown_table
 from benchmarks.picture import PICTURE, told_by
@@ -33,6 +33,7 @@ OPENING = re.compile(r"^<!-- results:\S+ -->$", re.MULTILINE)
 PROMISES = re.compile(r"^(<!-- recipes -->\n).*?(^<!-- /recipes -->$)", re.MULTILINE | re.DOTALL)
 REACHED = re.compile(r"^(<!-- outcomes(?::(?P<recipes>\S+))? -->\n).*?(^<!-- /outcomes -->$)", re.MULTILINE | re.DOTALL)
 ENDED = re.compile(r"^(<!-- picture -->\n).*?(^<!-- /picture -->$)", re.MULTILINE | re.DOTALL)
+OWN = re.compile(r"^(<!-- own-interactions -->\n).*?(^<!-- /own-interactions -->$)", re.MULTILINE | re.DOTALL)
 HEADER = ("work", "hardware", "precision", "batch", "result", "95 % interval", "measured")
 STALE_EXIT_CODE = 1
 
@@ -99,6 +100,7 @@ def filled(text: str, records: Sequence[Record], where: str, reached: Sequence[o
         raise KitError(f"{where} has a results mark without its end.", "A table ends with <!-- /results -->.")
     text = PROMISES.sub(lambda match: f"{match[1]}\n{promises()}\n{match[2]}", BLOCK.sub(replace, text))
     text = ENDED.sub(lambda match: f"{match[1]}\n```\n{told_by(PICTURE)}\n```\n\n{match[2]}", text)
+    text = OWN.sub(lambda match: f"{match[1]}\n{own_table.table(records)}\n{match[2]}", text)
 
     def reached_table(match: re.Match[str]) -> str:
         some = match["recipes"]

@@ -18,7 +18,9 @@ from benchmarks import own_interactions
 from benchmarks.careful import Clock, choose, gain, grid, learn
 from benchmarks.own_interactions import SIDES, Cell, Settings, Side, cells, main, standings, write_interactions
 from benchmarks.own_sides import COMMON, _scored, own_recipe
+from benchmarks.own_table import comparison, table
 from benchmarks.peer_process import CHOOSING, TOP_ITEMS_FILE, Job, PeerHistories
+from benchmarks.record import read_all
 from challenges.recommendation.histories import baselines, check
 from common.errors import KitError
 
@@ -198,10 +200,15 @@ def test_unknown_names_are_told():
 
 def test_a_measured_cell_is_not_measured_again_and_the_best_is_first(folder, small, tmp_path, capsys):
     settings = Settings(
-        data=folder, datasets=("ml-1m-30",), sides=("kit-popularity", "kit-vae-cf"), seconds=(30.0,), output=tmp_path
+        data=folder,
+        datasets=("ml-1m-30",),
+        sides=("kit-popularity", "kit-vae-cf"),
+        seconds=(30.0,),
+        cells=tmp_path / "cells",
+        output=tmp_path / "results",
     )
     assert main(settings) == 0
-    records = own_interactions._known(tmp_path)
+    records = own_interactions._known(tmp_path / "cells")
     assert sorted(records) == ["own-ml-1m-30-kit-popularity-30s-seed0", "own-ml-1m-30-kit-vae-cf-30s-seed0"]
     ((key, rows),) = standings(list(records.values())).items()
     assert key == ("ml-1m-30", 30.0)
@@ -212,7 +219,24 @@ def test_a_measured_cell_is_not_measured_again_and_the_best_is_first(folder, sma
     capsys.readouterr()
     assert main(settings) == 0
     assert f"{rows[0][0]} is first" in capsys.readouterr().out
-    assert own_interactions._known(tmp_path).keys() == records.keys()
+    assert own_interactions._known(tmp_path / "cells").keys() == records.keys()
+    (joined,) = read_all([tmp_path / "results"])
+    assert joined.details["kit-vae-cf ndcg@10/full"] == learnt.details["ndcg@10/full"]
+    row = next(line for line in table([joined]).splitlines() if line.startswith(f"| {rows[0][0]} |"))
+    assert row == f"| {rows[0][0]} | **{rows[0][1]:.4f}** |"
+    assert table([joined]).splitlines()[-1] == f"| first | {rows[0][0]} |"
+
+
+def test_seeds_are_averaged_and_a_side_that_took_too_long_is_told(folder, small, tmp_path):
+    settings = Settings(data=folder, datasets=("ml-1m-30",), sides=("kit-popularity",), seeds=(0, 1), cells=tmp_path)
+    assert main(settings) == 0  # one side alone is no comparison
+    first, second = own_interactions._known(tmp_path).values()
+    second = dataclasses.replace(second, details={**second.details, "ndcg@10/full": 0.5, "seconds": 70.0})
+    joined = comparison([first, second], ("python",))
+    assert joined.details["kit-popularity ndcg@10/full"] == pytest.approx((first.details["ndcg@10/full"] + 0.5) / 2)
+    assert joined.details["kit-popularity seed 1"] == 0.5
+    assert [finding.text for finding in joined.validity.reasons] == ["kit-popularity seed 1 took 70 s of 60."]
+    assert "kit-popularity" not in table([joined])
 
 
 @pytest.mark.parametrize("side", [name for name, side in SIDES.items() if side.python != "kit"])
@@ -221,7 +245,7 @@ def test_the_real_peers_learn(side, folder, small, tmp_path):
     if variable not in os.environ:
         pytest.skip(f"no peer: {variable} names the Python of its environment")
     python = {SIDES[side].python: Path(os.environ[variable])}
-    settings = Settings(data=folder, datasets=("ml-1m-30",), sides=(side,), seconds=(12.0,), output=tmp_path, **python)
+    settings = Settings(data=folder, datasets=("ml-1m-30",), sides=(side,), seconds=(12.0,), cells=tmp_path, **python)
     assert main(settings) == 0
     (record,) = own_interactions._known(tmp_path).values()
     assert record.details["seconds"] < 20
@@ -230,6 +254,6 @@ def test_the_real_peers_learn(side, folder, small, tmp_path):
 
 def test_a_side_that_fails_is_named(folder, small, tmp_path, monkeypatch):
     monkeypatch.setitem(SIDES, "kit-ncf", Side("own_sides", "nothing", "kit"))
-    settings = Settings(data=folder, datasets=("ml-1m-30",), sides=("kit-ncf",), output=tmp_path)
+    settings = Settings(data=folder, datasets=("ml-1m-30",), sides=("kit-ncf",), cells=tmp_path)
     with pytest.raises(KitError, match=f"kit-ncf does not run with {sys.executable}"):
         main(settings)
