@@ -34,7 +34,8 @@ class Bert4RecChallenge(HistoryChallenge[Bert4RecRecipe]):
         window = longest_window(split, recipe.model.length)
         fitted = replace(recipe, model=replace(recipe.model, length=window.value))
         user, _ = training_windows(split.train.lengths, fitted.window, fitted.stride)
-        return [window, *short_histories(split), *training_fits(recipe, len(user), "window")[0]]
+        hidden = short_histories(split) if recipe.model.attention == "bidirectional" else []
+        return [window, *hidden, *training_fits(recipe, len(user), "window")[0]]
 
     def open_data(
         self,

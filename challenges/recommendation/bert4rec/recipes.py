@@ -99,6 +99,9 @@ TUNING_FROM = 2000
 with all of it, .051 where 200 of them choose the weights (docs/log.md)."""
 PATIENCE = 6  # of some twenty evaluations: a transformer stays at popularity for a while before it learns
 
+# `own` guesses every next item, as SASRec does: each place of a window is a lesson, of which BERT4Rec hides a fifth. On
+# 1,000 users of MovieLens 1M, a cut that is not reported, NDCG@10 after 30 s of one core is .062 alone and .102
+# with the neighbours that it leans on; guessing hidden items it is .021 and .096.
 _ADAM = OptimizerConfig(name="adamw", peak_lr=1e-3, weight_decay=0.01, schedule="cosine", warmup_epochs=1, clip_norm=5)
 
 # Longer windows are fewer, and their batches smaller: 6,400 items a step, so that all lengths take as many steps. Sixty
@@ -138,6 +141,7 @@ RECIPES: Mapping[str, Bert4RecRecipe] = {
         summary="your own interactions in their order: any file with users, items and times",
         target=None,
         fit="data",
+        model=ModelConfig(attention="causal"),
         history=HistoryConfig(protocol="leave-one-out", minimum_per_user=3, tuning_from=TUNING_FROM),
         neighbours="ease",
         training=replace(_ML_1M_50.training, epochs=100, evaluate_every=5, patience=PATIENCE),
