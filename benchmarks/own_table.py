@@ -30,7 +30,7 @@ def comparison(cells: Sequence[Record], command: Sequence[str]) -> Record:
             details[f"{side} {metric}"] = mean(cell.details[metric] for cell in mine)
         details |= {f"{side} seed {cell.details['seed']:g}": cell.details[GAIN] for cell in mine}
     return new_record(
-        kind="comparison",
+        kind="train",
         name=NAME,
         workload=replace(first.workload, model="own", engine=", ".join(_versions(sides)), batch=1),
         protocol=ProtocolUsed(

@@ -236,7 +236,7 @@ def _not_judged(table: Filtered, trained: np.ndarray, judged: np.ndarray, by_use
     why = "this model knows the users of its training data alone" if by_user else "too few items to tell some and ask"
     reasons = [
         f"{new:,} are new: {why}" if new else "",
-        f"of {len(left) - new:,} there is nothing that training has not had" if len(left) > new else "",
+        f"{len(left) - new:,} have nothing that the run knows and training has not had" if len(left) > new else "",
     ]
     return f"{len(left):,} users are not judged; {', '.join(filter(None, reasons))}."
 

@@ -84,6 +84,12 @@ def test_names_become_positions_and_unknown_ones_are_told(asked: Any) -> None:
     assert response.outputs["unknown"].tolist() == [["nobody"], [""]]
 
 
+def test_what_a_known_user_had_and_names_is_told_once_the_newest_last(asked: Any) -> None:
+    if asked.history == "seen":
+        response = answer(asked, history=strings(["b2", "a1", "b2"]), user=strings(["bob"]))  # who had b2, then c3
+        assert response.outputs["seen_positions"][0].tolist() == [2, 0, 1, *[-1] * 5]
+
+
 def test_a_history_of_unknown_items_is_refused_and_an_empty_one_is_not(asked: Any) -> None:
     response = answer(asked, history=strings(["-1", "7"]))
     if asked.history == "seen":
