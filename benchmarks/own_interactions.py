@@ -104,6 +104,8 @@ class Settings:
     """Where the records of finished cells are kept."""
     output: Path | None = None
     """Folder of the joined records; by default benchmarks/results/<device>."""
+    join: bool = False
+    """Measure nothing; join the finished cells that there are."""
 
     def __post_init__(self) -> None:
         for kind, given, known in (("dataset", self.datasets, DATASETS), ("side", self.sides, tuple(SIDES))):
@@ -137,7 +139,7 @@ def cells(settings: Settings) -> Iterator[Cell]:
         for seconds in settings.seconds:
             for dataset in settings.datasets:
                 for side in settings.sides:
-                    if settings.python(SIDES[side]) is not None:
+                    if settings.join or settings.python(SIDES[side]) is not None:
                         yield Cell(dataset, side, seconds, seed)
 
 
@@ -280,7 +282,7 @@ def main(settings: Settings) -> int:
     with tempfile.TemporaryDirectory() as name:
         data: dict[str, Path] = {}
         for cell in cells(settings):
-            if cell.name in known:
+            if cell.name in known or settings.join:
                 continue
             if cell.dataset not in data:
                 data[cell.dataset] = write_interactions(settings.data, cell.dataset, Path(name))
@@ -289,7 +291,7 @@ def main(settings: Settings) -> int:
             figures = f"{NDCG} {record.details[NDCG]:.4f}, {HR} {record.details[HR]:.4f}"
             console.print(f"{cell.name}: {figures}\nRECORD {path}", soft_wrap=True)
             known[cell.name] = record
-    wanted = [known[cell.name] for cell in cells(settings)]
+    wanted = [known[cell.name] for cell in cells(settings) if cell.name in known]
     show(wanted, console)
     _publish(wanted, settings, command, console)
     return 0

@@ -16,7 +16,7 @@ OURS = "kit-"
 
 
 def comparison(cells: Sequence[Record], command: Sequence[str]) -> Record:
-    """One record of all sides' learning of one data set in one time; details hold `side metric`, means over the seeds.
+    """One record of all sides' learning of one data set in one time; details hold `side metric`, means over its seeds.
 
     cells: the records of own_interactions.py, of one commit where they are the kit's own sides.
     """
@@ -103,8 +103,9 @@ def _figures(record: Record) -> dict[str, float]:
 
 
 def _heading(record: Record) -> str:
-    seeds = record.protocol.windows
+    counts = [len(windows.windows) for windows in record.measurements.values()]
+    seeds = f"{min(counts)} to {max(counts)} seeds" if min(counts) < max(counts) else f"seeds: {max(counts)}"
     return (
         f"{record.workload.dataset}<br>{record.details['users']:,.0f} users, {record.protocol.window_seconds:g} s, "
-        f"{seeds} seed{'s' if seeds > 1 else ''}<br>{record.created[:10]}, {(record.kit['commit'] or 'no commit')[:8]}"
+        f"{seeds}<br>{record.created[:10]}, {(record.kit['commit'] or 'no commit')[:8]}"
     )

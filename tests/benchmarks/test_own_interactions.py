@@ -229,6 +229,8 @@ def test_a_measured_cell_is_not_measured_again_and_the_best_is_first(folder, sma
 
 def test_seeds_are_averaged_and_a_side_that_took_too_long_is_told(folder, small, tmp_path):
     settings = Settings(data=folder, datasets=("ml-1m-30",), sides=("kit-popularity",), seeds=(0, 1), cells=tmp_path)
+    assert main(dataclasses.replace(settings, join=True)) == 0  # nothing is there, nothing is measured
+    assert not own_interactions._known(tmp_path)
     assert main(settings) == 0  # one side alone is no comparison
     first, second = own_interactions._known(tmp_path).values()
     second = dataclasses.replace(second, details={**second.details, "ndcg@10/full": 0.5, "seconds": 70.0})

@@ -1,5 +1,7 @@
 """The recipes for one's own data: what they hold out to choose by, what they draw from the data, what they advise."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -124,6 +126,17 @@ def test_own_recipes_follow_from_the_data(challenge, purchases, tmp_path):
     assert len(told) == len(fits)
     assert (challenge.open_data(fitted, tmp_path, CPU).tuning() is None) == (challenge is BERT4REC)  # too few users
     assert fitted.training.batch_size < recipe.training.batch_size
+
+
+def test_what_hides_items_is_fitted_where_items_are_hidden(purchases, tmp_path):
+    recipe = BERT4REC.recipes["own"]
+    check(purchases, tmp_path, recipe.history)
+    hiding = replace(recipe, model=replace(recipe.model, attention="bidirectional"))
+    shares = [
+        sorted(fit.field for fit in BERT4REC.fits(one, tmp_path) if fit.field.startswith("sequence."))
+        for one in (recipe, hiding)
+    ]
+    assert shares == [[], ["sequence.last_item_share", "sequence.mask_share"]]
 
 
 def result(value, low, high):
