@@ -18,6 +18,7 @@ from benchmarks.peer_process import TOP_ITEMS_FILE, Job, PeerHistories, serve_le
 from benchmarks.recommendation_sides import CPU
 from challenges.recommendation.histories import baselines, check
 from challenges.recommendation.histories.data import HistoryData
+from challenges.recommendation.histories.fits import LOOKS
 from challenges.recommendation.histories.histories import Histories, HistorySplit
 from challenges.recommendation.histories.neighbours import Leaning, choose_leaning
 from challenges.recommendation.histories.ranking_task import RankingTask
@@ -45,6 +46,7 @@ PLANNED = 0.92  # share of the time that a training is made for
 SETTLING = (
     0.9  # of the time that choosing how to lean on neighbours takes: to choose how far, and to solve for all data
 )
+RANKING = 1.5  # time of an evaluation over that of its scores
 SCORES = 2**22  # users x items ranked at a time
 
 
@@ -56,27 +58,44 @@ class TooLongError(Exception):
 
 
 class Planner(Observer):
-    """Stops a training that would not end in time, after a few steps or after its first evaluation."""
+    """Stops a training that would not end in time, after a few steps or after its first evaluation.
+
+    What is told before the first step, such as checking and drawing lists, is counted once for each attempt.
+    """
 
     def __init__(self, clock: Clock, seconds: float) -> None:
-        self._clock, self._seconds, self._began = clock, seconds, clock.used
-        self._looked = self._planned = False
+        self._clock, self._seconds, self._created = clock, seconds, clock.used
+        self._began, self._looked, self._planned = clock.used, False, False
 
-    def follow(self, trainer: Trainer) -> None:
+    def follow(self, trainer: Trainer, task: RankingTask[Any], data: HistoryData) -> None:
+        """Tell the time of an evaluation from a batch of it, the second one that is scored."""
         self._cadence = trainer.cadence
+        batch = next(iter(data.validation_batches()))
+        with torch.no_grad():
+            task.eval().scores(batch)
+            before = self._clock.used
+            task.scores(batch)
+        task.train()
+        each = (self._clock.used - before) / len(batch["index"])
+        self._evaluation = RANKING * each * data.num_validation
 
     def on_entry(self, entry: Entry) -> None:
         self._looked = self._looked or entry["kind"] == "validation"
 
     def on_step(self, step: int) -> None:
-        if step != FIRST_STEPS and (self._planned or not self._looked):
+        if step == 1:
+            self._began = self._clock.used
+        if step == 1 or (step != FIRST_STEPS and (self._planned or not self._looked)):
             return
         self._planned = self._looked
-        used = self._clock.used
-        step_seconds = (used - self._began) / step
-        if used + step_seconds * (self._cadence.total - step) > self._seconds:
-            steps = (PLANNED * self._seconds - used) / step_seconds
-            raise TooLongError(max(steps, 1.0) / self._cadence.per_epoch)
+        cadence, used = self._cadence, self._clock.used
+        each, left = (used - self._began) / (step - 1), cadence.total - step
+        looks = max(1, round(left / cadence.evaluate_every))
+        if used + each * left + looks * self._evaluation > self._seconds:
+            room = PLANNED * self._seconds - used - (self._began - self._created) - self._evaluation
+            epoch = each * cadence.per_epoch
+            epochs = max(room / (epoch + self._evaluation), (room - LOOKS * self._evaluation) / epoch)
+            raise TooLongError(max(epochs, 1 / cadence.per_epoch))
 
 
 def learn(job: Job) -> dict[str, Any]:
@@ -141,11 +160,13 @@ def _trained(
     run = RunDirectory(folder)
     run.create(recipe, {"model": job.model})
     data = challenge.open_data(recipe, folder / "data", CPU)
+    task = challenge.build_task(recipe, data)
     trainer = Trainer(
-        challenge.build_task(recipe, data), data, recipe, run, device=CPU,
+        task, data, recipe, run, device=CPU,
         precision=select_precision(recipe.training.precision, CPU), observers=(planner,),
     )  # fmt: skip
-    planner.follow(trainer)
+    assert isinstance(task, RankingTask)
+    planner.follow(trainer, task, data)
     return trainer.fit(), data
 
 
