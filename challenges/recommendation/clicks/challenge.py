@@ -24,7 +24,7 @@ from common.storage.weight_files import read_weights, save_weights, weights_meta
 
 RecipeType = TypeVar("RecipeType", bound=ClickRecipe)
 TaskType = TypeVar("TaskType", bound="ClickTask[Any]")
-DEMO_ROWS, SAMPLE_ROWS = 400_000, 20_000
+DEMO_ROWS, SAMPLE_ROWS = 500_000, 20_000
 
 
 class ClickWeights(Weights[ClickRecipe, ClickData, "ClickTask[Any]"]):

@@ -1,4 +1,4 @@
-"""Made-up clicks of any number: power-law ids, and a planted logistic truth with effects of values and of their pairs.
+"""Made-up clicks of any number: power-law ids, and a planted logistic truth of values, numbers and pairs of values.
 
 Each chunk is a function of the seed and its number alone. Since every row's probability is known, so is the AUC that
 no model can beat.
@@ -12,28 +12,38 @@ import polars as pl
 import pyarrow as pa
 
 from challenges.recommendation.clicks.prepare.job import TRUTH, Chunk, Split
-from challenges.recommendation.clicks.spec import Categorical, Dense, FeatureSpec
+from challenges.recommendation.clicks.spec import Categorical, Cross, Dense, FeatureSpec
 
+VERSION = 2
 CHUNK_ROWS = 131_072
 BYTES_PER_ROW = 240
 DENSE, CATEGORICAL = 13, 26
 SIZES = np.geomspace(4, 400_000, CATEGORICAL).astype(np.int64)
 EXPONENT = 1.15
 """Rank r of a column is drawn with a probability in proportion to r ** -EXPONENT."""
-HEAD = 200
-"""Ranks up to here have effects of their own; those behind share none, so that the truth can be learnt from counts."""
-PAIRS = ((8, 17), (10, 20), (12, 22), (15, 24), (18, 25), (2, 14))
-WIDTH = 4  # of the vectors whose product is a pair's effect
-BIAS, VALUE_EFFECT, NUMBER_EFFECT, PAIR_EFFECT = -1.4, 0.22, 0.22, 0.5
+HEAD, PAIRED_HEAD = 16, 8
+"""Ranks below have effects of their own, and in pairs; those behind have none, so that 300,000 rows can teach it."""
+PAIRS = ((1, 6), (2, 8), (3, 11), (4, 14), (5, 17), (7, 20))
+WIDTH = 2  # of the vectors whose product is a pair's effect
+BUCKETS = 16_384
+"""Of the cross that Wide & Deep's wide part has for each pair."""
+BIAS, VALUE_EFFECT, PAIR_EFFECT = -1.5, 0.3, 1.0
+SLOPE, BEND = 0.2, 0.22
+"""Of a number's logarithm, and of its distance from the middle, which no weight of the logarithm expresses."""
+MIDDLE, DISTANCE = 1.9, 0.84  # of the logarithms, about
 MISSING = 0.08
 
 
 @dataclass(frozen=True)
 class SyntheticRows:
-    """rows: over all splits; of 20 chunks or more the last tenth is validation and test, fewer are dealt out."""
+    """rows: over all splits; of 20 chunks or more the last tenth is validation and test, fewer are dealt out.
+
+    version: of the truth and its draws; rows of another one are other data.
+    """
 
     rows: int
     seed: int = 0
+    version: int = VERSION
 
     @property
     def files(self) -> tuple[Path, ...]:
@@ -64,10 +74,11 @@ class SyntheticRows:
 
 
 def synthetic_spec() -> FeatureSpec:
-    """Columns of Criteo's names and kinds."""
+    """Columns of Criteo's names and kinds, and a cross for each pair that has an effect of its own."""
     return FeatureSpec(
         dense=tuple(Dense(name=f"I{number}") for number in range(1, DENSE + 1)),
         categorical=tuple(Categorical(name=f"C{number}", threshold=2) for number in range(1, CATEGORICAL + 1)),
+        crosses=tuple(Cross(columns=(f"C{left + 1}", f"C{right + 1}"), buckets=BUCKETS) for left, right in PAIRS),
     )
 
 
@@ -111,18 +122,18 @@ def _power_law(draws: np.random.Generator, rows: int, size: int) -> np.ndarray:
 
 
 def _logit(seed: int, ranks: np.ndarray, logs: np.ndarray) -> np.ndarray:
-    """(row,) float64. The last place of an effect is that of what is missing or behind HEAD: nothing."""
+    """(row,) float64. The last place of an effect is that of what is missing or behind the head: nothing."""
     draws = np.random.Generator(np.random.PCG64([seed, 2**32]))
     effects = draws.standard_normal((CATEGORICAL, HEAD + 1)) * VALUE_EFFECT
-    vectors = draws.standard_normal((len(PAIRS), 2, HEAD + 1, WIDTH)) * np.sqrt(PAIR_EFFECT / WIDTH)
-    slopes = draws.standard_normal(DENSE) * NUMBER_EFFECT
-    effects[:, HEAD], vectors[:, :, HEAD] = 0, 0
-    places = np.where((ranks < 0) | (ranks >= HEAD), HEAD, ranks)
-    total = BIAS + (logs - 1.9) @ slopes
+    vectors = draws.standard_normal((len(PAIRS), 2, PAIRED_HEAD + 1, WIDTH)) * np.sqrt(PAIR_EFFECT / WIDTH)
+    slopes, bends = draws.standard_normal((2, DENSE)) * [[SLOPE], [BEND]]
+    effects[:, HEAD], vectors[:, :, PAIRED_HEAD] = 0, 0
+    places, paired = (np.where((ranks < 0) | (ranks >= head), head, ranks) for head in (HEAD, PAIRED_HEAD))
+    total = BIAS + (logs - MIDDLE) @ slopes + (np.abs(logs - MIDDLE) - DISTANCE) @ bends
     for column in range(CATEGORICAL):
         total += effects[column, places[:, column]]
     for (left, right), (mine, theirs) in zip(PAIRS, vectors, strict=True):
-        total += np.einsum("rw,rw->r", mine[places[:, left]], theirs[places[:, right]])
+        total += np.einsum("rw,rw->r", mine[paired[:, left]], theirs[paired[:, right]])
     return total
 
 

@@ -10,6 +10,8 @@ from challenges.recommendation.clicks.recipes import (
     CRITEO_KAGGLE,
     CRITEO_MULTI_HOT,
     CRITEO_OPTIMIZER,
+    DEMO_OPTIMIZER,
+    DEMO_TARGET,
     ML_1M,
     ML_1M_GROUNDS,
     OWN_TABLES,
@@ -83,10 +85,12 @@ _DLRM_CRITEO_1TB = DlrmRecipe(
 RECIPES: Mapping[str, DlrmRecipe] = {
     "demo": DlrmRecipe(
         summary="a generated click log, seconds on a CPU: what `make challenge3` runs without DATA",
-        tables=TablesConfig(width=8, peak_lr=0.1),
+        target=DEMO_TARGET,
+        tables=TablesConfig(width=8, optimizer="dense", spread=0.1, weight_decay=2.0),
+        numbers=NumbersConfig(encoding="piecewise-linear"),
         model=DlrmConfig(bottom=(64,), top=(64, 32)),
-        optimizer=replace(SMALL, peak_lr=5e-3),
-        training=training(1, 1024),  # a second epoch learns rows by heart
+        optimizer=DEMO_OPTIMIZER,
+        training=training(3, 1024),
     ),
     "own": DlrmRecipe(
         summary="a click log of your own, weights chosen on a held-out part",

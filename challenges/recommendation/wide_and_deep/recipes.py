@@ -9,6 +9,8 @@ from challenges.recommendation.clicks.recipes import (
     BARS,
     CRITEO_KAGGLE,
     CRITEO_OPTIMIZER,
+    DEMO_OPTIMIZER,
+    DEMO_TARGET,
     ML_1M,
     ML_1M_AUTOINT,
     ML_1M_GROUNDS,
@@ -65,11 +67,12 @@ class WideAndDeepRecipe(ClickRecipe):
 RECIPES: Mapping[str, WideAndDeepRecipe] = {
     "demo": WideAndDeepRecipe(
         summary="a generated click log, seconds on a CPU: what `make challenge3` runs without DATA",
-        tables=TablesConfig(width=8, peak_lr=0.1),
+        target=DEMO_TARGET,
+        tables=TablesConfig(width=8, optimizer="dense", spread=0.1, weight_decay=0.15),
+        numbers=NumbersConfig(encoding="piecewise-linear"),
         model=WideAndDeepConfig(hidden=(64, 32)),
-        wide=WideConfig(optimizer="ftrl", peak_lr=0.1),
-        optimizer=replace(SMALL, peak_lr=5e-3),
-        training=training(1, 1024),  # a second epoch learns rows by heart
+        optimizer=DEMO_OPTIMIZER,
+        training=training(3, 1024),
     ),
     "own": WideAndDeepRecipe(
         summary="a click log of your own, weights chosen on a held-out part",

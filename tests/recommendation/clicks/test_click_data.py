@@ -6,13 +6,16 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
+from rich.console import Console
 from sklearn.metrics import roc_auc_score
 
-from challenges.recommendation.clicks import synthetic
+from challenges.recommendation.clicks import demo, synthetic
 from challenges.recommendation.clicks.data import ClickData
+from challenges.recommendation.clicks.prepare.job import TRUTH
+from challenges.recommendation.clicks.prepared import Prepared
 from challenges.recommendation.clicks.synthetic import SyntheticRows, expected_auc, make_rows, synthetic_spec
 from common.machine.distributed import World
-from tests.recommendation.clicks.builders import column_of, prepared
+from tests.recommendation.clicks.builders import column_of, content_of, prepared
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +81,28 @@ def test_no_order_of_made_up_rows_is_better_than_the_truth():
     rows = make_rows(0, 0, 60_000)
     truth, label = rows["truth"].to_numpy(), rows["label"].to_numpy()
     assert roc_auc_score(label, truth) == pytest.approx(expected_auc(truth), abs=0.006)
-    assert 0.77 < expected_auc(truth) < 0.83
+    assert 0.84 < expected_auc(truth) < 0.87
     counts = rows["C26"].value_counts(sort=True)["count"]
     assert counts[0] > 20 * counts[99] > 0  # a power law, of 400,000 values
     assert rows.select(pl.col("C1").null_count()).item() == pytest.approx(0.08 * 60_000, rel=0.1)
+
+
+def test_pairs_and_bends_are_what_a_linear_model_cannot_learn(monkeypatch):
+    truth = make_rows(0, 0, 20_000)[TRUTH].to_numpy()
+    for effect in ("PAIR_EFFECT", "BEND"):
+        monkeypatch.setattr(synthetic, effect, 0.0)  # the same draws, as far as values and numbers go
+    linear = make_rows(0, 0, 20_000)[TRUTH].to_numpy()
+    rising = truth[np.argsort(linear)]
+    below = np.cumsum(1 - rising) - (1 - rising) / 2
+    assert (rising * below).sum() / (rising.sum() * (1 - rising).sum()) < expected_auc(truth) - 0.05
+
+
+def test_demo_clicks_of_another_truth_are_made_anew(tmp_path, monkeypatch):
+    console = Console(quiet=True)
+    made = demo.generate(tmp_path / "clicks", 2_000, console)
+    before = content_of(made)
+    assert demo.generate(tmp_path / "clicks", 2_000, console) == made
+    assert content_of(made) == before
+    assert Prepared.open(made).spec.crosses == synthetic_spec().crosses
+    monkeypatch.setattr(demo, "VERSION", synthetic.VERSION + 1)
+    assert demo.generate(tmp_path / "clicks", 2_000, console) != made
