@@ -129,7 +129,7 @@ def _logit(seed: int, ranks: np.ndarray, logs: np.ndarray) -> np.ndarray:
     slopes, bends = draws.standard_normal((2, DENSE)) * [[SLOPE], [BEND]]
     effects[:, HEAD], vectors[:, :, PAIRED_HEAD] = 0, 0
     places, paired = (np.where((ranks < 0) | (ranks >= head), head, ranks) for head in (HEAD, PAIRED_HEAD))
-    total = BIAS + (logs - MIDDLE) @ slopes + (np.abs(logs - MIDDLE) - DISTANCE) @ bends
+    total: np.ndarray = BIAS + (logs - MIDDLE) @ slopes + (np.abs(logs - MIDDLE) - DISTANCE) @ bends
     for column in range(CATEGORICAL):
         total += effects[column, places[:, column]]
     for (left, right), (mine, theirs) in zip(PAIRS, vectors, strict=True):
