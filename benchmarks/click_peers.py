@@ -1,12 +1,56 @@
 """Training loops as others write them, for the same network and the same batches as ours."""
 
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
+from pathlib import Path
+from typing import NamedTuple
 
+import numpy as np
+import pyarrow.parquet as pq
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.utils.data import DataLoader, Dataset
 
 LR = 0.01
+
+
+class PeerBatch(NamedTuple):
+    """dense (batch, number) float32, ids (batch,) int64 for every column, label (batch,) float32."""
+
+    dense: Tensor
+    ids: list[Tensor]
+    label: Tensor
+
+    @classmethod
+    def of(cls, batch: Mapping[str, Tensor]) -> "PeerBatch":
+        return cls(batch["dense"], list(batch["categorical"].long().t().contiguous()), batch["label"])
+
+
+class RowsInMemory(Dataset[tuple[np.ndarray, np.ndarray, np.float32]]):
+    """A row at a time out of arrays, as facebookresearch/dlrm, FuxiCTR and DeepCTR-Torch read their data."""
+
+    def __init__(self, files: Sequence[Path]) -> None:
+        table = pq.read_table(list(files), columns=["dense", "categorical", "label"]).combine_chunks()
+        self.dense, self.ids = (
+            table[name].combine_chunks().flatten().to_numpy().reshape(table.num_rows, -1).copy()
+            for name in ("dense", "categorical")
+        )
+        self.label = table["label"].to_numpy().astype(np.float32)
+
+    def __len__(self) -> int:
+        return len(self.label)
+
+    def __getitem__(self, place: int) -> tuple[np.ndarray, np.ndarray, np.float32]:
+        return self.dense[place], self.ids[place], self.label[place]
+
+
+def dataset_batches(files: Sequence[Path], batch: int) -> Iterator[PeerBatch]:
+    """Shuffled batches of a DataLoader without workers, epoch after epoch."""
+    loader = DataLoader(RowsInMemory(files), batch_size=batch, shuffle=True, drop_last=True)
+    while True:
+        for dense, ids, label in loader:
+            yield PeerBatch(dense, list(ids.long().t().contiguous()), label)
 
 
 class PerTableDlrm(nn.Module):
@@ -38,23 +82,19 @@ class PerTableDlrm(nn.Module):
 class PeerStep:
     """One step after the other in float32: Adagrad with sparse gradients, or Adam with dense ones."""
 
-    def __init__(self, model: PerTableDlrm, batches: list[dict[str, Tensor]], *, is_sparse: bool) -> None:
-        self._model, self._batches, self._done = model, batches, 0
+    def __init__(self, model: PerTableDlrm, batches: Iterator[PeerBatch], *, is_sparse: bool) -> None:
+        self._model, self._batches = model, batches
         kind = torch.optim.Adagrad if is_sparse else torch.optim.Adam
         self._optimizer: torch.optim.Optimizer = kind(model.parameters(), lr=LR)
-        self._ids = [list(batch["categorical"].long().t().contiguous()) for batch in batches]
-        self._starts = torch.arange(len(batches[0]["label"]))
 
     def __call__(self) -> int:
-        place = self._done % len(self._batches)
-        batch = self._batches[place]
-        logits = self._model(batch["dense"], self._ids[place], self._starts)
-        loss = functional.binary_cross_entropy_with_logits(logits, batch["label"])
+        batch = next(self._batches)
+        logits = self._model(batch.dense, batch.ids, torch.arange(len(batch.label)))
+        loss = functional.binary_cross_entropy_with_logits(logits, batch.label)
         self._optimizer.zero_grad()
         loss.backward()
         with torch.sparse.check_sparse_tensor_invariants(enable=False):  # torch warns of its own Adagrad else
             self._optimizer.step()
-        self._done += 1
         return len(logits)
 
 

@@ -1,57 +1,46 @@
-"""DLRM's training step, ours beside loops as others write them, in turns in one process.
+"""DLRM's training step, a click log's loader, or both together, beside those of others, in turns in one process.
 
-    python -m benchmarks.clicks --batch 16384
+    python -m benchmarks.clicks --what step --batch 16384
 
 26 tables with 10 million rows together, 16 wide, ids by a power law, and the layers of facebookresearch/dlrm's Kaggle
 script. Ours is the trainer's step with row-wise Adagrad and AdamW, in the precision that it chooses by itself; the
 peers train in float32: a table for every column with sparse Adagrad as facebookresearch/dlrm has it, and the
-same with dense-gradient Adam as FuxiCTR, DeepCTR-Torch and torch-rechub have it.
+same with dense-gradient Adam as FuxiCTR, DeepCTR-Torch and torch-rechub have it. Their loader is a Dataset over arrays
+in memory with a DataLoader, ours reads and shuffles the Parquet files that `kit prepare` wrote.
 """
 
 import sys
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, cast
 
 import torch
 from rich.console import Console
-from torch import Tensor
 
-from benchmarks.click_peers import PeerStep, PerTableDlrm
+from benchmarks.click_sides import COLUMNS, CPU, NUMBERS, Shape, What, peak_gib, sides
 from benchmarks.command import run_command
 from benchmarks.compare import publish
-from benchmarks.measure import Interleaved, Step, interleave
+from benchmarks.measure import HostClock, Interleaved, ProcessorClock, interleave
 from benchmarks.record import ProtocolUsed, Record, Workload, environment_of, new_record
 from benchmarks.validity import judge
-from challenges.recommendation.clicks.recipes import TablesConfig
-from challenges.recommendation.clicks.spec import Categorical, Dense, FeatureSpec
-from challenges.recommendation.dlrm.recipes import DlrmConfig, DlrmRecipe
-from challenges.recommendation.dlrm.task import DlrmTask
 from common.machine.precision import select_precision
 from common.machine.processes import usable_cores
-from common.run.recipe import OptimizerConfig, TrainingConfig
-from common.training.step import TrainStep
-from common.training.task import StepSettings
 
-NUMBERS, COLUMNS = 13, 26
-BOTTOM, TOP = (512, 256, 64), (512, 256)
-BATCHES = 4
-CPU = torch.device("cpu")
+CLOCKS = {"wall": HostClock, "processor": ProcessorClock}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings:
+class Settings(Shape):
     """What to measure, and for how long."""
 
-    batch: int = 16_384
-    rows: int = 10_000_000
-    """Of all tables together."""
-    width: int = 16
-    peer: Literal["dlrm-sparse-adagrad", "dense-adam"] = "dlrm-sparse-adagrad"
+    what: What = "step"
+    memory: bool = False
+    """Also the largest memory of either side's step, each in a process of its own."""
+    clock: Literal["wall", "processor"] = "wall"
+    """processor: seconds of this process's threads, where others use the machine, too."""
     threads: int | None = None
     """By default one per core."""
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """Of our side."""
     rounds: int = 10
     block_seconds: float = 3.0
     warmup_seconds: float = 3.0
@@ -60,7 +49,7 @@ class Settings:
 
 
 def main(settings: Settings) -> int:
-    """Measure a training step of DLRM beside a peer's and write the record."""
+    """Measure both sides and write the record."""
     torch.set_num_threads(settings.threads or usable_cores())
     record = measured(settings)
     publish(record, settings.output, Console())
@@ -69,85 +58,44 @@ def main(settings: Settings) -> int:
 
 def measured(settings: Settings) -> Record:
     """Both sides' samples per second, and the ratio."""
-    batches = [_batch(settings, seed) for seed in range(BATCHES)]
-    ours = OurStep(settings, batches)
-    is_sparse = settings.peer == "dlrm-sparse-adagrad"
-    model = PerTableDlrm(settings.rows // COLUMNS, COLUMNS, NUMBERS, settings.width, BOTTOM, TOP, is_sparse=is_sparse)
-    sides: dict[str, Step] = {"ours": ours, settings.peer: PeerStep(model, batches, is_sparse=is_sparse)}
-    found = interleave(
-        sides, warmup_seconds=settings.warmup_seconds, rounds=settings.rounds, block_seconds=settings.block_seconds
-    )
-    return _record(settings, found, ours)
+    memory = {f"{side}_peak_gib": peak_gib(settings, side) for side in ("ours", "peer")} if settings.memory else {}
+    with tempfile.TemporaryDirectory() as folder:
+        steps, is_finite = sides(settings, settings.what, Path(folder))
+        found = interleave(
+            steps, warmup_seconds=settings.warmup_seconds, rounds=settings.rounds, block_seconds=settings.block_seconds,
+            clock=CLOCKS[settings.clock](),
+        )  # fmt: skip
+    return _record(settings, found, memory, is_finite())
 
 
-class OurStep:
-    """The kit's training step over a few batches, again and again."""
-
-    def __init__(self, settings: Settings, batches: list[dict[str, Tensor]]) -> None:
-        spec = FeatureSpec(
-            dense=tuple(Dense(name=f"number {i}") for i in range(NUMBERS)),
-            categorical=tuple(
-                Categorical(name=f"column {i}", cardinality=settings.rows // COLUMNS) for i in range(COLUMNS)
-            ),
-        )
-        recipe = DlrmRecipe(
-            summary="a benchmark",
-            tables=TablesConfig(width=settings.width),
-            model=DlrmConfig(bottom=BOTTOM, top=TOP),
-            optimizer=OptimizerConfig(name="adamw", peak_lr=1e-3, schedule="constant"),
-            training=TrainingConfig(batch_size=settings.batch, precision=settings.precision),
-        )
-        self.precision = select_precision(settings.precision, CPU)
-        task = DlrmTask(recipe, spec)
-        self._step = TrainStep(task, task.optimizers(1000, 100.0), StepSettings(self.precision, CPU))
-        self._batches, self._done = batches, 0
-        self.loss = torch.zeros(())
-
-    def __call__(self) -> int:
-        batch = self._batches[self._done % len(self._batches)]
-        self.loss = self._step([batch], self._done)["loss"]
-        self._done += 1
-        return len(batch["label"])
-
-
-def _batch(settings: Settings, seed: int) -> dict[str, Tensor]:
-    random = torch.Generator().manual_seed(seed)
-    rows = settings.rows // COLUMNS
-    ids = (rows ** torch.rand(settings.batch, COLUMNS, generator=random, dtype=torch.float64)).int().clamp_(
-        max=rows
-    ) - 1
-    return {
-        "dense": torch.randn(settings.batch, NUMBERS, generator=random),
-        "categorical": ids,
-        "label": (torch.rand(settings.batch, generator=random) < 0.25).float(),
-    }
-
-
-def _record(settings: Settings, found: Interleaved, ours: OurStep) -> Record:
-    precision = cast(Literal["fp32", "bf16"], ours.precision.name)
+def _record(settings: Settings, found: Interleaved, memory: dict[str, float], is_finite: bool) -> Record:
+    chosen = "fp32" if settings.what == "loader" else select_precision(settings.precision, CPU).name
+    precision = cast(Literal["fp32", "bf16"], chosen)
     environment = environment_of(device="cpu", precision=precision)
-    ratios = {f"ours/{settings.peer}": found.ratio("ours", settings.peer)}
+    peer = next(name for name in found.sides if name != "ours")
+    ratios = {f"ours/{peer}": found.ratio("ours", peer)}
+    is_read = settings.what != "step"
+    data: Literal["demo", "synthetic"] = "demo" if is_read else "synthetic"
     return new_record(
         kind="comparison",
-        name="dlrm-step",
+        name={"step": "dlrm-step", "loader": "click-loader", "together": "dlrm-loader-step"}[settings.what],
         workload=Workload(
             challenge="recommendation", model="dlrm", engine="torch", batch=settings.batch,
-            input_shape=(NUMBERS + COLUMNS,), precision=precision, sample_unit="row", data="synthetic",
-            dataset="power law",
+            input_shape=(NUMBERS + COLUMNS,), precision=precision, sample_unit="row", data=data,
+            dataset=f"{settings.clicks} made-up clicks" if is_read else "power law",
         ),
         protocol=ProtocolUsed(
-            name="interleaved", version=1, warmup_seconds=settings.warmup_seconds, windows=settings.rounds,
+            name="interleaved" if settings.clock == "wall" else "interleaved-processor", version=1,
+            warmup_seconds=settings.warmup_seconds, windows=settings.rounds,
             window_seconds=settings.block_seconds,
         ),
         measurements=found.sides,
         ratios=ratios,
         details={
             "rows": float(settings.rows), "width": float(settings.width), "threads": float(torch.get_num_threads()),
+            **memory,
         },
-        validity=judge(
-            found.sides, environment=environment, data="synthetic", ratios=ratios,
-            losses_finite=bool(ours.loss.isfinite()),
-        ),
+        validity=judge(found.sides, environment=environment, data=data, ratios=ratios, losses_finite=is_finite),
         command=("python", "-m", "benchmarks.clicks", *sys.argv[1:]),
         environment=environment,
     )  # fmt: skip

@@ -24,7 +24,12 @@ class MeasurementError(KitError):
 
 
 class Clock(Protocol):
-    """Marks moments of the work without waiting for it; `wait` makes earlier marks readable."""
+    """Marks moments of the work without waiting for it; `wait` makes earlier marks readable.
+
+    moment: the seconds that windows are as long as.
+    """
+
+    def moment(self) -> float: ...
 
     def mark(self) -> Any: ...
 
@@ -36,8 +41,11 @@ class Clock(Protocol):
 class HostClock:
     """For work that is done when its call returns."""
 
-    def mark(self) -> float:
+    def moment(self) -> float:
         return time.perf_counter()
+
+    def mark(self) -> float:
+        return self.moment()
 
     def wait(self) -> None: ...
 
@@ -45,8 +53,18 @@ class HostClock:
         return second - first
 
 
+class ProcessorClock(HostClock):
+    """Seconds that this process's threads computed: what a machine that others use, too, can be measured by."""
+
+    def moment(self) -> float:
+        return time.process_time()
+
+
 class CudaClock:
     """For work queued on the current CUDA stream: events, read after one synchronisation per window."""
+
+    def moment(self) -> float:
+        return time.perf_counter()
 
     def mark(self) -> Any:
         import torch
@@ -247,15 +265,15 @@ def _summary(warmup: Warmup, timed: Sequence[tuple[Window, list[float]]], busy_s
 def _window(step: Step, seconds: float, clock: Clock) -> tuple[Window, list[float]]:
     """Run whole steps for at least `seconds`; the window ends with the only synchronisation."""
     clock.wait()
-    start = time.perf_counter()
+    start = clock.moment()
     marks, samples = [clock.mark()], 0
     while True:
         samples += step()
         marks.append(clock.mark())
-        if time.perf_counter() - start >= seconds:
+        if clock.moment() - start >= seconds:
             break
     clock.wait()
-    spent = time.perf_counter() - start
+    spent = clock.moment() - start
     durations = [clock.seconds(first, second) for first, second in itertools.pairwise(marks)]
     if samples == 0:
         raise MeasurementError("The measured step handled no samples.", "It must return how many it handled.")

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from benchmarks import measure as measuring
-from benchmarks.measure import MachineLoad, MeasurementError, Window, Windows, interleave
+from benchmarks.measure import MachineLoad, MeasurementError, ProcessorClock, Window, Windows, interleave
 from common.run.bootstrap import bootstrap
 
 
@@ -30,6 +30,9 @@ class World:
         return run
 
     # the clock's side
+    def moment(self) -> float:
+        return self.now
+
     def mark(self) -> float:
         return self.now
 
@@ -218,3 +221,10 @@ def test_events_time_what_runs_on_the_gpu():
     found = measure(step, warmup_seconds=0.3, windows=3, window_seconds=0.5, clock=measuring.CudaClock())
     seconds = sum(window.seconds for window in found.windows)
     assert found.step_ms.p50 / 1000 * found.steps == pytest.approx(seconds, rel=0.2)
+
+
+def test_the_processor_clock_stands_still_while_a_process_waits():
+    clock = ProcessorClock()
+    first = clock.mark()
+    time.sleep(0.05)
+    assert clock.seconds(first, clock.mark()) < 0.04

@@ -109,6 +109,7 @@ RECIPES: Mapping[str, DlrmRecipe] = {
     "criteo-kaggle": DlrmRecipe(
         summary="Criteo's Kaggle log",
         target=target(0.8138, f"{BARS}: DLRM .8138, log loss .4382", CRITEO_KAGGLE),
+        tables=TablesConfig(width=10),
         model=DlrmConfig(bottom=(400, 400, 400), top=(400, 400, 400)),
         optimizer=CRITEO_OPTIMIZER,
         training=training(2, 4096, evaluate_every=0.5),

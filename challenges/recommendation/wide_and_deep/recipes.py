@@ -111,6 +111,7 @@ RECIPES: Mapping[str, WideAndDeepRecipe] = {
     "criteo-kaggle": WideAndDeepRecipe(
         summary="Criteo's Kaggle log",
         target=target(0.8139, f"{BARS}: Wide & Deep .8139, log loss .4380", CRITEO_KAGGLE),
+        tables=TablesConfig(width=10),
         model=WideAndDeepConfig(hidden=(400, 400, 400), dropout=0.0),
         optimizer=CRITEO_OPTIMIZER,
         training=training(2, 4096, evaluate_every=0.5),
