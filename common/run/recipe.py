@@ -61,6 +61,9 @@ class TrainingConfig:
     """How long and how: everything the trainer needs and no model knows."""
 
     epochs: float = 90.0
+    minutes: float | None = None
+    """On the wall, evaluations included: the epochs then follow from the speed that is measured before the first step
+    (common/stages/pace.py)."""
     batch_size: int = 256
     """Samples per optimizer step over all processes together."""
     micro_batch: int | None = None
@@ -94,6 +97,8 @@ class TrainingConfig:
     def __post_init__(self) -> None:
         if self.epochs <= 0:
             raise RecipeError(f"training.epochs is {self.epochs}.", "It must be above 0.")
+        if self.minutes is not None and self.minutes <= 0:
+            raise RecipeError(f"training.minutes is {self.minutes:g}.", "It must be above 0.")
         if self.batch_size < 1 or (self.micro_batch is not None and self.micro_batch < 1):
             raise RecipeError("training.batch-size and training.micro-batch start at 1.")
         if self.patience is not None and self.patience < 1:

@@ -19,7 +19,7 @@ import torch
 from rich.console import Console
 
 from common.challenge import Challenge, CheckedData
-from common.errors import DataError
+from common.errors import DataError, RecipeError
 from common.failures import explain
 from common.files import atomic_writer, cache_folder, remove_leftovers, write_json
 from common.machine.device import DeviceChoice, select_device
@@ -35,6 +35,7 @@ from common.run.run_directory import RunDirectory
 from common.slug import slug
 from common.stages.held_out import judge_own_test
 from common.stages.judging import can_be_read, is_of_weights, judge, keep_evaluation
+from common.stages.pace import within
 from common.storage.run_lock import hold
 from common.terminal.console import say
 from common.training.forecast import Forecaster
@@ -56,6 +57,8 @@ class Request:
     """None for a folder under runs/ that the recipe and the data name."""
     device: DeviceChoice = "auto"
     overrides: tuple[str, ...] = ()
+    asked: str | None = None
+    """Digest of the recipe before its epochs were measured, where they were."""
 
 
 @contextlib.contextmanager
@@ -86,6 +89,23 @@ def fitted(request: Request, folder: Path, console: Console) -> Request:
     return replace(request, recipe=recipe)
 
 
+def paced(request: Request, run: RunDirectory, folder: Path, device: torch.device, console: Console) -> Request:
+    """The request with its epochs measured, where it has minutes instead; a run that has begun keeps its own."""
+    if request.recipe.training.minutes is None:
+        return request
+    if world_from_environment().size > 1:
+        raise RecipeError(
+            "training.minutes was given to several processes.", "Each would measure other epochs.",
+            "Give --training.epochs.",
+        )  # fmt: skip
+    asked = request.recipe.digest()
+    if run.run_file.is_file() and run.description().get("asked") == asked:
+        return replace(request, recipe=run.recipe(request.challenge.recipe_class), asked=asked)
+    recipe, told = within(request.challenge, request.recipe, folder, device, request.overrides)
+    say(console, told)
+    return replace(request, recipe=recipe, asked=asked)
+
+
 def train(request: Request, console: Console) -> RunDirectory:
     """Train to the end of the recipe, or find it trained; returns the run directory."""
     with trained(request, console, "train") as run:
@@ -109,6 +129,7 @@ def trained(request: Request, console: Console, verb: str) -> Iterator[RunDirect
                 run = RunDirectory(request.run or _default_run(request, found))
                 if world.is_main:
                     held.enter_context(run.lock(verb))
+                request = paced(request, run, folder, device, console)
                 is_trained = _is_trained(run, request.recipe)
                 if world.is_main and not is_trained:
                     _prepare(run, request, found, folder)
@@ -210,6 +231,7 @@ def _prepare(run: RunDirectory, request: Request, checked: CheckedData, folder: 
         "recipe": request.recipe_name,
         "command": shlex.join(["kit", *sys.argv[1:]]),
         "overrides": list(request.overrides),
+        "asked": request.asked,
         "data": {"root": str(checked.root.resolve()), "fingerprint": checked.fingerprint, **checked.summary},
         "created": _now(),
     }
