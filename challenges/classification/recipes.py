@@ -123,6 +123,7 @@ RECIPES: Mapping[str, ClassificationRecipe] = {
     "photos": ClassificationRecipe(
         summary="from scratch on hundreds to thousands of your own photographs",
         fit="data",
+        model=ModelConfig(zero_init_last_norm=False),  # AdamW moves a scale by its rate a step: 0 to 1 in a thousand
         preprocessing=ImagePreprocessing(resize=110, crop=96),
         optimizer=_FROM_SCRATCH,
         data=DataConfig(area=(0.35, 1.0)),
