@@ -1,0 +1,190 @@
+"""Data that no recipe was tuned for: generated photographs of several sizes and kinds, and real ones parted once.
+
+A set of pictures is a folder {train,val}/<class>/<file>; a set of scenes is one that the kit's detection check reads.
+Names: `dogs_cats` and `bccd`, which lie in a folder of the user's; `balanced-500`, and so on for every kind and count.
+"""
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from rich.console import Console
+
+from challenges.detection.challenge import DetectionChallenge
+from challenges.detection.scenes import Scenes
+from common.errors import DataError
+from common.files import write_json, write_text
+from common.storage.generated_folder import generate_folder, make_files
+from common.vision.drawing.scene import render
+
+Task = Literal["classify", "detect"]
+KINDS = ("balanced", "skewed", "gray", "large")
+COUNTS = (100, 500, 2_000)
+CLASSES = ("bottle", "bowl", "lamp", "mug", "teapot")
+SIDE, LARGE_SIDE = 160, 800  # pixels around which a picture's sides vary
+SKEW = 5.0  # the most frequent class over the rarest; the others lie between in equal ratios
+VALIDATION_PER_CLASS = 60
+VALIDATION_SHARE = 0.2  # of real photographs that come without a split
+REAL: dict[str, Task] = {"dogs_cats": "classify", "bccd": "detect"}
+MARKER = "set.json"
+PICTURES = {".jpg", ".jpeg", ".png"}
+
+
+@dataclass(frozen=True)
+class OwnSet:
+    """One set: where it lies once `prepare` has made it, and what is to be learnt from it."""
+
+    name: str
+    folder: Path
+    task: Task
+
+    @property
+    def is_real(self) -> bool:
+        return self.name in REAL
+
+
+@dataclass(frozen=True)
+class _Recipe:
+    """What a generated set depends on; the marker's content."""
+
+    kind: str
+    train: int
+    seed: int
+    version: int = 1  # another number means other pictures for the same seed
+
+
+@dataclass(frozen=True)
+class _Order:
+    """One picture to be made."""
+
+    file: Path
+    shown: str
+    kind: str
+    seed: tuple[int, ...]
+
+
+def names() -> tuple[str, ...]:
+    return (*REAL, *(f"{kind}-{count}" for kind in KINDS for count in COUNTS))
+
+
+def prepare(name: str, cache: Path, real: Path | None, *, seed: int = 0, workers: int | None = None) -> OwnSet:
+    """Make a set below `cache`, or find it there.
+
+    real: the folder that holds dogs_cats and bccd. seed: of generated pictures and of the split of real ones.
+    Raises DataError for an unknown name, and for a real set without its folder.
+    """
+    folder = cache / (name if seed == 0 else f"{name}-seed{seed}")
+    if name in REAL:
+        if real is None or not (real / name).is_dir():
+            raise DataError(f"The set {name} is asked for, and {real} does not hold it.", "Give its parent as --real.")
+        if REAL[name] == "detect":
+            return OwnSet(name, as_yolo(real / name, folder), "detect")
+        return OwnSet(name, part_once(real / name, folder, seed), "classify")
+    kind, _, count = name.rpartition("-")
+    if kind not in KINDS or not count.isdecimal() or int(count) < len(CLASSES):
+        raise DataError(f"There is no set {name}.", f"Known: {', '.join(names())}; any other count will do, too.")
+    return OwnSet(name, generate(folder, kind, int(count), seed, workers), "classify")
+
+
+def generate(folder: Path, kind: str, train: int, seed: int, workers: int | None = None) -> Path:
+    """Make folder/{train,val}/<class>/<number>.jpg with `train` pictures to learn from, or find it whole."""
+    recipe = _Recipe(kind, train, seed)
+
+    def fill(new: Path) -> None:
+        make_files(_make, list(_orders(new, recipe)), workers, nullcontext(lambda done, whole: None))
+        write_json(new / MARKER, asdict(recipe))
+
+    side = _side(kind)
+    megabytes = (train + VALIDATION_PER_CLASS * len(CLASSES)) * side * side * 0.35 / 1e6
+    return generate_folder(folder, MARKER, "pictures", megabytes, (folder / MARKER).is_file, fill)
+
+
+def counts(kind: str, train: int) -> tuple[int, ...]:
+    """Training pictures of every class; they add up to `train`."""
+    steps = np.linspace(0, 1 if kind == "skewed" else 0, len(CLASSES))
+    shares = SKEW**-steps
+    ends = np.round(np.cumsum(shares) / shares.sum() * train).astype(int)
+    return tuple(np.diff(ends, prepend=0).tolist())
+
+
+def part_once(source: Path, folder: Path, seed: int) -> Path:
+    """Copy class folders as {train,val}/<class>, a fifth of each class for validation, chosen by the seed."""
+
+    def fill(new: Path) -> None:
+        for label, pictures in enumerate(_class_folders(source)):
+            files = sorted(file for file in pictures.iterdir() if file.suffix.lower() in PICTURES)
+            order = np.random.default_rng([seed, label]).permutation(len(files))
+            held_out = set(order[: round(VALIDATION_SHARE * len(files))].tolist())
+            for number, file in enumerate(files):
+                target = new / ("val" if number in held_out else "train") / pictures.name
+                target.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(file, target / file.name)
+        write_json(new / MARKER, {"source": source.name, "seed": seed})
+
+    return generate_folder(folder, MARKER, "photographs", 100, (folder / MARKER).is_file, fill)
+
+
+def as_yolo(source: Path, folder: Path) -> Path:
+    """What the kit reads of annotated images, and its split, as folder/{images,labels}/{train,val} and data.yaml."""
+
+    def fill(new: Path) -> None:
+        scenes = scenes_of(source)
+        for row, path in enumerate(scenes.paths):
+            name, size = Path(path), (scenes.widths[row], scenes.heights[row])
+            boxes = slice(scenes.offsets[row], scenes.offsets[row + 1])
+            left, top, right, bottom = (scenes.boxes[boxes] / np.tile(size, 2)).T
+            columns = (scenes.labels[boxes] - 1, (left + right) / 2, (top + bottom) / 2, right - left, bottom - top)
+            lines = ["{:.0f} {:.6f} {:.6f} {:.6f} {:.6f}\n".format(*line) for line in zip(*columns, strict=True)]
+            for kind in ("images", "labels"):
+                (new / kind / scenes.splits[row]).mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(scenes.root / name, new / "images" / scenes.splits[row] / name.name)
+            write_text(new / "labels" / scenes.splits[row] / f"{name.stem}.txt", "".join(lines))
+        classes = "".join(f"  {number}: {name}\n" for number, name in enumerate(scenes.classes))
+        write_text(new / "data.yaml", f"path: {folder}\ntrain: images/train\nval: images/val\nnames:\n{classes}")
+        write_json(new / MARKER, {"source": source.name})
+
+    return generate_folder(folder, MARKER, "scenes", 100, (folder / MARKER).is_file, fill)
+
+
+def scenes_of(root: Path) -> Scenes:
+    """The images with boxes under `root`, as the kit's check reads them."""
+    challenge = DetectionChallenge()
+    with tempfile.TemporaryDirectory() as checked:
+        challenge.check(root, challenge.recipes["small"], Path(checked), Console(quiet=True))
+        return Scenes.read(Path(checked))
+
+
+def _class_folders(source: Path) -> list[Path]:
+    """The folders right above pictures."""
+    found = sorted({file.parent for file in source.rglob("*") if file.suffix.lower() in PICTURES})
+    if len(found) < 2:
+        raise DataError(
+            f"{source} has pictures in {len(found)} folders.", "A folder per class, two or more, is needed."
+        )
+    return found
+
+
+def _side(kind: str) -> int:
+    return LARGE_SIDE if kind == "large" else SIDE
+
+
+def _orders(folder: Path, recipe: _Recipe) -> Iterator[_Order]:
+    splits = {"train": counts(recipe.kind, recipe.train), "val": (VALIDATION_PER_CLASS,) * len(CLASSES)}
+    for position, (split, numbers) in enumerate(splits.items()):
+        for label, name in enumerate(CLASSES):
+            for number in range(numbers[label]):
+                file = folder / split / name / f"{number:04d}.jpg"
+                yield _Order(file, name, recipe.kind, (recipe.seed, position, label, number))
+
+
+def _make(order: _Order) -> None:
+    random = np.random.default_rng(order.seed)
+    picture = render(order.shown, random, _side(order.kind))
+    if order.kind == "gray":
+        picture = picture.convert("L")
+    picture.save(order.file, "JPEG", quality=int(random.integers(62, 94)))

@@ -1,0 +1,64 @@
+"""ultralytics' YOLO11n from its description, no weights loaded: `model.train` with its defaults but for what is named.
+
+Named are the picture's size, the device, the seed, no loader processes, no plots, no validation before the last epoch,
+and its own option `time`, which sets the epochs by the clock; the clock that it is shown is the processor's. Its own
+environment: ultralytics==8.4.190, torch==2.13.0, torchvision==0.28.0, psutil.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+from ultralytics import YOLO
+from ultralytics.engine import trainer as engine
+
+from benchmarks.picture_side import Box, Job, Learnt, Meter, serve
+
+DESCRIPTIONS = {"classify": "yolo11n-cls.yaml", "detect": "yolo11n.yaml"}
+SIDES = {"classify": 96, "detect": 320}  # its sides are multiples of 32
+LOWEST_SCORE = 0.001  # what its own validation takes
+
+
+class Ultralytics:
+    """`YOLO(description).train`."""
+
+    package = "ultralytics"
+
+    def prepare(self, job: Job) -> None:
+        torch.set_num_threads(job.threads)
+
+    def train(self, job: Job) -> Learnt:
+        engine.time = SimpleNamespace(time=Meter())  # type: ignore[attr-defined]
+        told: dict[str, Any] = {}
+        model = YOLO(DESCRIPTIONS[job.task], verbose=False)
+        model.add_callback("on_train_epoch_end", lambda at: told.update(loader=at.train_loader, epochs=at.epoch + 1))
+        model.train(
+            data=job.data if job.task == "classify" else str(Path(job.data) / "data.yaml"), imgsz=SIDES[job.task],
+            time=job.budget / 3600, device="cpu", seed=job.seed, workers=0, val=False, plots=False,
+            project=job.folder, name="train", exist_ok=True, pretrained=False, verbose=False,
+        )  # fmt: skip
+        epochs, loader = told["epochs"], told["loader"]
+        return Learnt(steps=epochs * len(loader), samples=epochs * len(loader.dataset), epochs=float(epochs))
+
+    def predictions(self, job: Job) -> dict[str, str]:
+        return {file: result.names[result.probs.top1] for file, result in self._results(job)}
+
+    def boxes(self, job: Job) -> list[Box]:
+        return [
+            (file, result.names[int(label)], float(score), *map(float, corners))
+            for file, result in self._results(job, conf=LOWEST_SCORE)
+            for corners, label, score in zip(result.boxes.xyxy, result.boxes.cls, result.boxes.conf, strict=True)
+        ]
+
+    def _results(self, job: Job, **options: float) -> Iterator[tuple[str, Any]]:
+        """What the last weights find in every validation picture."""
+        model = YOLO(Path(job.folder) / "train" / "weights" / "last.pt")
+        for file in job.pictures("val"):
+            found = model.predict(file, imgsz=SIDES[job.task], device="cpu", verbose=False, **options)
+            yield str(file.relative_to(job.root("val"))), found[0]
+
+
+if __name__ == "__main__":
+    serve(Ultralytics())
