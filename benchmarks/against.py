@@ -70,10 +70,11 @@ class Side:
             "CHALLENGE_KIT_CACHE": str(log.with_suffix("")),  # each commit's own demo data
             "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1"),
         }
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "benchmarks.against", SIDE_FLAG, model],
-            cwd=tree, env=environment, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log.open("w"),
-        )  # fmt: skip
+        with log.open("w") as errors:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "benchmarks.against", SIDE_FLAG, model],
+                cwd=tree, env=environment, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors,
+            )  # fmt: skip
 
     def __call__(self) -> int:
         assert self._process.stdin is not None

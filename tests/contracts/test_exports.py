@@ -8,7 +8,7 @@ import onnx
 from common.export.parity import compare
 from common.export.runner import OnnxRunner
 
-ALIKE = 0.9  # of the answers: a detector that has hardly begun finds hundreds of boxes that are as good as each other
+ALIKE = 0.85  # of the answers: a detector that has hardly begun finds hundreds of boxes that are as good as each other
 
 
 def test_a_graphs_inputs_are_named_as_forwards(trained, graph):
