@@ -30,6 +30,7 @@ from common.errors import KitError
 from common.failures import explain
 from common.machine.device import DeviceChoice, select_device
 from common.machine.environment import ROOT
+from common.machine.prices import Price
 from common.machine.processes import usable_cores
 from common.terminal.console import say
 
@@ -61,7 +62,7 @@ class Session:
     device: torch.device
     console: Console
     command: tuple[str, ...]
-    table: Sequence[prices.Price]
+    table: Sequence[Price]
     roofs: Probe | None = None
 
     def asked(self, item: Item) -> Asked:
@@ -200,7 +201,7 @@ def nearest(precision: str, device: torch.device) -> str:
     return "bf16" if precision in ("fp16", "int8") and "bf16" in names else "fp32"
 
 
-def benchmark_line(item: Item, record: Record, path: Path, table: Sequence[prices.Price]) -> str:
+def benchmark_line(item: Item, record: Record, path: Path, table: Sequence[Price]) -> str:
     """For people and for `grep`: the rate and its half width, the share of the roof, and what a million costs."""
     name, windows = headline(record)
     low, high = windows.samples_per_s.interval

@@ -14,13 +14,14 @@ from markupsafe import Markup
 from benchmarks.bars import group_bars, is_ranked
 from benchmarks.compare import Group, figures, group, how
 from benchmarks.impossible import impossible
-from benchmarks.prices import Price, dollars_per_million
+from benchmarks.prices import dollars_per_million, price_of
 from benchmarks.published import RECIPES, Row
 from benchmarks.record import Record
 from benchmarks.rent import Goal, Range, is_gpu, leave_one_out, predict
 from benchmarks.rungs import Rung, rungs
 from common import report
 from common.errors import KitError
+from common.machine.prices import Price
 from common.report.elements import Section, bar, details, join, paragraph, table
 from common.report.plots import Line, xy_chart
 
@@ -52,7 +53,7 @@ def _summary(sources: Sources) -> str:
     return (
         f"{len(sources.records)} records of {devices} {'machine' if devices == 1 else 'machines'}, {valid} valid; "
         f"{len(sources.published)} published figures; {len(sources.prices)} instances, "
-        f"prices of {max((price.date for price in sources.prices), default='no day')}"
+        f"prices of {max((str(price.date) for price in sources.prices), default='no day')}"
     )
 
 
@@ -236,7 +237,7 @@ def _price_of(record: Record, prices: Sequence[Price]) -> Price | None:
     """The instance that the cloud named; else the cheapest with exactly the GPUs that worked."""
     cloud, gpus = record.evidence.worker.cloud, record.evidence.worker.gpus
     if cloud is not None:
-        return next((price for price in prices if price.instance == cloud.instance), None)
+        return price_of(cloud.instance, prices)
     fitting = [
         price
         for price in prices

@@ -1,61 +1,25 @@
-"""What an instance costs, from a dated table: benchmarks/prices.csv, or one of the same columns that a user brings."""
+"""What a million samples cost: the launcher's table of prices, of which a comparison also asks for sources."""
 
-import csv
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
-from common.errors import KitError
+from common.machine.prices import TABLE, Price, PricesError, read_prices
 
-PRICES = Path(__file__).with_name("prices.csv")
-COLUMNS = (
-    "instance",
-    "gpu",
-    "num_gpus",
-    "gpu_memory_gb",
-    "vcpus",
-    "usd_per_hour_on_demand",
-    "region",
-    "date",
-    "source",
-)
-
-
-class PricesError(KitError):
-    """A table of prices that says too little to be believed."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Price:
-    """One instance on demand; num_gpus: 0 where it has a part of one; gpu_memory_gb: of one GPU, null for a part."""
-
-    instance: str
-    gpu: str
-    num_gpus: int
-    gpu_memory_gb: float | None
-    vcpus: int
-    usd_per_hour: float
-    region: str
-    date: str
-    source: str
+PRICES = TABLE
+ALSO = ("gpu_memory_gb", "source")
 
 
 def read(path: Path) -> list[Price]:
-    """Raises PricesError where a column or a row's date or source is missing, or a figure is none."""
-    try:
-        with path.open(newline="") as stream:
-            reader = csv.DictReader(stream)
-            lines = list(reader)
-            missing = [name for name in COLUMNS if name not in (reader.fieldnames or ())]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise PricesError(f"{path} cannot be read: {error}.", "A CSV table with a header line is read.") from None
-    if missing:
-        raise PricesError(
-            f"{path} has no column {', '.join(missing)}.",
-            f"Prices are a CSV table of {', '.join(COLUMNS)}.",
-            f"Begin with a copy of {PRICES.name} of the benchmarks.",
-        )
-    return [_price(path, number, line) for number, line in enumerate(lines, start=2)]
+    """The table's rows. Raises PricesError as `read_prices` does, and where a row has no source."""
+    found = list(read_prices(path, also=ALSO).prices.values())
+    for price in found:
+        if not price.source:
+            raise PricesError(
+                f"{path}: line {price.line} has no source.",
+                "A price that is compared by has a source.",
+                "Add where it was read, in a column called source.",
+            )
+    return found
 
 
 def price_of(instance: str, prices: Sequence[Price]) -> Price | None:
@@ -66,27 +30,3 @@ def price_of(instance: str, prices: Sequence[Price]) -> Price | None:
 def dollars_per_million(usd_per_hour: float, samples_per_s: float) -> float:
     """Of samples at this rate."""
     return usd_per_hour / 3600 * 1e6 / samples_per_s
-
-
-def _price(path: Path, number: int, line: dict[str, str]) -> Price:
-    for name in ("date", "source"):
-        if not (line[name] or "").strip():
-            raise PricesError(
-                f"{path}: line {number} has no {name}.",
-                "A price counts on a day and has a source.",
-                "Add it, as 2026-07-20, and where the price was read.",
-            )
-    try:
-        return Price(
-            instance=line["instance"],
-            gpu=line["gpu"],
-            num_gpus=int(line["num_gpus"]),
-            gpu_memory_gb=float(line["gpu_memory_gb"]) if line["gpu_memory_gb"] else None,
-            vcpus=int(line["vcpus"]),
-            usd_per_hour=float(line["usd_per_hour_on_demand"]),
-            region=line["region"],
-            date=line["date"],
-            source=line["source"],
-        )
-    except (TypeError, ValueError) as error:
-        raise PricesError(f"{path}: line {number}: {error}.", "GPUs, cores and dollars are numbers.") from None

@@ -10,9 +10,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from benchmarks.prices import Price
 from benchmarks.record import Record
 from common.errors import KitError
+from common.machine.prices import Price
 
 GOAL = re.compile(
     r"\s*(?P<model>[\w/-]+)\s+(?P<epochs>[\d.]+)\s*epochs?(?:\s+of\s+(?P<samples>[\d,_]+)\s*\w*)?\s*", re.IGNORECASE

@@ -2,6 +2,7 @@
 
 import csv
 import datetime
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,17 +13,32 @@ TABLE = ROOT / "benchmarks" / "prices.csv"
 OLD_AFTER_DAYS = 120  # AWS changed GPU prices twice in the two years before the table
 
 
-@dataclass(frozen=True)
+COLUMNS = ("instance", "gpu", "num_gpus", "vcpus", "usd_per_hour_on_demand", "region", "date")
+"""Those that every table has; the kit's own also has each GPU's memory and where a price was read."""
+
+
+class PricesError(DataError):
+    """A table of prices that says too little to be believed."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Price:
-    """An instance and its hour on demand, in US dollars."""
+    """An instance and its hour on demand, in US dollars.
+
+    num_gpus: 0 where it has a part of one. gpu_memory_gb: of one GPU, None where it has a part or the table is silent.
+    line: of the table, counted from 1.
+    """
 
     instance: str
     gpu: str
     num_gpus: int
+    gpu_memory_gb: float | None
     vcpus: int
     usd_per_hour: float
     region: str
     date: datetime.date
+    source: str
+    line: int
 
 
 @dataclass(frozen=True)
@@ -58,31 +74,56 @@ class PriceTable:
         )
 
 
-def read_prices(path: Path | None = None) -> PriceTable:
-    """The kit's table, or one with the same columns; raises DataError for one that cannot be read as such."""
+def read_prices(path: Path | None = None, also: Sequence[str] = ()) -> PriceTable:
+    """The kit's table, or one with the same columns; raises PricesError for one that cannot be read as such.
+
+    also: further columns that it must have.
+    """
     path = path or TABLE
     try:
         with path.open(encoding="utf-8", newline="") as stream:
-            found = {row["instance"]: _price(row) for row in csv.DictReader(stream)}
-    except (KeyError, ValueError, TypeError) as error:
-        raise _unreadable(path, repr(error)) from error
+            reader = csv.DictReader(stream)
+            missing = [name for name in (*COLUMNS, *also) if name not in (reader.fieldnames or ())]
+            if missing:
+                raise _unreadable(path, f"it has no column {', '.join(missing)}")
+            found = [_price(path, line, row) for line, row in enumerate(reader, start=2)]
     except OSError as error:
-        raise _unreadable(path, error.strerror or "it cannot be opened") from error
+        raise PricesError(
+            f"{path} cannot be read: {error.strerror}.", "It is a CSV table with a header line."
+        ) from error
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise _unreadable(path, str(error)) from error
     if not found:
         raise _unreadable(path, "it has no row")
-    return PriceTable(path, found)
+    return PriceTable(path, {price.instance: price for price in found})
 
 
-def _price(row: dict[str, str]) -> Price:
-    usd = float(row["usd_per_hour_on_demand"])
-    if not 0 < usd < float("inf"):
-        raise ValueError(f"{row['instance']} costs {usd}")
-    date = datetime.date.fromisoformat(row["date"])
-    return Price(
-        row["instance"], row["gpu"], int(row["num_gpus"] or 0), int(row["vcpus"]), usd, row["region"], date
-    )  # fmt: skip
+def _price(path: Path, line: int, row: dict[str, str]) -> Price:
+    if not (row["date"] or "").strip():
+        raise _unreadable(path, f"line {line} has no date")
+    try:
+        usd = float(row["usd_per_hour_on_demand"])
+        if not 0 < usd < float("inf"):
+            raise ValueError(f"{row['instance']} costs {usd}")
+        return Price(
+            instance=row["instance"],
+            gpu=row["gpu"],
+            num_gpus=int(row["num_gpus"] or 0),
+            gpu_memory_gb=float(row["gpu_memory_gb"]) if row.get("gpu_memory_gb") else None,
+            vcpus=int(row["vcpus"]),
+            usd_per_hour=usd,
+            region=row["region"],
+            date=datetime.date.fromisoformat(row["date"]),
+            source=(row.get("source") or "").strip(),
+            line=line,
+        )
+    except (ValueError, TypeError) as error:
+        raise _unreadable(path, f"line {line}: {error}") from error
 
 
-def _unreadable(path: Path, reason: str) -> DataError:
-    columns = "instance,gpu,num_gpus,vcpus,usd_per_hour_on_demand,region,date"
-    return DataError(f"{path} is no table of prices: {reason}.", f"Its columns are {columns}.", "Mend the file.")
+def _unreadable(path: Path, reason: str) -> PricesError:
+    return PricesError(
+        f"{path} is no table of prices: {reason}.",
+        f"Its columns are {','.join(COLUMNS)}; a price counts on a day, written as 2026-07-20.",
+        f"Mend the file, or begin with a copy of {TABLE.name} of the benchmarks.",
+    )
