@@ -30,11 +30,7 @@ JOB = Job(
 )  # fmt: skip
 
 
-@pytest.fixture(scope="module", autouse=True)
-def keep_threads():
-    before = torch.get_num_threads()
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("keep_threads")
 
 
 @pytest.fixture(scope="module")

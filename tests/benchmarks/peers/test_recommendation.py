@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from rich.console import Console
 
 from benchmarks.peers.peer_process import PeerError, PeerHistories
@@ -50,11 +49,7 @@ serve(StandIn)
 '''
 
 
-@pytest.fixture(scope="module", autouse=True)
-def keep_threads():
-    before = torch.get_num_threads()
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("keep_threads")
 
 
 @pytest.fixture(scope="module")
