@@ -18,6 +18,7 @@ from benchmarks.compare import markdown_table
 from benchmarks.record import RecordError, add_file, device_slug, slug, without_paths
 from common.errors import KitError
 from common.files import read_json
+from common.machine.environment import told_processor
 from common.run.result import read_result
 from common.run.run_directory import RunDirectory
 
@@ -180,7 +181,7 @@ def _changed(kit: Mapping[str, Any]) -> str:
 def _hardware(system: Mapping[str, Any]) -> str:
     if str(system["device"]).startswith("cuda") and system["gpus"]:
         return f"{system['gpus'][0]['name']} × {system.get('world_size') or 1}"
-    return f"{system['cpu']['model']}, {system['cpu']['cores']} cores"
+    return told_processor(system["cpu"])
 
 
 def _pairs(flags: Sequence[str]) -> list[tuple[str, str]]:

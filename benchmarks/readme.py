@@ -27,7 +27,7 @@ from benchmarks.record import RESULTS, Record, read_all
 from challenges.registry import MODELS
 from common.errors import KitError
 from common.files import write_text
-from common.machine.environment import ROOT
+from common.machine.environment import ROOT, told_processor
 
 BLOCK = re.compile(r"^(<!-- results:(?P<names>\S+) -->\n)(?P<text>.*?)(^<!-- /results -->$)", re.MULTILINE | re.DOTALL)
 OPENING = re.compile(r"^<!-- results:\S+ -->$", re.MULTILINE)
@@ -170,7 +170,7 @@ def _origin(record: Record) -> tuple[str, str, str, str]:
     gpus = record.system["gpus"]
     cpu = record.system["cpu"]
     on_gpu = gpus and str(record.system["device"]).startswith("cuda")
-    hardware = gpus[0]["name"] if on_gpu else f"{cpu['model']}, {cpu['cores']} cores"
+    hardware = gpus[0]["name"] if on_gpu else told_processor(cpu)
     commit = (record.kit["commit"] or "no commit")[:8]
     return (
         f"{hardware}, torch {record.system['packages'].get('torch', '–')}",

@@ -6,6 +6,7 @@ import os
 import platform
 import re
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +91,13 @@ def processor() -> dict[str, Any]:
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "features": [feature for feature in CPU_FEATURES if feature in present],
     }
+
+
+def told_processor(cpu: Mapping[str, Any]) -> str:
+    """Such as `AMD EPYC, 2 cores`, of what `processor` found here or elsewhere; what is not known is left out."""
+    cores = cpu.get("cores")
+    counted = None if cores is None else f"{cores} core" if cores == 1 else f"{cores} cores"
+    return ", ".join(str(part) for part in (cpu.get("model"), counted) if part) or "unknown"
 
 
 def graphics_processors() -> list[dict[str, Any]]:

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from common.machine.environment import told_processor
 from common.report.elements import Markup, Section, columns, details, facts, join, notice, paragraph
 from common.report.history import History, column, foremost
 from common.report.plots import Colour, Line, line_chart, share_chart
@@ -76,7 +77,7 @@ def environment(record: Mapping[str, Any]) -> Section:
         ("Precision", record.get("precision")),
         ("Processes", record.get("world_size")),
         *(("GPU", f"{gpu['name']}, {gpu['memory_gb']} GB, driver {gpu['driver']}") for gpu in gpus),
-        ("CPU", f"{cpu.get('model')}, {cpu.get('cores')} cores" + (f" ({features})" if features else "")),
+        ("CPU", told_processor(cpu) + (f" ({features})" if features else "")),
         ("Memory", f"{record.get('memory_gb')} GB"),
         ("Platform", record.get("platform")),
         ("Python", record.get("python")),

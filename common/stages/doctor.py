@@ -10,7 +10,7 @@ from rich.table import Table
 
 from common.files import cache_folder
 from common.machine.device import OLDEST_CAPABILITY, visible_nvidia_devices
-from common.machine.environment import collect_environment
+from common.machine.environment import collect_environment, told_processor
 from common.machine.precision import cpu_has_bfloat16
 from common.stages.finding import Finding
 from common.stages.gpu_findings import gpu_findings
@@ -47,7 +47,7 @@ def _packages() -> list[Finding]:
 def _processors() -> list[Finding]:
     cpu = collect_environment()["cpu"]
     speed = "bf16 in hardware" if cpu_has_bfloat16() else "no bf16 instructions: training runs in fp32"
-    return [Finding("processor", f"{cpu['model']}, {cpu['cores']} cores, {', '.join(cpu['features'])}: {speed}")]
+    return [Finding("processor", f"{told_processor(cpu)}, {', '.join(cpu['features'])}: {speed}")]
 
 
 def _gpus() -> list[Finding]:

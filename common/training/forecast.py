@@ -12,7 +12,7 @@ import psutil
 
 from common.errors import DamagedFileError
 from common.files import read_json, write_json
-from common.machine.environment import GIGABYTE, ROOT, processor
+from common.machine.environment import GIGABYTE, ROOT, processor, told_processor
 from common.run.recipe import Recipe
 from common.run.run_directory import Entry, RunDirectory
 from common.terminal.duration import duration
@@ -223,7 +223,7 @@ def _machine(system: Mapping[str, Any], here: Mapping[str, Any]) -> tuple[str, b
     cpu = system["cpu"]
     if system["gpus"] and str(system["device"]).startswith("cuda"):
         return system["gpus"][0]["name"], False
-    return f"{cpu['model']}, {cpu['cores']} cores", (cpu["model"], cpu["cores"]) == (here["model"], here["cores"])
+    return told_processor(cpu), (cpu["model"], cpu["cores"]) == (here["model"], here["cores"])
 
 
 def _largest_memory() -> int:

@@ -120,3 +120,16 @@ def _nvml(*, driver: bool) -> ModuleType:
         nvmlDeviceGetMemoryInfo=lambda handle: memory,
     )
     return module
+
+
+@pytest.mark.parametrize(
+    ("cpu", "told"),
+    [
+        ({"model": "AMD EPYC", "cores": 1}, "AMD EPYC, 1 core"),
+        ({"model": "AMD EPYC", "cores": 64}, "AMD EPYC, 64 cores"),
+        ({"model": "AMD EPYC", "cores": None}, "AMD EPYC"),
+        ({}, "unknown"),
+    ],
+)
+def test_a_processor_is_told_with_what_is_known_of_it(cpu, told):
+    assert environment.told_processor(cpu) == told
