@@ -1,6 +1,6 @@
 """The kit's own table loader: Parquet row groups through a shuffling buffer, read with pyarrow."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -63,6 +63,7 @@ class ParquetLoader(TableLoader):
         last = self.batches_per_epoch
         begin = first_batch * self.local_batch
         rest: list[Rows] = []
+        rows: Rows | None = None
         kept: dict[tuple[int, int], pa.Table] = {}
         waiting, position = 0, 0
         batch = first_batch
@@ -72,7 +73,7 @@ class ParquetLoader(TableLoader):
             position += size
             if skipped == size or batch >= last:
                 continue
-            rows = self._read(pieces, kept)
+            rows = Rows.joined(self._read(pieces, kept), size, rows)
             order = self._order(number, place, size)[skipped:]
             taken = 0
             while batch < last and waiting + len(order) - taken >= self.local_batch:
@@ -112,16 +113,14 @@ class ParquetLoader(TableLoader):
         if pieces:
             yield pieces
 
-    def _read(self, pieces: list[_Piece], kept: dict[tuple[int, int], pa.Table]) -> "Rows":
+    def _read(self, pieces: list[_Piece], kept: dict[tuple[int, int], pa.Table]) -> "Iterator[Rows]":
         """kept: the row group that was read last, since the next buffer may begin in it."""
-        tables = []
         for piece in pieces:
             key = (piece.file, piece.group)
             if key not in kept:
                 kept.clear()
                 kept[key] = read_group(self.files[piece.file], piece.group, self.columns)
-            tables.append(kept[key].slice(piece.start, len(piece)))
-        return Rows.of(pa.concat_tables(tables), self.columns)
+            yield Rows.of(kept[key].slice(piece.start, len(piece)), self.columns)
 
 
 def read_group(path: Path, group: int, columns: tuple[str, ...]) -> pa.Table:
@@ -167,18 +166,32 @@ class Rows:
         return Rows(flat, ragged)
 
     @staticmethod
-    def joined(parts: "list[Rows]") -> "Rows":
-        """One after the other."""
-        if len(parts) == 1:
-            return parts[0]
-        flat = {name: np.concatenate([part.flat[name] for part in parts]) for name in parts[0].flat}
-        ragged = {}
-        for name in parts[0].ragged:
-            offsets = [np.zeros(1, np.int64)]
-            for part in parts:
-                offsets.append(part.ragged[name][0][1:] + offsets[-1][-1])
-            ragged[name] = (np.concatenate(offsets), np.concatenate([part.ragged[name][1] for part in parts]))
-        return Rows(flat, ragged)
+    def joined(parts: "Iterable[Rows]", count: int, memory: "Rows | None" = None) -> "Rows":
+        """The `count` rows of all parts, one after the other; a part may be made when it is asked for.
+
+        memory: joined rows that nobody needs any more, whose arrays are written over where these fit in. Fresh ones
+        take longer, page by page, than decoding what goes into them.
+        """
+        flat: dict[str, np.ndarray] = {}
+        ragged: dict[str, tuple[list[np.ndarray], list[np.ndarray]]] = {}
+        filled = 0
+        for part in parts:
+            stop = filled + len(part)
+            for name, values in part.flat.items():
+                if name not in flat:
+                    flat[name] = _room(count, values, None if memory is None else memory.flat.get(name))
+                flat[name][filled:stop] = values
+            for name, (offsets, values) in part.ragged.items():
+                all_offsets, all_values = ragged.setdefault(name, ([np.zeros(1, np.int64)], []))
+                all_offsets.append(offsets[1:] + all_offsets[-1][-1])
+                all_values.append(values)
+            filled = stop
+        return Rows(flat, {name: (np.concatenate(ends), np.concatenate(held)) for name, (ends, held) in ragged.items()})
+
+    def __len__(self) -> int:
+        if self.flat:
+            return len(next(iter(self.flat.values())))
+        return max((len(offsets) - 1 for offsets, _ in self.ragged.values()), default=0)
 
     def take(self, rows: np.ndarray) -> "Rows":
         flat = {name: values.take(rows, axis=0) for name, values in self.flat.items()}
@@ -193,11 +206,20 @@ class Rows:
 
 def tensors_of(parts: list[Rows]) -> Batch:
     """All rows of the parts, one after the other."""
-    rows = Rows.joined(parts)
+    rows = parts[0] if len(parts) == 1 else Rows.joined(parts, sum(map(len, parts)))
     batch: Batch = {name: torch.from_numpy(values) for name, values in rows.flat.items()}
     for name, (offsets, values) in rows.ragged.items():
         batch[name + VALUES], batch[name + OFFSETS] = torch.from_numpy(values), torch.from_numpy(offsets)
     return batch
+
+
+def _room(count: int, like: np.ndarray, held: np.ndarray | None) -> np.ndarray:
+    """An array for `count` of such values, in the one that `held` is or begins where it is large enough."""
+    shape = (count, *like.shape[1:])
+    whole = held if held is None or held.base is None else held.base
+    if whole is not None and whole.dtype == like.dtype and whole.shape[1:] == shape[1:] and len(whole) >= count:
+        return whole[:count]
+    return np.empty(shape, like.dtype)
 
 
 def described(path: Path) -> tuple[pa.Schema, list[int]]:

@@ -99,11 +99,12 @@ class TableStream:
 
     def _once(self, batch_size: int) -> Iterator[Batch]:
         for group in self._groups[self._world.rank :: self._world.size]:
-            rows = self._read([group])
+            rows = self._read(group)
             for begin in range(0, group.rows, batch_size):
                 yield tensors_of([rows.take(np.arange(begin, min(begin + batch_size, group.rows)))])
 
     def _buffer_at(self, epoch: int, position: int, present: _Buffer | None) -> _Buffer:
+        """The buffer that holds the position; where that is another than the present one, it takes its memory over."""
         begin = 0
         for number, groups in enumerate(self._buffers(epoch)):
             size = sum(group.rows for group in groups)
@@ -111,7 +112,8 @@ class TableStream:
                 if present is not None and present.key == (epoch, number):
                     return present
                 order = np.random.default_rng([self._seed, epoch, 1, number]).permutation(size)
-                return _Buffer((epoch, number), begin, self._read(groups), order)
+                rows = Rows.joined(map(self._read, groups), size, None if present is None else present.rows)
+                return _Buffer((epoch, number), begin, rows, order)
             begin += size
         raise AssertionError(f"position {position} lies beyond the epoch")
 
@@ -126,6 +128,5 @@ class TableStream:
         if groups:
             yield groups
 
-    def _read(self, groups: list[_Group]) -> Rows:
-        columns = self._columns
-        return Rows.joined([Rows.of(read_group(group.path, group.place, columns), columns) for group in groups])
+    def _read(self, group: _Group) -> Rows:
+        return Rows.of(read_group(group.path, group.place, self._columns), self._columns)

@@ -4,6 +4,7 @@ import itertools
 import threading
 import time
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -13,7 +14,7 @@ from common.errors import DataError
 from common.machine.distributed import ALONE, World
 from common.tables import parquet
 from common.tables.loader import TableConfig
-from common.tables.parquet import ParquetLoader
+from common.tables.parquet import ParquetLoader, Rows
 from common.tables.prefetch import prefetched
 from tests.common.tables.builders import assert_rows_fit, rows_of, write_files
 
@@ -172,3 +173,28 @@ def test_no_more_is_made_ahead_than_asked_for():
     time.sleep(0.05)
     assert len(made) <= 5
     items.close()
+
+
+def test_joined_rows_write_over_memory_that_is_given_up_and_large_enough():
+    def part(start, count, kind=np.float32):
+        numbers = np.arange(start, start + count, dtype=kind)
+        offsets = np.arange(count + 1, dtype=np.int64) * 2
+        return Rows({"pair": np.stack([numbers, -numbers], 1)}, {"list": (offsets, np.repeat(numbers, 2))})
+
+    def right(rows, numbers):
+        return (
+            rows.flat["pair"][:, 1].tolist() == [-n for n in numbers]
+            and rows.ragged["list"][1].tolist() == np.repeat(numbers, 2).tolist()
+            and rows.ragged["list"][0].tolist() == list(range(0, 2 * len(numbers) + 1, 2))
+        )
+
+    first = Rows.joined(iter([part(0, 3), part(3, 2)]), 5)
+    assert right(first, range(5))
+    shorter = Rows.joined([part(7, 2)], 2, first)
+    assert right(shorter, range(7, 9))
+    assert np.shares_memory(shorter.flat["pair"], first.flat["pair"])
+    whole = Rows.joined([part(0, 5)], 5, shorter)
+    assert right(whole, range(5))
+    assert np.shares_memory(whole.flat["pair"], first.flat["pair"])
+    for other in (Rows.joined([part(0, 6)], 6, whole), Rows.joined([part(0, 5, np.float64)], 5, whole)):
+        assert not np.shares_memory(other.flat["pair"], whole.flat["pair"])
