@@ -1,6 +1,7 @@
 """A step's work against counts made by hand, and the probe's figures against what they stand for."""
 
 import csv
+import datetime
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ import torch
 from torch import nn
 
 from benchmarks import prices, probe
-from benchmarks.work import PEAKS_FILE, count_work, utilisation
+from benchmarks.work import PEAKS_FILE, count_work, peak_of, utilisation
 from tests.benchmarks.test_validity import probe_of
 
 CPU = torch.device("cpu")
@@ -127,8 +128,24 @@ def test_dollars_follow_from_the_rate():
 
 
 def test_every_peak_is_a_dense_figure_with_its_source():
-    for row in rows(PEAKS_FILE):
+    """A sparse figure among dense ones stands out: with each halving of the width tensor cores do twice as much."""
+    found = rows(PEAKS_FILE)
+    for row in found:
         assert float(row["dense_tflops"]) > 0, row
         assert float(row["gb_s"]) > 0, row
-        assert row["source"], row
+        assert "data sheet" in row["source"], row
+        assert datetime.date.fromisoformat(row["checked"]), row
         assert row["precision"] in ("fp32", "tf32", "bf16", "fp16", "int8"), row
+    by_gpu: dict[str, dict[str, float]] = {}
+    for row in found:
+        by_gpu.setdefault(row["name_pattern"], {})[row["precision"]] = float(row["dense_tflops"])
+    for name, peaks in by_gpu.items():
+        assert len([row for row in found if row["name_pattern"] == name]) == len(peaks), name
+        if "bf16" in peaks:
+            assert peaks["fp16"] == peaks["bf16"], name
+            assert peaks["bf16"] == pytest.approx(2 * peaks["tf32"], rel=0.03), name
+        if "int8" in peaks:
+            assert peaks["int8"] == pytest.approx(2 * peaks["fp16"], rel=0.03), name
+    assert peak_of("NVIDIA H200", "bf16").dense_tflops == 989.5
+    assert peak_of("NVIDIA A10G", "bf16").dense_tflops == 70
+    assert peak_of("NVIDIA A10", "bf16").dense_tflops == 125
