@@ -1,6 +1,4 @@
-"""This tree's training step against another commit's, in turns: the only times that a noisy machine tells.
-
-    python -m benchmarks.against ncf HEAD~3
+"""`kit benchmark MODEL --against COMMIT`: a training step here and there, the only times that a noisy machine tells.
 
 Both sides are processes of their own, each with its commit's files; one step is asked for at a time, so that whatever
 else runs hits both alike. Told is the ratio, with its interval and the difference that could have been seen.
@@ -15,20 +13,21 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Annotated, Self
+from typing import Self
 
-import tyro
 from rich.console import Console
 
-from benchmarks.command import run_command
 from benchmarks.measure import Interleaved, Ratio, interleave
 from common.errors import KitError
+from common.machine.device import DeviceChoice, select_device
 from common.machine.environment import ROOT
-from common.terminal.console import SafeConsole
+from common.terminal.console import SafeConsole, say
 
 SIDE_FLAG = "--side"
 NOW, THEN = "now", "then"
 ALLOWED = 0.02  # of the other commit's rate: less than this two equal trees differ by, whatever the interval says
+ROUNDS, SECONDS = 20, 0.5  # with both sides in each: 83 % busy with others, a machine told 5 % by them and not 3 %
+QUICK_ROUNDS, QUICK_SECONDS = 5, 0.2
 SLOWER_EXIT_CODE = 1
 
 
@@ -61,10 +60,10 @@ class Verdict:
 
 
 class Side:
-    """One tree's training step in a process of its own; a call does a step and returns its samples."""
+    """One tree's training step in a process of its own; a call does a step to its end and returns its samples."""
 
-    def __init__(self, model: str, tree: Path, log: Path) -> None:
-        self._log = log
+    def __init__(self, model: str, device: str, tree: Path, log: Path) -> None:
+        self._log, self._device = log, device
         environment = os.environ | {
             "PYTHONPATH": str(tree),
             "CHALLENGE_KIT_CACHE": str(log.with_suffix("")),  # each commit's own demo data
@@ -72,7 +71,7 @@ class Side:
         }
         with log.open("w") as errors:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "benchmarks.against", SIDE_FLAG, model],
+                [sys.executable, "-m", "benchmarks.against", SIDE_FLAG, model, device],
                 cwd=tree, env=environment, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors,
             )  # fmt: skip
 
@@ -86,7 +85,14 @@ class Side:
         if not answer:
             told = self._log.read_text().strip().splitlines()[-1:]
             raise AgainstError(f"The step of {self._log.stem} ended: {' '.join(told)}")
-        return int(answer)
+        samples, device = answer.split() if " " in answer else (answer, "cpu")  # which alone the first commits knew
+        if device != self._device:
+            raise AgainstError(
+                f"The step of {self._log.stem} runs on {device}, and {self._device} was asked for.",
+                "Both run on one device.",
+                "Choose a newer commit, or --device cpu.",
+            )
+        return int(samples)
 
     def __enter__(self) -> Self:
         return self
@@ -98,13 +104,34 @@ class Side:
         self._process.communicate()
 
 
-def compare(model: str, commit: str, *, rounds: int, seconds: float, tree: Path = ROOT) -> Verdict:
+def run(model: str, commit: str, *, minutes: float | None, quick: bool, device: DeviceChoice, console: Console) -> int:
+    """Compare this tree's training step with another commit's, say how, and return the exit code: 1 where it is slower.
+
+    minutes: of the rounds; as long as twenty take where it is None. Raises AgainstError before anything is measured.
+    """
+    rounds, seconds = (QUICK_ROUNDS, QUICK_SECONDS) if quick else (ROUNDS, SECONDS)
+    if minutes is not None:
+        fitting = int(60 * minutes / (2 * seconds))
+        if fitting < rounds:
+            raise AgainstError(
+                f"MINUTES is {minutes:g}, in which {max(0, fitting)} rounds fit.",
+                f"Fewer than {rounds} tell nothing.",
+                f"Give {2 * rounds * seconds / 60:.2g} or more, or leave them out.",
+            )
+        rounds = fitting
+    verdict = compare(model, commit, rounds=rounds, seconds=seconds, device=select_device(device).type)
+    say(console, f"AGAINST {commit} {model} {verdict}")
+    return SLOWER_EXIT_CODE if verdict.slower else 0
+
+
+def compare(model: str, commit: str, *, rounds: int, seconds: float, device: str = "cpu", tree: Path = ROOT) -> Verdict:
     """Measure `tree` against its repository's other commit. Raises AgainstError."""
     with worktree(commit, tree) as other, tempfile.TemporaryDirectory() as logs:
         sides = {THEN: other, NOW: tree}
         with contextlib.ExitStack() as stack:
             steps = {
-                name: stack.enter_context(Side(model, path, Path(logs) / f"{name}.log")) for name, path in sides.items()
+                name: stack.enter_context(Side(model, device, path, Path(logs) / f"{name}.log"))
+                for name, path in sides.items()
             }
             found: Interleaved = interleave(
                 steps, warmup_seconds=min(2.0, rounds * seconds / 3), rounds=rounds, block_seconds=seconds
@@ -137,43 +164,23 @@ def worktree(commit: str, tree: Path = ROOT) -> Iterator[Path]:
             _git(tree, "worktree", "remove", "--force", str(place))
 
 
-def serve(model: str) -> None:
-    """Answer each line of standard input with a training step on one batch, and its samples."""
+def serve(model: str, device: DeviceChoice) -> None:
+    """Answer each line of standard input with a training step on one batch: its samples, and where they were."""
     from benchmarks.bench import Asked, opened
     from benchmarks.throughput import TrainingWork
 
     answers, sys.stdout = sys.stdout, sys.stderr  # what the kit prints is no answer
-    with opened(Asked(model=model, device="cpu"), SafeConsole(quiet=True), (), smoke=True) as bench:
-        work, batch = TrainingWork(bench), bench.fixed_batch()
+    with opened(Asked(model=model, device=device), SafeConsole(quiet=True), (), smoke=True) as bench:
+        work, batch, clock = TrainingWork(bench), bench.fixed_batch(), bench.clock()
         for _ in sys.stdin:
-            print(work(batch), file=answers, flush=True)
-
-
-def main(
-    model: Annotated[str, tyro.conf.Positional],
-    commit: Annotated[str, tyro.conf.Positional],
-    rounds: int = 20,
-    seconds: float = 0.5,
-) -> int:
-    """Compare this tree's training step with another commit's on the CPU.
-
-    Args:
-        model: its name, as `kit list` has it.
-        commit: a hash, a branch, a tag, or something like HEAD~3.
-        rounds: how often both are measured.
-        seconds: of each in a round.
-    """
-    verdict = compare(model, commit, rounds=rounds, seconds=seconds)
-    Console().print(f"AGAINST {commit} {model} {verdict}", soft_wrap=True, markup=False, highlight=False)
-    return SLOWER_EXIT_CODE if verdict.slower else 0
+            samples = work(batch)
+            clock.wait()
+            print(samples, bench.device.type, file=answers, flush=True)
 
 
 def _git(tree: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(["git", "-C", str(tree), *arguments], capture_output=True, text=True)
 
 
-if __name__ == "__main__":
-    if sys.argv[1:2] == [SIDE_FLAG]:
-        serve(sys.argv[2])
-    else:
-        run_command(main)
+if __name__ == "__main__" and sys.argv[1] == SIDE_FLAG:
+    serve(sys.argv[2], "cuda" if sys.argv[3] == "cuda" else "cpu")

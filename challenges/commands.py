@@ -348,16 +348,18 @@ def aws(options: argparse.Namespace) -> int:
 
 
 def benchmark(options: argparse.Namespace) -> int:
-    """Exit code 1 where a measurement failed, all others being done."""
+    """Exit code 1 where a measurement failed, all others being done, or where this tree is slower than a commit."""
     for model in options.models:
         find_model(model)
+    if options.against is not None:
+        return _against(options)
     from benchmarks.benchmark import Request, run
     from benchmarks.prices import PRICES
 
     request = Request(
         models=tuple(options.models),
         gpus=options.gpus,
-        minutes=options.minutes,
+        minutes=15.0 if options.minutes is None else options.minutes,
         like=options.like or None,
         quick=options.quick,
         recipe=options.recipe,
@@ -367,6 +369,27 @@ def benchmark(options: argparse.Namespace) -> int:
         prices=Path(options.prices) if options.prices else PRICES,
     )
     return run(request, _console(), ("kit", *sys.argv[1:]))
+
+
+def _against(options: argparse.Namespace) -> int:
+    """Raises KitError where not one model is named, or beside flags that mean nothing here."""
+    unused = [f"--{name}" for name in ("gpus", "like", "recipe", "data", "prices", "output") if getattr(options, name)]
+    if len(options.models) != 1 or unused:
+        raise KitError(
+            f"--against was given with {' and '.join(unused) or f'{len(options.models)} models'}.",
+            "It compares one model's training step on its demo data: --minutes, --quick and --device go with it.",
+            f"Try: kit benchmark {next(iter(options.models), 'ncf')} --against {shlex.quote(options.against)}",
+        )
+    from benchmarks.against import run
+
+    return run(
+        options.models[0],
+        options.against,
+        minutes=options.minutes,
+        quick=options.quick,
+        device=options.device,
+        console=_console(),
+    )
 
 
 def completion(options: argparse.Namespace) -> None:

@@ -148,7 +148,7 @@ def _add_benchmark(verb: Callable[..., argparse.ArgumentParser]) -> None:
         "benchmark",
         "measure every model on this machine and say what limits each",
         "kit benchmark\nkit benchmark resnet50 --minutes 5\nkit benchmark ncf dlrm --gpus 1,2,4,8\n"
-        "kit benchmark --like lambda/resnet50-h200\nkit benchmark --quick",
+        "kit benchmark --like lambda/resnet50-h200\nkit benchmark ncf --against HEAD~3\nkit benchmark --quick",
     )
     benchmark.add_argument(
         "models", nargs="*", choices=_Suggestions(MODELS), metavar="MODEL", help="all where none is named"
@@ -156,8 +156,11 @@ def _add_benchmark(verb: Callable[..., argparse.ArgumentParser]) -> None:
     benchmark.add_argument(
         "--gpus", metavar="N,N,...", help="how many processes share a step (default: 1, 2, 4 … all GPUs; 1 on a CPU)"
     )
-    benchmark.add_argument("--minutes", type=float, default=15.0, help="of everything together (default: 15)")
+    benchmark.add_argument("--minutes", type=float, help="of everything together (default: 15; --against: a third)")
     benchmark.add_argument("--like", metavar="ROW", help="measure as a row of benchmarks/published.csv was measured")
+    benchmark.add_argument(
+        "--against", metavar="COMMIT", help="one model's training step in turns with another commit's: slower or not"
+    )
     benchmark.add_argument("--quick", action="store_true", help="everything, shrunk: shows that it works")
     benchmark.add_argument("--recipe", help="recipe name; by default the first with a published target")
     benchmark.add_argument("--data", help="data of one model; left out: generated demo data")
