@@ -4,7 +4,6 @@ import argparse
 import csv
 import datetime
 import shlex
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -146,12 +145,13 @@ def _run(options: argparse.Namespace, cloud: "Cloud", console: "Console") -> int
 
 
 def _agreed() -> bool:
-    if not sys.stdin.isatty():
-        raise KitError(
-            "Nobody is there to be asked whether the run may cost that.", "A launch is agreed to.",
-            "Pass -y, or make's YES=1.",
-        )  # fmt: skip
-    return input("Launch? [y/N] ").strip().lower() in ("y", "yes")
+    from common.terminal.agreement import agreed
+
+    nobody = KitError(
+        "Nobody is there to be asked whether the run may cost that.", "A launch is agreed to.",
+        "Pass -y, or make's YES=1.",
+    )  # fmt: skip
+    return agreed("Launch? [y/N] ", nobody)
 
 
 def _follow(cloud: "Cloud", bucket: str, name: str, console: "Console") -> int:
