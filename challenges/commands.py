@@ -75,7 +75,7 @@ def _readers(models: Sequence[str], root: Path, columns: str | None) -> Sequence
 def _walk(options: argparse.Namespace, model: str) -> None:
     entry = find_model(model)
     if options.recipe is None:
-        name = entry.recipe_for_weights if options.weights else entry.recipe_for_data if options.data else "demo"
+        name = entry.recipe_for(weights=bool(options.weights), data=bool(options.data))
         why = "--weights was given" if options.weights else "--data was given" if options.data else "no --data"
     else:
         name, why = options.recipe, "asked for"

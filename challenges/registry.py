@@ -30,6 +30,10 @@ class Entry:
     takes_files: bool = False
     wing: str = ""
 
+    def recipe_for(self, *, weights: bool, data: bool) -> str:
+        """The recipe that is taken where none is named, by what was given."""
+        return self.recipe_for_weights if weights else self.recipe_for_data if data else "demo"
+
     def recipes(self) -> Mapping[str, Recipe]:
         recipes: Mapping[str, Recipe] = importlib.import_module(f"{self.package}.recipes").RECIPES
         return recipes
