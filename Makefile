@@ -55,7 +55,7 @@ models = $(or $(MODEL),$(MODELS_$(1)))
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo
-	@echo "variables: DATA=folder of your own  RECIPE=name  ARGS='--training.epochs 5 ...'  CONTAINER=1  (recipes: make list)"
+	@echo "variables: DATA=folder of your own or a data set's name  RECIPE=name  ARGS='--training.epochs 5 ...'  CONTAINER=1  (recipes: make list)"
 
 ifneq ($(CONTAINER),1)
 challenge1: ## ResNet-50 on photographs, from data to a served model [DATA= RECIPE= ARGS=]

@@ -91,12 +91,30 @@ def _walk(options: argparse.Namespace, model: str) -> None:
 
 
 def bring_data(options: argparse.Namespace) -> None:
-    """Copy data that lies in S3 here, before a verb of this machine's reads it."""
+    """Copy data that lies in S3 here, or fetch a data set by its name, before a verb reads it.
+
+    An instance of AWS reads S3 by itself, and what is only planned fetches nothing.
+    """
+    is_rent = options.verb == "aws"
+    if is_rent and (options.action != "run" or options.dry_run):
+        return
     given = getattr(options, "data", None)
-    if given and given.startswith("s3://") and options.verb != "aws":
+    if given:
+        options.data = given if is_rent and given.startswith("s3://") else _brought(given)
+    folders = getattr(options, "folders", None)
+    if folders:
+        options.folders = [*map(_brought, folders)]
+
+
+def _brought(given: str) -> str:
+    """The path of data that was given by a path, an address or a name."""
+    if given.startswith("s3://"):
         from common.storage.s3 import local_copy
 
-        options.data = str(local_copy(given, _console()))
+        return str(local_copy(given, _console()))
+    from challenges.data_sets.naming import resolved
+
+    return resolved(given, _console())
 
 
 def check(options: argparse.Namespace) -> None:
@@ -261,21 +279,24 @@ def demo(options: argparse.Namespace) -> None:
 
 
 def data(options: argparse.Namespace) -> None:
-    from challenges import data_sets
+    from challenges.data_sets.getting import FOLDER, find, get
+    from challenges.data_sets.table import DATA_SETS
 
     console = _console()
     if options.action == "list":
         from rich.table import Table
 
-        table = Table("name", "what", "MB", "licence", "recipes", title="Data sets", title_justify="left")
-        for name, entry in data_sets.DATA_SETS.items():
-            table.add_row(name, entry.what, f"{entry.megabytes:,}", entry.licence, ", ".join(entry.recipes))
+        columns = ("name", "what", "MB", "licence", "recipes", "checksum by")
+        table = Table(*columns, title="Data sets", title_justify="left")
+        for name, entry in DATA_SETS.items():
+            recipes, published = ", ".join(entry.recipes), entry.published or "nobody: the first download's is kept"
+            table.add_row(name, entry.what, f"{entry.megabytes:,}", entry.licence, recipes, published)
         console.print(table)
         return
     if options.name is None:
-        raise DataError("kit data get names no data set.", f"Known are {', '.join(data_sets.DATA_SETS)}.")
-    entry, folder = data_sets.find(options.name), Path(options.out or "data")
-    found = data_sets.get(options.name, folder, console, accepted=options.accept)
+        raise DataError("kit data get names no data set.", f"Known are {', '.join(DATA_SETS)}.")
+    entry, folder = find(options.name), Path(options.out) if options.out else FOLDER
+    found = get(options.name, folder, console, accepted=options.accept)
     model = entry.recipes[0].partition("/")[0]
     _say(console, f"Next: kit challenge {model} --data {shlex.quote(str(found))}")
 
@@ -446,7 +467,7 @@ def _require_data(entry: Entry, given: str) -> None:
     if not path.is_dir() and not (entry.takes_files and path.is_file()):
         kind = "a file" if path.is_file() else "missing"
         allowed = "Data is a folder or a file." if entry.takes_files else "Data is a folder."
-        raise DataError(f"{path} is {kind}.", allowed, "Check the path.")
+        raise DataError(f"{path} is {kind}.", allowed, "Check the path, or name a data set: kit data list")
 
 
 def _question(options: argparse.Namespace) -> "Question":

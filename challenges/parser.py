@@ -42,9 +42,9 @@ def build_parser() -> argparse.ArgumentParser:
     check = verb(
         "check",
         "scan a data folder and say what is wrong with it",
-        "kit check ~/photos\nkit check ~/scans --model resnet50",
+        "kit check ~/photos\nkit check ~/scans --model resnet50\nkit check pets",
     )
-    check.add_argument("data", help="the folder, or a recommender's file")
+    check.add_argument("data", help="the folder, a recommender's file, or a data set's name: kit data list")
     _add_columns(check)
     check.add_argument(
         "--model", choices=list(MODELS), help="whose layout to expect; left out: what the data looks like"
@@ -342,7 +342,7 @@ def _add_recipe(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_training_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--data", help="data folder; left out: generated demo data")
+    parser.add_argument("--data", help="data folder, or a data set's name; left out: generated demo data")
     parser.add_argument("--run", help="run directory; left out: a folder under runs/ named by recipe and data")
     _add_columns(parser)
     _add_device(parser)

@@ -2,13 +2,16 @@
 
 Use: python3 containers/mounted.py ENGINE run OPTION ... IMAGE kit challenge MODEL ...
 DATA, MOUNTS and RECIPE come by the environment, so that no shell and no make reads what is in a name: DATA is one path,
-MOUNTS are paths as a shell would split them. Only the standard library is needed.
+or the name of a data set that was fetched here, MOUNTS are paths as a shell would split them. Only the standard library
+is needed.
 """
 
 import csv
 import hashlib
 import io
+import json
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -16,6 +19,8 @@ import sys
 from collections.abc import Mapping, Sequence
 
 S3 = "s3://"
+MARKER = "data-set.json"  # as challenges/data_sets/getting.py writes it
+NAME = re.compile(r"(?=.{1,32}$)[a-z0-9]+(-[a-z0-9]+)*")
 RUNS_INSIDE = "/opt/kit/runs"
 
 
@@ -38,6 +43,25 @@ def mount(source: str, target: str, *, read_only: bool) -> str:
     fields = ["type=bind", f"source={source}", f"target={target}", *(["readonly"] if read_only else [])]
     csv.writer(line, lineterminator="").writerow(fields)
     return line.getvalue()
+
+
+def named(data: str, folder: str) -> str:
+    """The path of DATA where it is the name of a data set that was fetched here; any other DATA stays.
+
+    Raises SystemExit, with what to do, for what is spelt as a name and is none of what is here.
+    """
+    if not NAME.fullmatch(data) or os.path.exists(os.path.join(folder, data)):
+        return data
+    place = os.path.join(folder, "data", data)
+    if os.path.isfile(os.path.join(place, MARKER)):
+        with open(os.path.join(place, MARKER), encoding="utf-8") as stream:
+            return os.path.join(place, json.load(stream)["root"])
+    print(
+        f"DATA={data} is no path here, and no data set of that name lies under data/.",
+        "A container is shown what is here; a data set by name is fetched before.",
+        f"If it is one: kit data get {shlex.quote(data)}", sep="\n", file=sys.stderr,
+    )  # fmt: skip
+    raise SystemExit(2)
 
 
 def fetched(address: str, environment: Mapping[str, str]) -> str:
@@ -75,6 +99,7 @@ def fetched(address: str, environment: Mapping[str, str]) -> str:
 
 if __name__ == "__main__":
     data = os.environ.get("DATA", "")
-    seen = {**os.environ, "DATA": fetched(data, os.environ)} if data.startswith(S3) else os.environ
+    found = fetched(data, os.environ) if data.startswith(S3) else named(data, os.getcwd())
+    seen = {**os.environ, "DATA": found}
     line = command(sys.argv[1:], seen, os.getcwd())
     os.execvp(line[0], line)

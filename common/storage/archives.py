@@ -21,12 +21,12 @@ class Member(NamedTuple):
 
 
 def unpack(archive: Path, folder: Path, most_bytes: int) -> int:
-    """Write an archive's regular files below `folder`, which is made; returns how many bytes they have.
+    """Write an archive's regular files below `folder`, over none that is there; returns how many bytes they have.
 
     most_bytes: that come out at most. Raises DataError for what is no whole zip or tar, names a path outside or a link,
     or holds more; what was written by then stays, so unpack into a folder that is thrown away.
     """
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     written = 0
     try:
         with _members(archive) as members:

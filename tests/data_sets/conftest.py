@@ -1,0 +1,67 @@
+"""A server on the loopback address with one archive, and an entry of the table that points at it."""
+
+import hashlib
+import http.server
+import io
+import tarfile
+import threading
+
+import pytest
+
+from challenges.data_sets.entry import DataSet, Part
+
+
+def packed(files):
+    """A compressed tar of these files, name -> content."""
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w:gz") as archive:
+        for name, content in files.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            archive.addfile(info, io.BytesIO(content))
+    return stream.getvalue()
+
+
+def part_of(server):
+    """What the server holds now, behind an address that is gone."""
+    address = f"http://127.0.0.1:{server.server_port}"
+    checksum = f"sha256:{hashlib.sha256(server.archive).hexdigest()}"
+    return Part(urls=(f"{address}/gone.tgz", f"{address}/set.tgz"), checksum=checksum)
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        start = int((self.headers.get("Range") or "bytes=0-").removeprefix("bytes=").rstrip("-"))
+        if self.path != "/set.tgz":
+            self.send_error(404)
+            return
+        body = self.server.archive[start:]
+        self.server.asked.append(start)
+        self.send_response(206 if start else 200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body[: self.server.stops_after])
+
+    def log_message(self, *arguments):
+        pass
+
+
+@pytest.fixture
+def server():
+    content = hashlib.shake_128(b"kit").digest(200_000)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as found:
+        found.archive, found.asked, found.stops_after = packed({"set/numbers.bin": content}), [], 10**9
+        thread = threading.Thread(target=found.serve_forever)
+        thread.start()
+        yield found
+        found.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def entry(server):
+    pytest.importorskip("pooch", reason="nothing is fetched without the extra data: pip install '.[data]'")
+    return DataSet(
+        what="numbers", parts=(part_of(server),), published="a test", megabytes=1, unpacked=1,
+        licence="CC0", citation="nobody", layout="numbers", root="set", recipes=("resnet50/photos",),
+    )  # fmt: skip
