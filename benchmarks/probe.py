@@ -29,7 +29,7 @@ COPIED = {"cuda": 1 << 30, "cpu": 1 << 28}  # bytes: more than a cache holds
 REDUCED = {"cuda": 1 << 28, "cpu": 1 << 24}
 PHOTOGRAPH = (500, 375)  # ImageNet's commonest size
 JPEGS = 16
-READ = 1 << 27
+READ, BLOCK = 1 << 27, 1 << 22  # bytes
 LAUNCHES = 200
 
 
@@ -186,7 +186,7 @@ def _reading() -> float | None:
     if not hasattr(os, "posix_fadvise"):
         return None
     with tempfile.TemporaryFile() as file:
-        block = np.random.default_rng(0).bytes(1 << 22)
+        block = np.random.default_rng(0).bytes(BLOCK)
         for _ in range(READ // len(block)):
             file.write(block)
         file.flush()
@@ -194,7 +194,7 @@ def _reading() -> float | None:
         os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
         file.seek(0)
         started = time.perf_counter()
-        while file.read(1 << 22):
+        while file.read(BLOCK):
             pass
         return READ / (time.perf_counter() - started) / 1e9
 
