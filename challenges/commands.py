@@ -135,8 +135,15 @@ def check(options: argparse.Namespace) -> None:
         from common.run.overrides import apply_overrides
 
         recipe = apply_overrides(recipe, _columns(options, entry), "kit check")
-    with checked(Request(entry.load(), entry.recipe_for_data, recipe, root), console) as (_, folder):
-        _say(console, f"Manifest and quarantine list: {folder}")
+    request = Request(entry.load(), entry.recipe_for_data, recipe, root)
+    if options.similar is None and options.resplit is None:
+        with checked(request, console) as (_, folder):
+            _say(console, f"Manifest and quarantine list: {folder}")
+        return
+    from challenges.parting import check_copies
+
+    run = _open_run(options.similar) if options.similar else None
+    check_copies(request, options.similar is not None, run, options.resplit, console)
 
 
 def prepare(options: argparse.Namespace) -> None:

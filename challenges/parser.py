@@ -42,13 +42,24 @@ def build_parser() -> argparse.ArgumentParser:
     check = verb(
         "check",
         "scan a data folder and say what is wrong with it",
-        "kit check ~/photos\nkit check ~/scans --model resnet50\nkit check pets",
+        "kit check ~/photos\nkit check ~/scans --model resnet50\nkit check pets\n"
+        "kit check ~/photos --similar runs/resnet50-photos-1a2b3c4d --resplit by-group",
     )
     check.add_argument("data", help="the folder, a recommender's file, or a data set's name: kit data list")
     _add_columns(check)
     check.add_argument(
         "--model", choices=list(MODELS), help="whose layout to expect; left out: what the data looks like"
     )
+    check.add_argument(
+        "--similar", nargs="?", const="", metavar="RUN",
+        help="also find photographs that are there more than once, saved again, cut or mirrored: proposed by what a "
+        "classifier's run sees, or by thumbnails where no run is named",
+    )  # fmt: skip
+    check.add_argument(
+        "--resplit", choices=["by-group"],
+        help="draw the split of photographs anew, so that groups and near-duplicates, and what --similar finds, stay "
+        "together",
+    )  # fmt: skip
 
     _add_prepare(verb)
     _add_training_verbs(verb)

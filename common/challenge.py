@@ -168,6 +168,14 @@ class PictureSearch(ABC):
     ) -> None:
         """Print the indexed pictures that are most like each image, and write them to an HTML page if one is named."""
 
+    @abstractmethod
+    def copies(self, checked: Path, trained: "Trained[Any, Any, Any] | None", console: Console) -> Path:
+        """Print which pictures of checked data are there more than once, in one split or in several.
+
+        checked: what the check wrote. trained: a run by whose vectors pairs are proposed.
+        returns: a file of those that must not be parted, in `checked`.
+        """
+
 
 class Challenge(ABC, Generic[RecipeType, Data, TaskType]):
     """One model: where its data comes from, what is trained, and who knows the rest about it."""

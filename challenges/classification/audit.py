@@ -3,7 +3,7 @@
 import re
 import shlex
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,8 @@ from common.vision.image_folders import (
 from common.vision.images import ImageFacts, ImageProblem
 from common.vision.leaks import LIKELY_GROUP, Pictures, find_leaks, groups, leak_warnings, scoped
 
+Grouping = tuple[re.Pattern[str] | None, Mapping[str, str]]
+"""What tells groups: an expression over file names, and a file's own word for paths."""
 DUPLICATES = {
     "inside": "Identical files inside a split ({} sets), such as {}.",
     "contradicting": "Identical files with different labels ({} sets), such as {}: one label must be wrong.",
@@ -104,13 +106,14 @@ def findings(
     layout: Layout,
     facts: Sequence[ImageFacts],
     problems: Sequence[ImageProblem],
-    pattern: re.Pattern[str] | None,
+    grouping: Grouping,
     others: dict[str, int],
 ) -> dict[str, Any]:
     """The part of check.json that describes the pictures, with `warnings` in sentences.
 
     facts: of the manifest's pictures, in its order.
     """
+    pattern, _ = grouping
     counts = {split: _counts(manifest, split) for split in ("train", "val", "test")}
     if not sum(counts["test"].values()):
         del counts["test"]
@@ -122,7 +125,7 @@ def findings(
         "widths": spread(manifest.widths),
         "heights": spread(manifest.heights),
         "duplicates": _duplicates(manifest),
-        "leaks": _leaks(manifest, facts, pattern),
+        "leaks": _leaks(manifest, facts, grouping),
     }
     warnings = [*layout.notes, *narrow_warnings(manifest.root, facts), *_count_warnings(record)]
     warnings += duplicate_warnings(record["duplicates"], DUPLICATES)
@@ -156,32 +159,35 @@ def _duplicates(manifest: Manifest) -> dict[str, Any]:
     return listed_sets(sets)
 
 
-def _leaks(manifest: Manifest, facts: Sequence[ImageFacts], pattern: re.Pattern[str] | None) -> dict[str, Any]:
+def _leaks(manifest: Manifest, facts: Sequence[ImageFacts], grouping: Grouping) -> dict[str, Any]:
     """What validation and test pictures have in training, as `find_leaks` tells it, and how groups were told."""
     thumbnails = np.asarray([fact.thumbnail for fact in facts], object)
-    train = pictures_of(manifest, manifest.splits == "train", pattern, thumbnails)
+    train = pictures_of(manifest, manifest.splits == "train", grouping, thumbnails)
     judged = {split: manifest.splits == split for split in ("val", "test")}
     found: dict[str, Any] = {
-        split: find_leaks(train, pictures_of(manifest, rows, pattern, thumbnails))
+        split: find_leaks(train, pictures_of(manifest, rows, grouping, thumbnails))
         for split, rows in judged.items()
         if rows.any()
     }
-    return {"pattern": (pattern or LIKELY_GROUP).pattern, **found}
+    return {"pattern": (grouping[0] or LIKELY_GROUP).pattern, **found}
 
 
 def pictures_of(
-    manifest: Manifest, rows: np.ndarray, pattern: re.Pattern[str] | None, thumbnails: np.ndarray | None = None
+    manifest: Manifest, rows: np.ndarray, grouping: Grouping, thumbnails: np.ndarray | None = None
 ) -> Pictures:
     """Rows of a manifest to look for leaks in.
 
-    pattern: of groups by file name; None: likely ones, inside a class. thumbnails: (picture,) of the whole manifest.
+    grouping: without a pattern likely groups count, inside a class; what a file names counts first.
+    thumbnails: (picture,) of the whole manifest.
     """
+    pattern, named = grouping
     paths, labels = manifest.paths[rows].tolist(), manifest.labels[rows].tolist()
     scopes = [""] * len(paths) if pattern else [manifest.classes[label] for label in labels]
+    by_name = scoped(groups(paths, pattern or LIKELY_GROUP), scopes)
     return Pictures(
         paths,
         manifest.digests[rows].tolist(),
-        scoped(groups(paths, pattern or LIKELY_GROUP), scopes),
+        [(named[path], "groups") if path in named else told for path, told in zip(paths, by_name, strict=True)],
         [] if thumbnails is None else thumbnails[rows].tolist(),
     )
 

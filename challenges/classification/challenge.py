@@ -53,10 +53,8 @@ class ClassificationChallenge(Challenge[ClassificationRecipe, PhotographData, Cl
         report = check.check(
             root,
             output,
-            validation_fraction=recipe.data.validation_fraction,
+            config=recipe.data,
             seed=recipe.training.seed,
-            group_pattern=recipe.data.group_pattern,
-            split=recipe.data.split,
             progress=console,
         )
         report.print(console)

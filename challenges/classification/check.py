@@ -3,10 +3,10 @@
 import re
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import nvidia.nvimgcodec
@@ -18,8 +18,9 @@ from rich.table import Table
 from challenges.classification import audit
 from challenges.classification.layout import Layout, draw_validation, find_layout, joined, list_photographs
 from challenges.classification.manifest import Manifest
+from challenges.classification.recipes import DataConfig
 from common.errors import DataError
-from common.files import sha256
+from common.files import read_csv, sha256
 from common.terminal.understanding import print_understanding
 from common.text import printable
 from common.vision.image_folders import (
@@ -39,9 +40,6 @@ from common.vision.near_duplicates import sets_of_copies
 
 FORMAT = 3  # of check.json; another number means that the folder is checked again
 SHOWN = 12  # rows of a printed table before the rest is only counted
-SplitRule = Literal["keep", "random", "by-group"]
-"""Whether given train and validation folders are kept, or joined and parted anew: at random, or by group, where files
-of one group by their names, and near-duplicates, stay together."""
 
 
 @dataclass(frozen=True)
@@ -97,18 +95,16 @@ def check(
     root: Path,
     output: Path,
     *,
-    validation_fraction: float = 0.2,
+    config: DataConfig = DataConfig(),  # noqa: B008 (frozen)
     seed: int = 0,
-    group_pattern: str | None = None,
-    split: SplitRule = "keep",
     workers: int | None = None,
     progress: Console | Callable[[int, int], None] | None = None,
 ) -> CheckReport:
     """Scan the photographs under `root` and write manifest.csv, quarantine.csv and check.json into `output`.
 
-    validation_fraction, seed: of the split that is drawn where the folder has none.
-    group_pattern: regular expression over file names; files with the same match stay in one split of a drawn split.
-    split:    what becomes of given splits.
+    config:   how a split is drawn, and whether a given one is kept; of a drawn one, files that `group_pattern` or
+              `groups` names alike stay together.
+    seed:     of the split that is drawn.
     workers:  processes, as `probe_all` takes them.
     progress: where it is shown, standard error by default, or what is called with (done, in all) instead.
     Nothing is opened when `output` holds the check of the same files with the same arguments. `root` is only read.
@@ -116,22 +112,23 @@ def check(
     """
     started = time.monotonic()
     root = root.absolute()
-    pattern = compiled(group_pattern)
-    if not 0 < validation_fraction < 1:
-        raise DataError(f"The validation fraction is {validation_fraction}.", "It lies between 0 and 1.")
+    pattern = compiled(config.group_pattern)
+    named = read_groups(config.groups) if config.groups else {}
+    if not 0 < config.validation_fraction < 1:
+        raise DataError(f"The validation fraction is {config.validation_fraction}.", "It lies between 0 and 1.")
     listing = list_photographs(root)
     layout = find_layout(root, listing)
-    if split != "keep":
-        layout = joined(layout, "by group" if split == "by-group" else "at random")
+    if config.split != "keep":
+        layout = joined(layout, "by group" if config.split == "by-group" else "at random")
     audit.refuse_hopeless(root, layout, [True] * len(layout.files), {})
     arguments = {
         "root": str(root),
-        "validation_fraction": validation_fraction,
+        "validation_fraction": config.validation_fraction,
         "seed": seed,
-        "group_pattern": group_pattern,
-        "split": split,
+        "group_pattern": config.group_pattern,
+        "split": config.split,
         "decoders": {"nvimgcodec": nvidia.nvimgcodec.__version__, "pillow": PIL.__version__},
-    }
+    } | ({"groups": sha256(config.groups)} if config.groups else {})
     stored = _stored(output, listing.fingerprint, arguments)
     if stored is not None:
         return stored
@@ -142,8 +139,7 @@ def check(
     except DataError as error:
         listed = store_refusal(output, _rows(problems))
         raise with_reasons(error, audit.concerned(layout, usable, problems), listed) from None
-    likely = LIKELY_GROUP if split == "by-group" else None
-    drawn = _splits(root, layout, facts, validation_fraction, seed, pattern or likely, tie_copies=split == "by-group")
+    drawn = _splits(root, layout, facts, config, seed, named)
     manifest = _manifest(root, listing, layout, facts, drawn)
     record = {
         "format": FORMAT,
@@ -153,7 +149,9 @@ def check(
         "layout": layout.kind,
         "seconds": round(time.monotonic() - started, 3),
         "others": listing.others,
-    } | audit.findings(manifest, layout, [facts[path] for path in manifest.paths], problems, pattern, listing.others)
+    } | audit.findings(
+        manifest, layout, [facts[path] for path in manifest.paths], problems, (pattern, named), listing.others
+    )
     return _written(CheckReport(manifest, tuple(problems), record), output)
 
 
@@ -167,18 +165,31 @@ def compiled(group_pattern: str | None) -> re.Pattern[str] | None:
         ) from None
 
 
+def read_groups(path: Path) -> dict[str, str]:
+    """Path below the data's folder -> group, of a CSV file with the columns path and group. Raises DataError."""
+    try:
+        rows = read_csv(path)
+        return {row["path"]: row["group"] for row in rows}
+    except (OSError, KeyError, ValueError) as error:
+        told = error.strerror if isinstance(error, OSError) else f"it lacks {error}" if rows else "it has no rows"
+        raise DataError(
+            f"The groups {path} cannot be read: {told}.",
+            "It is a CSV file with the columns path, below the data's folder, and group.",
+            "Write one: kit check DATA --similar --resplit by-group",
+        ) from None
+
+
 def _splits(
     root: Path,
     layout: Layout,
     facts: dict[str, ImageFacts],
-    fraction: float,
+    config: DataConfig,
     seed: int,
-    pattern: re.Pattern[str] | None,
-    tie_copies: bool,
+    named: Mapping[str, str],
 ) -> dict[str, str]:
     """The split of every usable file by its path: the layout's, or for files that have none a drawn one.
 
-    pattern: of groups that stay together. tie_copies: near-duplicates stay together too.
+    named: path -> the group that a file of groups has for it.
     """
     rows = [row for row, file in enumerate(layout.files) if file.path in facts]
     splits = {layout.files[row].path: layout.splits[row] for row in rows}
@@ -188,11 +199,14 @@ def _splits(
     paths = [layout.files[row].path for row in open_rows]
     labels = np.unique([layout.classes[row] for row in open_rows], return_inverse=True)[1]
     known = [facts[path] for path in paths]
-    ties: list[Sequence[str | None]] = [groups(paths, pattern)] if pattern else []
-    if tie_copies:
+    by_group = config.split == "by-group"
+    pattern = compiled(config.group_pattern) or (LIKELY_GROUP if by_group else None)
+    ties: list[Sequence[str | None]] = [[named.get(path) for path in paths]] if named else []
+    ties += [groups(paths, pattern)] if pattern else []
+    if by_group:
         ties.append([f"copies {number}" for number in sets_of_copies([fact.thumbnail for fact in known])])
     units = units_of(paths, [fact.sha256 for fact in known], *ties)
-    validation = draw_validation(units, labels, fraction, seed)
+    validation = draw_validation(units, labels, config.validation_fraction, seed)
     if not validation.any():
         raise DataError(
             f"No validation split can be drawn from {displayed(root)}: every class is a single group of pictures.",

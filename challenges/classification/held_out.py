@@ -194,7 +194,7 @@ def _warnings(
     pattern = compiled(group_pattern)
     everything = np.full(len(manifest), True)
     leaks = find_leaks(
-        pictures_of(learnt, learnt.splits == "train", pattern), pictures_of(manifest, everything, pattern)
+        pictures_of(learnt, learnt.splits == "train", (pattern, {})), pictures_of(manifest, everything, (pattern, {}))
     )
     warnings = leak_warnings(leaks, "test", "", is_sure=pattern is not None)
     warnings += narrow_warnings(manifest.root, list(facts.values()))

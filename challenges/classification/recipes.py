@@ -39,6 +39,8 @@ class DataConfig:
     one group by their file names, and near-duplicates, stay together."""
     group_pattern: str | None = None
     """Regular expression whose first group names what must not be split (a patient, a scene)."""
+    groups: Path | None = None
+    """A CSV file of path and group that names the same for files, as `kit check DATA --similar` writes one."""
     threads: int | None = None
     """DALI threads per process; by default the processors shared by the processes of this machine."""
 

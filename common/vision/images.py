@@ -156,7 +156,7 @@ def _examine(encoded: bytes) -> tuple[np.ndarray, str, str, int, tuple[str, ...]
             refuse_samples_of_tiff(encoded)
         refuse_unreliable(image)
         image.load()
-        reference = _as_rgb(image)
+        reference = as_rgb(image)
     except UnusableError:
         raise
     except Exception as error:
@@ -249,7 +249,7 @@ def _middle(stream: Any) -> tuple[int, int, int, int]:
     return side // 4, side // 4, side - side // 4, side - side // 4
 
 
-def _as_rgb(image: Image.Image) -> np.ndarray:
+def as_rgb(image: Image.Image) -> np.ndarray:
     """(height, width, 3) uint8 of a loaded image, as stored; 16-bit grey is scaled."""
     if image.mode.startswith("I;16"):
         grey = (np.asarray(image).astype(np.uint32) + 128) // 257

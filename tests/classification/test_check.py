@@ -15,6 +15,7 @@ from challenges.classification import check as module
 from challenges.classification.check import CheckReport, Manifest
 from challenges.classification.layout import draw_validation, list_photographs
 from challenges.classification.manifest import COLUMNS
+from challenges.classification.recipes import DataConfig
 from common.errors import DataError
 from common.files import read_json
 from common.vision.image_folders import told_facts
@@ -38,7 +39,10 @@ def unlike(seed: int) -> Image.Image:
 
 
 def check(root: Path, output: Path, **options: object) -> CheckReport:
-    return module.check(root, output, workers=0, progress=lambda done, total: None, **options)  # type: ignore[arg-type]
+    """options: of the data's configuration, and a seed."""
+    seed = options.pop("seed", 0)
+    config = DataConfig(**options)  # type: ignore[arg-type]
+    return module.check(root, output, config=config, seed=seed, workers=0, progress=lambda done, total: None)  # type: ignore[arg-type]
 
 
 def error_of(root: Path, output: Path, **options: object) -> str:

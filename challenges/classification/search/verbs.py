@@ -9,7 +9,18 @@ import numpy as np
 from rich.console import Console
 from rich.table import Column, Table
 
+from challenges.classification.manifest import Manifest
 from challenges.classification.search.building import brought_up_to_date, forget_parts, pictures_in
+from challenges.classification.search.copies import (
+    GROUPS,
+    groups_of,
+    looks_of,
+    print_copies,
+    proposed,
+    proven,
+    thumbnail_vectors,
+    write_copies,
+)
 from challenges.classification.search.embedding import Embedder, graph_of, write_embedding_graph
 from challenges.classification.search.index import PictureIndex, load_faiss
 from challenges.classification.search.measuring import colour_histograms, random_vectors, retrieval
@@ -22,6 +33,7 @@ from common.report.pictures import thumbnail
 from common.run.run_directory import RunDirectory
 from common.storage.run_lock import hold
 from common.terminal.console import plain, say
+from common.terminal.progress import counting
 from common.vision.images import ImageProblem, probe
 
 GRAPH = "embedding.onnx"
@@ -76,6 +88,39 @@ class ClassifierSearch(PictureSearch):
         if page is not None:
             write_text(page, _html(images, index, cosines, rows))
             say(console, f"Page: {page}")
+
+    def copies(self, checked: Path, trained: Trained[Any, Any, Any] | None, console: Console) -> Path:
+        load_faiss()
+        manifest = Manifest.read(checked / "manifest.csv")
+        say(console, "copies: proposed by " + (f"what {trained.run.path} sees" if trained else "thumbnails"))
+        looks, thumbnails = looks_of(manifest)
+        if trained:
+            vectors = self._vectors(trained, manifest, checked, console)
+            pairs = proposed(vectors)
+        else:
+            pairs = proposed(*thumbnail_vectors(thumbnails))
+        with counting("comparing pairs", console) as count:
+            found = list(proven(manifest, looks, pairs, count))
+        groups = groups_of(manifest, found)
+        write_copies(manifest, found, groups, checked)
+        print_copies(manifest, found, groups, checked, console)
+        return checked / GROUPS
+
+    def _vectors(
+        self, trained: Trained[Any, Any, Any], manifest: Manifest, checked: Path, console: Console
+    ) -> np.ndarray:
+        """(picture, width) of the manifest's pictures; those of an earlier check by the same graph are kept."""
+        kept, own = checked / FOLDER, trained.run.path / FOLDER
+        kept.mkdir(exist_ok=True)
+        own.mkdir(exist_ok=True)
+        with hold(own, "check --similar"):
+            embed, graph = _embedder(trained, own)
+            paths = [Path(manifest.root) / path for path in manifest.paths.tolist()]
+            index, _ = brought_up_to_date(embed, graph, paths, kept, console)
+        index.write(kept)
+        forget_parts(kept)
+        rows = {path: row for row, path in enumerate(index.paths)}
+        return index.vectors[[rows[str(path)] for path in paths]]
 
     def _measure(self, trained: Trained[Any, Any, Any], embed: Embedder, folder: Path, console: Console) -> None:
         """Write how well the run's own validation pictures find their class, for the report."""
