@@ -115,34 +115,6 @@ def test_the_client_of_compose_asks_the_way_that_all_others_do():
     assert client["depends_on"] == {"front": {"condition": "service_healthy"}}
 
 
-SKYPILOT = CONTAINERS / "skypilot.yaml"
-SEVERAL = (SKYPILOT, CONTAINERS / "slurm.sh")
-
-
-def test_a_run_on_several_machines_is_one_line_whoever_starts_it():
-    lines = [" ".join(path.read_text().partition("  inside \\\n")[2].split()) for path in SEVERAL[:1]]
-    lines += [" ".join(path.read_text().partition("\ninside \\\n")[2].split()) for path in SEVERAL[1:]]
-    assert lines[0] == lines[1]
-    flags, kit = lines[0].replace("\\ ", "").split(" -m -- challenges ")
-    assert flags.startswith("torchrun --nnodes ")
-    options, _ = build_parser().parse_known_args([kit.split()[0], "resnet50/imagenet-90e", "--data", "/data"])
-    assert (options.recipe, options.data) == ("resnet50/imagenet-90e", "/data")
-
-
-def test_skypilots_bucket_is_ones_own_and_takes_appends():
-    task = yaml.safe_load(SKYPILOT.read_text())
-    (mount,) = task["file_mounts"].values()
-    assert mount == {"name": "${BUCKET}", "mode": "MOUNT_CACHED"}
-    assert task["envs"]["BUCKET"] is None  # which SkyPilot asks for
-    assert "image_id" not in task["resources"]  # its docker mode installs itself into the image
-
-
-def test_the_shell_scripts_of_batch_systems_parse():
-    run("bash", "-n", str(CONTAINERS / "slurm.sh"))
-    for part in ("setup", "run"):
-        run("bash", "-n", "-c", yaml.safe_load(SKYPILOT.read_text())[part])
-
-
 def test_nobody_may_talk_to_a_pod_that_no_policy_names():
     policies = [each["spec"] for each in OBJECTS if each["kind"] == "NetworkPolicy"]
     for each in OBJECTS:
