@@ -21,6 +21,7 @@ from benchmarks.rent import Goal, Range, is_gpu, leave_one_out, predict
 from benchmarks.rungs import Rung, rungs
 from common import report
 from common.errors import KitError
+from common.language.telling import tell
 from common.machine.prices import Price
 from common.report.elements import Section, bar, details, join, paragraph, table
 from common.report.plots import Line, xy_chart
@@ -43,6 +44,7 @@ def page(sources: Sources) -> str:
         loader=FileSystemLoader(folders), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
         lstrip_blocks=True,
     )  # fmt: skip
+    environment.globals["tell"] = tell
     sections = [section for section in _sections(sources) if section is not None]
     return environment.get_template("compare.html").render(sections=sections, summary=_summary(sources))
 

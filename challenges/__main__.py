@@ -12,6 +12,7 @@ from challenges import commands
 from challenges.parser import build_parser
 from common.errors import KitError
 from common.failures import explain
+from common.language.telling import language_of, speaking
 from common.text import printable
 
 BROKEN_PIPE = 141  # 128 + SIGPIPE, as a shell tells of programs that it ends
@@ -56,7 +57,9 @@ def _run(given: list[str]) -> int:
         return 0
     options.overrides = tuple(overrides)
     commands.bring_data(options)
-    return getattr(commands, options.verb)(options) or 0
+    asked = vars(options).get("lang", "en")  # verbs without the flag speak English
+    with speaking(asked or language_of(os.environ)):
+        return getattr(commands, options.verb)(options) or 0
 
 
 def _tell(error: BaseException) -> int:

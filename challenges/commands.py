@@ -274,6 +274,7 @@ def serve(options: argparse.Namespace) -> None:
 
 def demo(options: argparse.Namespace) -> None:
     runs = [_open_run(given) for given in options.runs or _newest_runs()]
+    from common.language.telling import LANGUAGES
     from common.stages.demo import demo as show_page
     from common.stages.demo import require_gradio
 
@@ -282,7 +283,10 @@ def demo(options: argparse.Namespace) -> None:
     with contextlib.ExitStack() as held:
         for _, run in runs:
             held.enter_context(run.lock("demo", shared=True))
-        show_page(runs, _console(), url=options.url, corrections=corrections, host=options.host, port=options.port)
+        show_page(
+            runs, _console(), url=options.url, corrections=corrections, host=options.host, port=options.port,
+            languages=(options.lang,) if options.lang else LANGUAGES,
+        )  # fmt: skip
 
 
 def data(options: argparse.Namespace) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 from challenges.registry import MODELS
 from challenges.renting import add_aws
+from common.language.telling import LANGUAGES
 
 EXIT_CODES = (
     "exit codes: 0 done, 2 bad input or something to mend, 3 no room on the disk or in memory, or training failed, "
@@ -70,6 +71,7 @@ def build_parser() -> argparse.ArgumentParser:
         "kit evaluate runs/resnet50-demo-1a2b3c4d\nkit evaluate runs/resnet50-demo-1a2b3c4d --data ~/test-photos",
     )
     _add_run(evaluate)
+    _add_language(evaluate)
     evaluate.add_argument("--data", help="labelled data of the run's classes or items; left out: its validation split")
     evaluate.add_argument("--precision", choices=["fp32", "tf32", "bf16", "fp16"], default="fp32")
     _add_device(evaluate)
@@ -89,8 +91,13 @@ def build_parser() -> argparse.ArgumentParser:
     predict.add_argument("--output", help="folder for annotated copies (default: RUN/predictions)")
     _add_device(predict)
 
-    report = verb("report", "write a run's page again", "kit report runs/resnet50-demo-1a2b3c4d")
+    report = verb(
+        "report",
+        "write a run's page again",
+        "kit report runs/resnet50-demo-1a2b3c4d\nkit report runs/resnet50-demo-1a2b3c4d --lang es",
+    )
     _add_run(report)
+    _add_language(report)
 
     _add_serving_verbs(verb)
     _add_demo(verb)
@@ -270,6 +277,7 @@ def _add_demo(verb: Callable[..., argparse.ArgumentParser]) -> None:
     demo.add_argument(
         "--corrections", metavar="FOLDER", help="for what people say was right (default: RUN/corrections)"
     )
+    _add_language(demo, "of the page (default: each browser's own)")
     demo.add_argument("--host", default="127.0.0.1", help="the address to listen on (default: this machine alone)")
     demo.add_argument("--port", type=port_number, default=7860, help="default 7860; 0: any free one")
 
@@ -302,6 +310,12 @@ def _add_data(verb: Callable[..., argparse.ArgumentParser]) -> None:
     data.add_argument("name", nargs="?", help="of those that are listed")
     data.add_argument("--out", metavar="FOLDER", help="where data sets lie (default: data)")
     data.add_argument("--accept", action="store_true", help="agree to its licence and its size")
+
+
+def _add_language(
+    parser: argparse.ArgumentParser, told: str = "of the report and the advice (default: LANG's)"
+) -> None:
+    parser.add_argument("--lang", choices=LANGUAGES, help=told)
 
 
 def whole_number(text: str) -> int:
@@ -357,6 +371,7 @@ def _add_training_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--run", help="run directory; left out: a folder under runs/ named by recipe and data")
     _add_columns(parser)
     _add_device(parser)
+    _add_language(parser)
 
 
 def _add_columns(parser: argparse.ArgumentParser) -> None:

@@ -14,6 +14,7 @@ ROOT = Path(__file__).parents[1]
 OURS = ("benchmarks", "challenges", "common")
 ROOMS = (
     ("errors", "text", "slug", "files", "failures", "question"),
+    ("language",),
     ("machine",),
     ("terminal",),
     ("storage",),

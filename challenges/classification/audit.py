@@ -14,6 +14,7 @@ from challenges.classification.layout import Layout
 from challenges.classification.manifest import Manifest
 from challenges.classification.split_folders import LAYOUTS, named
 from common.errors import DataError
+from common.language.telling import english
 from common.vision.image_depth import narrow_warnings
 from common.vision.image_folders import (
     FEW,
@@ -33,8 +34,10 @@ from common.vision.leaks import LIKELY_GROUP, Pictures, find_leaks, groups, leak
 Grouping = tuple[re.Pattern[str] | None, Mapping[str, str]]
 """What tells groups: an expression over file names, and a file's own word for paths."""
 DUPLICATES = {
-    "inside": "Identical files inside a split ({} sets), such as {}.",
-    "contradicting": "Identical files with different labels ({} sets), such as {}: one label must be wrong.",
+    "inside": english("Identical files inside a split ({count} sets), such as {example}."),
+    "contradicting": english(
+        "Identical files with different labels ({count} sets), such as {example}: one label must be wrong."
+    ),
 }
 
 
@@ -132,7 +135,11 @@ def findings(
     warnings += _leak_warnings(record["leaks"], manifest.root, is_sure=pattern is not None)
     if problems:
         told = ", ".join(f"{count} {code}" for code, count in record["problems"].items())
-        warnings.append(f"Unusable files left out: {len(problems)} ({told}), see quarantine.csv.")
+        warnings.append(
+            english(
+                "Unusable files left out: {problems} ({told}), see quarantine.csv.", problems=len(problems), told=told
+            )
+        )
     warnings += unread_warnings(others)
     return record | {"understood": layout.understood, "warnings": warnings}
 
@@ -195,8 +202,8 @@ def pictures_of(
 def _leak_warnings(leaks: dict[str, Any], root: Path, is_sure: bool) -> list[str]:
     command = f"kit challenge resnet50 --data {shlex.quote(displayed(root))} --data.split by-group"
     remedies = {
-        "val": f"To part the pictures so that such ones stay together: {command}",
-        "test": "Take them out of the training or the test folder.",
+        "val": english("To part the pictures so that such ones stay together: {command}", command=command),
+        "test": english("Take them out of the training or the test folder."),
     }
     names = {"val": "validation", "test": "test"}
     return [
@@ -212,14 +219,24 @@ def _count_warnings(record: dict[str, Any]) -> list[str]:
     counts, balance = record["counts"], record["balance"]
     if balance["ratio"] >= IMBALANCE:
         warnings.append(
-            f"The classes are unbalanced: {displayed(balance['largest'])} has {balance['ratio']:g} times as many "
-            f"training pictures as {displayed(balance['smallest'])}. Accuracy alone then says little; look at it class "
-            "by class."
+            english(
+                "The classes are unbalanced: {largest} has {ratio:g} times as many training pictures as "
+                "{smallest}. Accuracy alone then says little; look at it class by class.",
+                largest=displayed(balance["largest"]),
+                ratio=balance["ratio"],
+                smallest=displayed(balance["smallest"]),
+            )
         )
     few = [name for name, count in counts["train"].items() if count < FEW]
     if few:
-        warnings.append(f"{named_classes(few)}: fewer than {FEW} training pictures.")
+        warnings.append(
+            english("{classes}: fewer than {least} training pictures.", classes=named_classes(few), least=FEW)
+        )
     absent = [name for name, count in counts["val"].items() if not count]
     if absent:
-        warnings.append(f"{named_classes(absent)}: no validation pictures, so the accuracy says nothing about it.")
+        warnings.append(
+            english(
+                "{absent}: no validation pictures, so the accuracy says nothing about it.", absent=named_classes(absent)
+            )
+        )
     return warnings

@@ -19,6 +19,7 @@ from torch.nn.functional import adaptive_avg_pool2d, conv2d, one_hot
 from challenges.classification.accuracy import accuracies
 from challenges.classification.data import PhotographData
 from challenges.classification.manifest import Manifest
+from common.language.telling import english
 
 MOST = 4000  # pictures of a split that are looked at: seconds, however large the data is
 SIDE = 32  # pixels
@@ -33,12 +34,12 @@ def figures(data: PhotographData) -> Mapping[str, Mapping[str, float]]:
     """Every baseline's accuracies on the validation split: name -> metric -> value."""
     counts = np.bincount(data.train.labels, minlength=data.num_classes)
     always = np.full(data.num_validation, counts.argmax())
-    found = {"majority": accuracies(always, data.validation.labels, data.num_classes)}
+    found = {english("majority"): accuracies(always, data.validation.labels, data.num_classes)}
     train, learnt = _small(data, data.train)
     judged, labels = _small(data, data.validation)
     predictions = {
-        "colour k-NN": nearest_colours(train, learnt, judged, data.num_classes),
-        "random features": random_features(train, learnt, judged, data.num_classes),
+        english("colour k-NN"): nearest_colours(train, learnt, judged, data.num_classes),
+        english("random features"): random_features(train, learnt, judged, data.num_classes),
     }
     return found | {
         name: accuracies(predicted.numpy(), labels.numpy(), data.num_classes) for name, predicted in predictions.items()

@@ -20,6 +20,7 @@ from challenges.classification.split_folders import LAYOUTS, Base, find_bases, n
 from common.challenge import CheckedData
 from common.errors import DataError
 from common.files import read_json, sha256
+from common.language.telling import english
 from common.terminal.understanding import tell_check
 from common.vision.image_depth import narrow_warnings
 from common.vision.image_folders import (
@@ -201,7 +202,11 @@ def _warnings(
     if problems:
         counts = Counter(problem.code for problem in problems)
         told = ", ".join(f"{count} {code}" for code, count in counts.most_common())
-        warnings.append(f"Unusable files left out: {len(problems)} ({told}), see quarantine.csv.")
+        warnings.append(
+            english(
+                "Unusable files left out: {problems} ({told}), see quarantine.csv.", problems=len(problems), told=told
+            )
+        )
     return warnings
 
 

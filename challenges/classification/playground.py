@@ -14,6 +14,7 @@ from challenges.classification.manifest import Manifest
 from challenges.classification.report import Predictions
 from challenges.classification.serving.asking import classify
 from common.challenge import Playground, Trained
+from common.language.telling import english, tell, tell_count
 from common.playground.corrections import class_folder, write_picture
 from common.playground.fields import Example, Option, PictureField, Values
 from common.playground.session import Engine, Session, Verdict, require_options
@@ -55,7 +56,9 @@ class ClassifierPlayground(Playground):
 class ClassifierSession(Session):
     """One classifier; its page asks which class would have been right."""
 
-    fields = (PictureField(name="picture", label="Picture", help="Drop one, paste one, or use the camera."),)
+    fields = (
+        PictureField(name="picture", label=english("Picture"), help=english("Drop one, paste one, or use the camera.")),
+    )
     verdict_kind = "one"
 
     def __init__(self, trained: Trained[Any, Any, Any], engine: Engine) -> None:
@@ -64,11 +67,14 @@ class ClassifierSession(Session):
         self._validation: Manifest = trained.data.validation
         self._hard = _hard_first(trained)
         self.name = trained.run.path.name
-        self.about = f"tells {len(self._classes):,} classes apart, trained on {trained.data.num_train:,} photographs"
+        self.about = english(
+            "tells {classes:,} classes apart, trained on {pictures:,} photographs",
+            classes=len(self._classes),
+            pictures=trained.data.num_train,
+        )
 
     def examples(self) -> Sequence[Example]:
-        rows = [(row, told, thumbnail(self._path(row))) for row, told in self._hard]
-        return [Example(told, uri or "") for _, told, uri in rows]
+        return [Example(_caption(*said), thumbnail(self._path(row)) or "") for row, *said in self._hard]
 
     def example(self, number: int) -> Values:
         return {"picture": self._path(self._hard[number][0]).read_bytes()}
@@ -92,18 +98,15 @@ class ClassifierSession(Session):
         ]
         best = self._classes[answer.best]
         cards = [
-            (picture(answer.upright, "the picture"), "The picture"),
-            (picture(_enlarged(answer.seen), "what the network saw"), "What the network saw"),
-            (
-                picture(_enlarged(overlay(answer.seen, answer.places)), f"where it looked for {best}"),
-                f"Where it looked for {best}",
-            ),
+            _card(answer.upright, tell("The picture")),
+            _card(_enlarged(answer.seen), tell("What the network saw")),
+            _card(_enlarged(overlay(answer.seen, answer.places)), tell("Where it looked for {name}", name=best)),
         ]
-        return join([table(("class", "", "probability"), rows, numeric=(2,)), gallery(cards)])
+        return join([table((tell("class"), "", tell("probability")), rows, numeric=(2,)), gallery(cards)])
 
     def verdict(self, answer: Answer, controls: Values) -> Verdict:
         options = tuple(Option(name, name) for name in self._classes)
-        return Verdict("What does it show?", options, (self._classes[answer.best],))
+        return Verdict(tell("What does it show?"), options, (self._classes[answer.best],))
 
     def keep(self, answer: Answer, controls: Values, right: Sequence[str], folder: Path) -> str:
         require_options(self.verdict(answer, controls), right)
@@ -113,7 +116,8 @@ class ClassifierSession(Session):
             if other != name:
                 (class_folder(folder, other) / kept.name).unlink(missing_ok=True)
         count = sum(1 for _ in folder.glob("*/*"))
-        return f"Kept as {name}. There {'is 1 picture' if count == 1 else f'are {count:,} pictures'} so far."
+        so_far = tell_count("There is one picture so far.", "There are {count:,} pictures so far.", count)
+        return f"{tell('Kept as {name}.', name=name)} {so_far}"
 
     def _images(self, path: Path) -> torch.Tensor:
         """(1, 3, crop, crop) float32, prepared as for the evaluation."""
@@ -134,17 +138,26 @@ class ClassifierSession(Session):
         return Path(self._validation.root) / str(self._validation.paths[row])
 
 
-def _hard_first(trained: Trained[Any, Any, Any]) -> list[tuple[int, str]]:
-    """Rows of validation photographs and what is known of each, the least expected answers first."""
+def _hard_first(trained: Trained[Any, Any, Any]) -> list[tuple[int, str, str]]:
+    """Rows of validation photographs, the class of each and what it was taken for, the least expected answers first."""
     validation, classes = trained.data.validation, trained.data.manifest.classes
     if not trained.run.predictions_file.is_file():
-        return [(row, f"{classes[validation.labels[row]]}") for row in range(min(EXAMPLES, len(validation)))]
+        owns = [classes[label] for label in validation.labels[:EXAMPLES].tolist()]
+        return [(row, own, own) for row, own in enumerate(owns)]
     found = Predictions.read(trained.run.predictions_file)
     rows = []
     for place in np.argsort(found.label_probability, kind="stable")[:EXAMPLES].tolist():
         own, said = classes[found.label[place]], classes[found.predicted[place]]
-        rows.append((int(found.index[place]), own if own == said else f"{own}, taken for {said}"))
+        rows.append((int(found.index[place]), own, said))
     return rows
+
+
+def _caption(own: str, said: str) -> str:
+    return own if own == said else tell("{own}, taken for {said}", own=own, said=said)
+
+
+def _card(uri: str, told: str) -> tuple[Markup, str]:
+    return picture(uri, told), told
 
 
 def _enlarged(pixels: np.ndarray) -> str:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from common.errors import RecipeError
+from common.language.telling import english
 from common.run.recipe import OptimizerConfig, Recipe, Target, TrainingConfig, told
 from common.vision.preprocessing import ImagePreprocessing
 
@@ -131,12 +132,12 @@ BILLION_PRODUCTS = {18: 1.81, 34: 3.66, 50: 4.09, 101: 7.80, 152: 11.51}
 """By depth, of one picture of 224 pixels."""
 
 
-IMAGENET = "ImageNet-1k validation, 50,000 images in 1,000 classes, shorter side 256, centre crop 224"
-DEMO = "the demo photographs' own validation images, ten classes"
+IMAGENET = english("ImageNet-1k validation, 50,000 images in 1,000 classes, shorter side 256, centre crop 224")
+DEMO = english("the demo photographs' own validation images, ten classes")
 NVIDIA = "NVIDIA DeepLearningExamples, ConvNets resnet50v1.5 README, 8 x A100, AMP"
 
 _IMAGENET_90 = ClassificationRecipe(
-    summary="ImageNet from scratch, 90 epochs: NVIDIA's recipe (batch 2048, cosine, label smoothing)",
+    summary=english("ImageNet from scratch, 90 epochs: NVIDIA's recipe (batch 2048, cosine, label smoothing)"),
     target=Target(metric="top1", value=0.7712, source=f"{NVIDIA}, 90 epochs: 77.12 +- 0.11", protocol=IMAGENET),
     # The published run steps the cosine once per epoch and decays the shortcut's normalisation and the head's bias;
     # here the cosine moves every step and no normalisation or bias is decayed.
@@ -148,11 +149,11 @@ _FROM_SCRATCH = OptimizerConfig(name="adamw", peak_lr=1e-3, schedule="one-cycle"
 
 RECIPES: Mapping[str, ClassificationRecipe] = {
     "demo": ClassificationRecipe(
-        summary="generated photographs, minutes on a CPU: what `make challenge1` runs without DATA",
+        summary=english("generated photographs, minutes on a CPU: what `make challenge1` runs without DATA"),
         target=Target(
             metric="top1",
             value=0.84,
-            source="what six epochs at 48 pixels give, less an interval; knowing every object gives 0.96",
+            source=english("what six epochs at 48 pixels give, less an interval; knowing every object gives 0.96"),
             protocol=DEMO,
         ),
         preprocessing=ImagePreprocessing(resize=55, crop=48),
@@ -164,7 +165,7 @@ RECIPES: Mapping[str, ClassificationRecipe] = {
         ),
     ),
     "photos": ClassificationRecipe(
-        summary="from scratch on hundreds to thousands of your own photographs",
+        summary=english("from scratch on hundreds to thousands of your own photographs"),
         fit="data",
         preprocessing=ImagePreprocessing(resize=110, crop=96),
         optimizer=_FROM_SCRATCH,
@@ -174,7 +175,7 @@ RECIPES: Mapping[str, ClassificationRecipe] = {
         ),
     ),
     "finetune": ClassificationRecipe(
-        summary="start from --weights FILE: train the head, then all stages at falling learning rates",
+        summary=english("start from --weights FILE: train the head, then all stages at falling learning rates"),
         fit="data",
         optimizer=OptimizerConfig(peak_lr=0.01, weight_decay=1e-4, schedule="cosine", warmup_epochs=1, nesterov=True),
         data=DataConfig(area=(0.25, 1.0)),
@@ -183,7 +184,7 @@ RECIPES: Mapping[str, ClassificationRecipe] = {
     ),
     "imagenet-50e": replace(
         _IMAGENET_90,
-        summary="ImageNet from scratch, 50 epochs",
+        summary=english("ImageNet from scratch, 50 epochs"),
         target=Target(
             metric="top1",
             value=0.7581,
@@ -195,7 +196,7 @@ RECIPES: Mapping[str, ClassificationRecipe] = {
     "imagenet-90e": _IMAGENET_90,
     "imagenet-250e": replace(
         _IMAGENET_90,
-        summary="ImageNet from scratch, 250 epochs with mixup",
+        summary=english("ImageNet from scratch, 250 epochs with mixup"),
         target=Target(metric="top1", value=0.7843, source=f"{NVIDIA}, 250 epochs: 78.43 +- 0.11", protocol=IMAGENET),
         mixup_alpha=0.2,
         training=replace(_IMAGENET_90.training, epochs=250),

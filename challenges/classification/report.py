@@ -7,6 +7,7 @@ from typing import Protocol
 
 import numpy as np
 
+from common.language.telling import english, grouped, retell, tell
 from common.report.confusion import confusion_figures
 from common.report.data import data_warnings, quarantined_files
 from common.report.elements import (
@@ -30,6 +31,7 @@ from common.run.result import Baseline, wilson
 from common.run.run_directory import RunDirectory
 
 CALIBRATION_BINS = 15  # Guo et al. 2017, arXiv:1706.04599
+NOTICEABLE_GAP = 0.01  # between mean confidence and accuracy
 MISTAKES = 24  # thumbnails of wrong answers
 
 
@@ -101,7 +103,8 @@ def majority_baseline(manifest: Images) -> Baseline:
     counts = _class_counts(manifest)
     favourite = int(counts["train"].argmax())
     share = counts["val"][favourite] / max(1, counts["val"].sum())
-    return Baseline(f"always “{manifest.classes[favourite]}”, the most frequent class", float(share))
+    name = english("always “{name}”, the most frequent class", name=manifest.classes[favourite])
+    return Baseline(name, float(share))
 
 
 def expected_calibration_error(
@@ -128,38 +131,50 @@ def accuracy_section(predictions: Predictions, manifest: Images) -> Section:
     summary = facts(
         [
             (
-                "All classes",
-                f"{percentage(predictions.correct.mean())} of {totals.sum():,} images ({percentage_range(overall)})",
+                tell("All classes"),
+                tell(
+                    "{share} of {images:,} images ({interval})",
+                    share=percentage(predictions.correct.mean()),
+                    images=totals.sum(),
+                    interval=percentage_range(overall),
+                ),
             ),
-            ("Mean over classes", percentage(np.mean(hits[totals > 0] / totals[totals > 0]))),
-            ("Baseline", f"{percentage(baseline.value)} ({baseline.name})"),
+            (tell("Mean over classes"), percentage(np.mean(hits[totals > 0] / totals[totals > 0]))),
+            (tell("Baseline"), f"{percentage(baseline.value)} ({retell(baseline.name)})"),
         ]
     )
     order = sorted(np.flatnonzero(totals), key=lambda label: (hits[label] / totals[label], -totals[label]))
     rows = [_accuracy_row(manifest.classes[label], int(hits[label]), int(totals[label])) for label in order]
-    head = ("class", "accuracy", "with 95 % interval", "interval", "correct", "images")
+    head = (
+        tell("class"), tell("accuracy"), tell("with 95 % interval"), tell("interval"), tell("correct"), tell("images")
+    )  # fmt: skip
     return Section("Accuracy per class", summary + folded_table(head, rows, numeric=(1, 3, 4, 5)))
 
 
 def confusion_section(predictions: Predictions, classes: Sequence[str]) -> Section:
     """Which classes are taken for which."""
     counts = predictions.confusion(len(classes))
-    nothing = "No class was taken for another."
-    return Section("Confusion matrix", confusion_figures(classes, counts, "Validation images", "images", nothing))
+    nothing = tell("No class was taken for another.")
+    body = confusion_figures(classes, counts, tell("Validation images"), tell("images"), nothing)
+    return Section("Confusion matrix", body)
 
 
 def mistakes_section(predictions: Predictions, manifest: Images) -> Section:
     """The wrong answers given with the highest confidence, as thumbnails."""
     wrong = np.flatnonzero(~predictions.correct)
     if not len(wrong):
-        words = f"All {len(predictions.label):,} validation images were classified correctly."
+        words = tell("All {count:,} validation images were classified correctly.", count=len(predictions.label))
         return Section("Worst mistakes", notice(words, "good"))
     validation = manifest.subset("val")
     order = wrong[np.argsort(-predictions.probability[wrong], kind="stable")]
     cards = [_mistake_card(predictions, validation, row) for row in order[:MISTAKES]]
-    words = f"{len(wrong):,} of {len(predictions.label):,} validation images got a wrong answer."
+    words = tell(
+        "{wrong:,} of {images:,} validation images got a wrong answer.",
+        wrong=len(wrong),
+        images=len(predictions.label),
+    )
     if len(wrong) > MISTAKES:
-        words += f" These {MISTAKES} were given with the highest confidence."
+        words += " " + tell("These {shown} were given with the highest confidence.", shown=MISTAKES)
     return Section("Worst mistakes", paragraph(words) + gallery(cards))
 
 
@@ -169,19 +184,21 @@ def calibration_section(predictions: Predictions) -> Section:
     accuracy = np.divide(hits, counts, out=np.full(len(counts), np.nan), where=counts > 0)
     intervals = np.array([wilson(int(hit), int(count)) for hit, count in zip(hits, counts, strict=True)])
     gap = float(confidence.sum() - hits.sum()) / max(1, counts.sum())
-    leaning = "is as confident as it is right" if abs(gap) < 0.01 else f"is {'over' if gap > 0 else 'under'}confident"
+    leaning = (
+        tell("On average the model is underconfident.") if gap < 0 else tell("On average the model is overconfident.")
+    )
+    if abs(gap) < NOTICEABLE_GAP:
+        leaning = tell("On average the model is as confident as it is right.")
     edges = np.linspace(0, 1, len(counts) + 1)
-    chart = reliability_chart("Reliability", edges, accuracy, intervals, counts)
+    chart = reliability_chart(tell("Reliability"), edges, accuracy, intervals, counts)
     words = facts(
         [
-            ("Calibration error", f"{error:.4f} (ECE, {len(counts)} bins)"),
-            ("Mean confidence", percentage(predictions.probability.mean())),
-            ("Accuracy", percentage(predictions.correct.mean())),
+            (tell("Calibration error"), tell("{error:.4f} (ECE, {bins} bins)", error=error, bins=len(counts))),
+            (tell("Mean confidence"), percentage(predictions.probability.mean())),
+            (tell("Accuracy"), percentage(predictions.correct.mean())),
         ]
     )
-    text = paragraph(
-        f"On average the model {leaning}. Bars below the dashed line mean more confidence than the answers deserve."
-    )
+    text = paragraph(f"{leaning} " + tell("Bars below the dashed line mean more confidence than the answers deserve."))
     return Section("Calibration", columns(chart, text + words))
 
 
@@ -195,16 +212,23 @@ def data_section(run: RunDirectory, manifest: Images) -> Section:
         (
             manifest.classes[label],
             bar(total[label] / total.max(), colour="third"),
-            f"{train[label]:,}",
-            f"{validation[label]:,}",
-            *([f"{test[label]:,}"] if has_test else []),
+            grouped(train[label]),
+            grouped(validation[label]),
+            *([grouped(test[label])] if has_test else []),
             percentage(total[label] / total.sum()),
         )
         for label in np.argsort(-total, kind="stable")
     ]
-    summary = f"{len(manifest.classes):,} classes, {train.sum():,} training and {validation.sum():,} validation"
-    summary += f" and {test.sum():,} test images." if has_test else " images."
-    head = ("class", "images", "training", "validation", *(["test"] if has_test else []), "share")
+    counted = {
+        "classes": len(manifest.classes), "train": train.sum(), "validation": validation.sum(), "test": test.sum(),
+    }  # fmt: skip
+    summary = tell("{classes:,} classes, {train:,} training and {validation:,} validation images.", **counted)
+    if has_test:
+        summary = tell(
+            "{classes:,} classes, {train:,} training and {validation:,} validation and {test:,} test images.", **counted
+        )
+    extra = [tell("test")] if has_test else []
+    head = (tell("class"), tell("images"), tell("training"), tell("validation"), *extra, tell("share"))
     balance = folded_table(head, rows, numeric=range(2, len(head)))
     parts = [paragraph(summary), *data_warnings(run), balance, *quarantined_files(run)]
     return Section("Data", join(parts))
@@ -216,10 +240,14 @@ def sample_grid(images: np.ndarray, labels: np.ndarray, classes: Sequence[str]) 
     images: (sample, height, width, 3) uint8; labels: (sample,).
     """
     cards = [
-        (picture(jpeg_uri(image), f"training sample of class {classes[label]}"), classes[label])
+        (picture(jpeg_uri(image), tell("training sample of class {name}", name=classes[label])), classes[label])
         for image, label in zip(images, labels, strict=True)
     ]
-    words = f"Training samples after augmentation, {images.shape[2]} by {images.shape[1]} pixels."
+    words = tell(
+        "Training samples after augmentation, {width} by {height} pixels.",
+        width=images.shape[2],
+        height=images.shape[1],
+    )
     return Section("Samples as the network sees them", paragraph(words) + gallery(cards), anchor="samples")
 
 
@@ -230,8 +258,8 @@ def _accuracy_row(name: str, hits: int, total: int) -> tuple[object, ...]:
         percentage(hits / total),
         bar(hits / total, interval),
         percentage_range(interval),
-        f"{hits:,}",
-        f"{total:,}",
+        grouped(hits),
+        grouped(total),
     )
 
 
@@ -239,12 +267,11 @@ def _mistake_card(predictions: Predictions, validation: Images, row: int) -> tup
     path = str(validation.paths[predictions.index[row]])
     label, predicted = (validation.classes[column[row]] for column in (predictions.label, predictions.predicted))
     uri = thumbnail(validation.root / path)
-    gone = Markup('<span class="missing">cannot be read</span>')
-    image = picture(uri, f"{label} taken for {predicted}") if uri else gone
+    gone = Markup('<span class="missing">{}</span>').format(tell("cannot be read"))
+    image = picture(uri, tell("{label} taken for {predicted}", label=label, predicted=predicted)) if uri else gone
     given, missed = percentage(predictions.probability[row]), percentage(predictions.label_probability[row])
-    text = Markup("<b>{}</b> taken for <b>{}</b><br>{} {}, {} {}<br><small>{}</small>").format(
-        label, predicted, given, predicted, missed, label, path
-    )
+    told = Markup(tell("<b>{label}</b> taken for <b>{predicted}</b>")).format(label=label, predicted=predicted)
+    text = Markup("{}<br>{} {}, {} {}<br><small>{}</small>").format(told, given, predicted, missed, label, path)
     return image, text
 
 

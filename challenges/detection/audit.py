@@ -10,6 +10,7 @@ from challenges.detection.annotations.faults import first_of, remedy_of, shared_
 from challenges.detection.annotations.table import CONSEQUENCES, Annotations, Finding, UnusableError
 from challenges.detection.leaks import validation_leaks
 from challenges.detection.scenes import Scenes
+from common.language.telling import english
 from common.vision.image_depth import narrow_warnings
 from common.vision.image_folders import (
     FEW,
@@ -112,18 +113,29 @@ def _duplicates(scenes: Scenes) -> dict[str, Any]:
 def _finding_warnings(record: dict[str, Any], annotations: Annotations, findings: Sequence[Finding]) -> list[str]:
     first = {finding.code: finding for finding in reversed(findings)}
     warnings = [
-        f"{code}: {count:,} ({CONSEQUENCES[code]}), such as {first[code].path}: {first[code].reason}; "
-        "see quarantine.csv."
+        english(
+            "{code}: {count:,} ({consequences}), such as {path}: {reason}; see quarantine.csv.",
+            code=code,
+            count=count,
+            consequences=CONSEQUENCES[code],
+            path=first[code].path,
+            reason=first[code].reason,
+        )
         for code, count in record["findings"].items()
     ]
     if record["problems"]:
         told = ", ".join(f"{count} {code}" for code, count in record["problems"].items())
-        warnings.append(f"Unusable images left out: {told}, see quarantine.csv.")
+        warnings.append(english("Unusable images left out: {told}, see quarantine.csv.", told=told))
     ids = annotations.category_ids
     if annotations.kind == "coco" and ids and ids != tuple(range(1, len(ids) + 1)):
         warnings.append(
-            f"{len(ids)} categories are numbered {ids[0]} to {ids[-1]}: "
-            f"classes are 1 to {len(ids)} inside, their numbers are kept with the model."
+            english(
+                "{count} categories are numbered {first} to {last}: classes are 1 to {count} inside, their "
+                "numbers are kept with the model.",
+                count=len(ids),
+                first=ids[0],
+                last=ids[-1],
+            )
         )
     return warnings
 
@@ -136,15 +148,22 @@ def _class_warnings(record: dict[str, Any], scenes: Scenes) -> list[str]:
     ratio = present[largest] / present[smallest]
     if ratio >= IMBALANCE:
         warnings.append(
-            f"The classes are unbalanced: {largest} has {ratio:.3g} times as many training boxes as {smallest}. "
-            "AP counts every class alike; look at it class by class."
+            english(
+                "The classes are unbalanced: {largest} has {ratio:.3g} times as many training boxes as "
+                "{smallest}. AP counts every class alike; look at it class by class.",
+                largest=largest,
+                ratio=ratio,
+                smallest=smallest,
+            )
         )
     kinds = {
-        "no box at all": [name for name in scenes.classes if not train[name] and not validation[name]],
-        "no training boxes, so it cannot be found": [
+        english("no box at all"): [name for name in scenes.classes if not train[name] and not validation[name]],
+        english("no training boxes, so it cannot be found"): [
             name for name in scenes.classes if not train[name] and validation[name]
         ],
-        "no validation boxes, so the AP says nothing about it": [name for name in present if not validation[name]],
-        f"fewer than {FEW} training boxes": [name for name, count in present.items() if count < FEW],
+        english("no validation boxes, so the AP says nothing about it"): [
+            name for name in present if not validation[name]
+        ],
+        english("fewer than {few} training boxes", few=FEW): [name for name, count in present.items() if count < FEW],
     }
     return warnings + [f"{named_classes(names)}: {told}." for told, names in kinds.items() if names]

@@ -21,6 +21,7 @@ from challenges.detection.scenes import Scenes
 from common.challenge import CheckedData
 from common.errors import DataError
 from common.files import read_json, sha256
+from common.language.telling import english
 from common.terminal.understanding import tell_check
 from common.text import printable
 from common.vision.image_folders import probe_listed, store_check, store_refusal, stored_check
@@ -145,12 +146,16 @@ def _warnings(scenes: Scenes, learnt: Scenes, findings: Sequence[Finding]) -> li
     boxes = set(scenes.labels[~scenes.ignored].tolist())
     absent = [name for label, name in enumerate(learnt.classes, start=1) if label not in boxes]
     if absent:
-        warnings.append(f"No boxes of {listed(absent)}: the figures say nothing about it.")
+        warnings.append(english("No boxes of {absent}: the figures say nothing about it.", absent=listed(absent)))
     if findings:
         first = findings[0]
         warnings.append(
-            f"{len(findings):,} images or boxes were left out or changed, such as {first.path}: {first.reason}; "
-            "see quarantine.csv."
+            english(
+                "{findings:,} images or boxes were left out or changed, such as {path}: {reason}; see quarantine.csv.",
+                findings=len(findings),
+                path=first.path,
+                reason=first.reason,
+            )
         )
     return warnings
 

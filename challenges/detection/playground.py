@@ -21,6 +21,7 @@ from challenges.detection.scenes import Scenes
 from challenges.detection.searching import search
 from challenges.detection.serving.asking import Detection, detect
 from common.challenge import Playground, Trained
+from common.language.telling import english, tell, tell_count
 from common.playground.corrections import stem_of, write_picture
 from common.playground.fields import Example, Option, PictureField, SliderField, Values
 from common.playground.session import Engine, Session, Verdict, require_options
@@ -29,8 +30,12 @@ from common.report.elements import Markup, details, join, notice, paragraph, per
 from common.report.pictures import jpeg_uri, thumbnail
 from common.vision.images import ImageFacts
 
+NAMED = 6  # classes
 EXAMPLES, LISTED = 12, 200  # validation pictures to begin with; detections of a table
 DRAWN = 1000  # pixels of the longer side of the picture with its boxes
+
+
+NOTHING = english("Nothing was found with this score. A lower one shows more.")
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,7 +64,9 @@ class DetectorPlayground(Playground):
 class DetectorSession(Session):
     """One detector; its page asks which of the boxes are right."""
 
-    fields = (PictureField(name="picture", label="Picture", help="Drop one, paste one, or use the camera."),)
+    fields = (
+        PictureField(name="picture", label=english("Picture"), help=english("Drop one, paste one, or use the camera.")),
+    )
     verdict_kind = "several"
 
     def __init__(self, trained: Trained[Any, Any, Any], engine: Engine) -> None:
@@ -70,17 +77,24 @@ class DetectorSession(Session):
         lowest = float(trained.recipe.nms.score_threshold)
         self.controls = (
             SliderField(
-                name="threshold", label="Lowest score shown", low=round(lowest, 2), high=0.95, step=0.01,
+                name="threshold", label=english("Lowest score shown"), low=round(lowest, 2), high=0.95, step=0.01,
                 value=max(SHOWN_FROM, round(lowest, 2)),
             ),
         )  # fmt: skip
         self.name = trained.run.path.name
-        self.about = f"finds {', '.join(self._scenes.classes[:6])}"
-        if len(self._scenes.classes) > 6:
-            self.about += f" and {len(self._scenes.classes) - 6:,} other things"
+        named = ", ".join(self._scenes.classes[:NAMED])
+        others = len(self._scenes.classes) - NAMED
+        self.about = english("finds {names}", names=named)
+        if others > 0:
+            self.about = english("finds {names} and {others:,} other things", names=named, others=others)
 
     def examples(self) -> Sequence[Example]:
-        return [Example(told, thumbnail(self._path(row)) or "") for row, told in self._hard]
+        return [
+            Example(
+                tell("{missed} missed, {false} false", missed=missed, false=false), thumbnail(self._path(row)) or ""
+            )
+            for row, missed, false in self._hard
+        ]
 
     def example(self, number: int) -> Values:
         return {"picture": self._path(self._hard[number][0]).read_bytes()}
@@ -103,13 +117,13 @@ class DetectorSession(Session):
                 found.labels[:LISTED], found.scores[:LISTED], found.boxes[:LISTED], strict=True
             )
         ]
-        head = ("class", "score", "left", "top", "right", "bottom")
+        head = (tell("class"), tell("score"), tell("left"), tell("top"), tell("right"), tell("bottom"))
         return join(
             [
-                paragraph(told) if told else notice("Nothing was found with this score. A lower one shows more."),
-                picture(jpeg_uri(drawn, DRAWN), f"the picture with {told or 'no boxes'}"),
+                paragraph(told) if told else notice(tell(NOTHING)),
+                picture(jpeg_uri(drawn, DRAWN), tell("the picture with: {boxes}", boxes=told or tell("no boxes"))),
                 details(
-                    f"{len(found):,} boxes in pixels",
+                    tell("{count:,} boxes in pixels", count=len(found)),
                     join([table(head, rows, numeric=range(1, 6)), self._files(answer, found)]),
                 ),
             ]
@@ -122,7 +136,7 @@ class DetectorSession(Session):
             for number, (label, score) in enumerate(zip(found.labels.tolist(), found.scores.tolist(), strict=True), 1)
         ]
         options = tuple(Option(str(number), label) for number, label in enumerate(labels))
-        return Verdict("Which of these boxes are right?", options, tuple(option.value for option in options))
+        return Verdict(tell("Which of these boxes are right?"), options, tuple(option.value for option in options))
 
     def keep(self, answer: Answer, controls: Values, right: Sequence[str], folder: Path) -> str:
         require_options(self.verdict(answer, controls), right)
@@ -132,10 +146,9 @@ class DetectorSession(Session):
         annotation = folder / "Annotations" / f"{stem_of(answer.encoded)}.xml"
         write_voc(annotation, kept.name, answer.pixels.size, names, found.boxes)
         count = sum(1 for _ in annotation.parent.glob("*.xml"))
-        return (
-            f"Kept with {len(found):,} {'box' if len(found) == 1 else 'boxes'}. "
-            f"There {'is 1 picture' if count == 1 else f'are {count:,} pictures'} so far."
-        )
+        kept_with = tell_count("Kept with one box.", "Kept with {count:,} boxes.", len(found))
+        so_far = tell_count("There is one picture so far.", "There are {count:,} pictures so far.", count)
+        return f"{kept_with} {so_far}"
 
     def _found(self, encoded: bytes, facts: ImageFacts) -> DetectionTable:
         runner = self._engine.runner
@@ -171,16 +184,16 @@ def _download(name: str, kind: str, content: bytes) -> Markup:
     return Markup('<a download="{0}" href="data:{1};base64,{2}">{0}</a>').format(name, kind, encoded)
 
 
-def _hard_first(trained: Trained[Any, Any, Any]) -> list[tuple[int, str]]:
-    """Rows of validation images and what is known of each, those with most mistakes first."""
+def _hard_first(trained: Trained[Any, Any, Any]) -> list[tuple[int, int, int]]:
+    """Rows of validation images, boxes missed and false ones of each, those with most mistakes first."""
     validation: Scenes = trained.data.validation
     if not trained.run.predictions_file.is_file():
-        return [(row, "") for row in range(min(EXAMPLES, len(validation)))]
+        return [(row, 0, 0) for row in range(min(EXAMPLES, len(validation)))]
     with np.load(trained.run.predictions_file) as stored:
         found = DetectionTable.from_columns(stored)
     errors = image_errors(validation, found, evaluate(validation, found, resamples=0).matches, SHOWN_FROM)
     order = np.argsort(-(errors.missed + errors.false), kind="stable")[:EXAMPLES]
-    return [(row, f"{errors.missed[row]} missed, {errors.false[row]} false") for row in order.tolist()]
+    return [(row, int(errors.missed[row]), int(errors.false[row])) for row in order.tolist()]
 
 
 def _table(found: Sequence[Detection]) -> DetectionTable:

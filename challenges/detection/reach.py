@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from challenges.detection.scenes import Scenes
 from challenges.detection.tiles import SMALLEST_TILE, windows_of
+from common.language.telling import english
 
 if TYPE_CHECKING:
     from challenges.detection.boxes import DefaultBoxes
@@ -185,16 +186,27 @@ def _size_warnings(sizes: Mapping[str, Any]) -> list[str]:
     small = {name: row["tiny"] for name, row in sizes["classes"].items() if row["tiny"] >= TINY_SHARE}
     if not small:
         return []
-    reachable = [f"reachable recall {sizes['all']['recall']:.0%}"]
+    reachable = [english("reachable recall {recall:.0%}", recall=sizes["all"]["recall"])]
     for other in sizes["alternatives"]:
         if other["image_size"] != sizes["input"]:
-            reachable.append(f"{other['recall']:.0%} with RECIPE={LARGER[1]}")
+            reachable.append(english("{recall:.0%} with RECIPE={larger}", recall=other["recall"], larger=LARGER[1]))
         else:
-            tiles = f"in tiles of {other['tile']} px (--data.tile {other['tile']}, {other['looks']:.3g} looks an image)"
+            tiles = english(
+                "in tiles of {tile} px (--data.tile {tile}, {looks:.3g} looks an image)",
+                tile=other["tile"],
+                looks=other["looks"],
+            )
             reachable.append(f"{other['recall']:.0%} {tiles}")
-    where = f"{sizes['input']} px" + (f" in tiles of {sizes['tile']} px" if sizes["tile"] else "")
-    told = f"{sizes['all']['tiny']:.0%} of the boxes are too small for {where}: {', '.join(reachable)}."
-    return [told if len(sizes["classes"]) == 1 else f"{told} Most of all {_shares(small)}."]
+    where = f"{sizes['input']} px" + (english(" in tiles of {tile} px", tile=sizes["tile"]) if sizes["tile"] else "")
+    told = english(
+        "{tiny:.0%} of the boxes are too small for {where}: {reachable}.",
+        tiny=sizes["all"]["tiny"],
+        where=where,
+        reachable=", ".join(reachable),
+    )
+    return [
+        told if len(sizes["classes"]) == 1 else english("{told} Most of all {small}.", told=told, small=_shares(small))
+    ]
 
 
 def _shape_warnings(sizes: Mapping[str, Any]) -> list[str]:
@@ -207,8 +219,12 @@ def _shape_warnings(sizes: Mapping[str, Any]) -> list[str]:
     if not missed:
         return []
     return [
-        f"Boxes that overlap no default box by {MATCHED:g} (IoU): {_shares(missed)}. "
-        "They are long or narrow; expect them to be found less often."
+        english(
+            "Boxes that overlap no default box by {matched:g} (IoU): {missed}. They are long or narrow; "
+            "expect them to be found less often.",
+            matched=MATCHED,
+            missed=_shares(missed),
+        )
     ]
 
 

@@ -7,6 +7,7 @@ from typing import Literal
 
 from challenges.detection.tiles import SMALLEST_TILE
 from common.errors import RecipeError
+from common.language.telling import english
 from common.run.recipe import OptimizerConfig, Recipe, Target, TrainingConfig, told
 from common.vision.preprocessing import ImagePreprocessing
 
@@ -132,8 +133,8 @@ PUBLISHED = 300
 LIGHT = 192
 """Pixels where little time is left: smaller ones lose sight of small objects."""
 SIZES = (128, LIGHT, PUBLISHED, 512)
-COCO = "COCO val2017, 5,000 images, 80 classes, images squashed to 300 x 300, score > 0.05, NMS at 0.5"
-DEMO = "the demo scenes' own validation images"
+COCO = english("COCO val2017, 5,000 images, 80 classes, images squashed to 300 x 300, score > 0.05, NMS at 0.5")
+DEMO = english("the demo scenes' own validation images")
 
 _FROM_SCRATCH = OptimizerConfig(
     name="adamw", peak_lr=1e-3, schedule="cosine", warmup_epochs=0.5, weight_decay=0.05, clip_norm=10.0
@@ -142,11 +143,13 @@ _SCRATCH_DATA = DataConfig(crop_scale=(0.5, 1.0))
 
 RECIPES: Mapping[str, DetectionRecipe] = {
     "demo": DetectionRecipe(
-        summary="generated scenes, minutes on a CPU: what `make challenge2` runs without DATA",
+        summary=english("generated scenes, minutes on a CPU: what `make challenge2` runs without DATA"),
         target=Target(
             metric="ap",
             value=0.55,
-            source="eight epochs at 128 pixels from scratch give 0.62 with a ResNet-18; every object can be found",
+            source=english(
+                "eight epochs at 128 pixels from scratch give 0.62 with a ResNet-18; every object can be found"
+            ),
             protocol=DEMO,
         ),
         model=ModelConfig(depth=18),
@@ -157,7 +160,7 @@ RECIPES: Mapping[str, DetectionRecipe] = {
         training=TrainingConfig(epochs=8, batch_size=4, evaluate_every=8, checkpoint_every=200, ema_decay=0.99),
     ),
     "small": DetectionRecipe(
-        summary="from scratch on hundreds of your own images with boxes",
+        summary=english("from scratch on hundreds of your own images with boxes"),
         fit="data",
         model=ModelConfig(depth=18),
         data=_SCRATCH_DATA,
@@ -165,7 +168,7 @@ RECIPES: Mapping[str, DetectionRecipe] = {
         training=TrainingConfig(epochs=24, batch_size=8, evaluate_every=6, checkpoint_every=100, ema_decay=0.99),
     ),
     "small-512": DetectionRecipe(
-        summary="SSD512 from scratch, at 512 pixels: for objects too small for 300, at three times the work",
+        summary=english("SSD512 from scratch, at 512 pixels: for objects too small for 300, at three times the work"),
         fit="data",
         model=ModelConfig(depth=18),
         data=_SCRATCH_DATA,
@@ -174,18 +177,18 @@ RECIPES: Mapping[str, DetectionRecipe] = {
         training=TrainingConfig(epochs=24, batch_size=8, evaluate_every=6, checkpoint_every=100, ema_decay=0.99),
     ),
     "finetune": DetectionRecipe(
-        summary="start from --weights FILE (a detector) or --backbone RUN|FILE (a classifier)",
+        summary=english("start from --weights FILE (a detector) or --backbone RUN|FILE (a classifier)"),
         optimizer=OptimizerConfig(
             peak_lr=2.6e-3, momentum=0.9, weight_decay=5e-4, schedule="cosine", warmup_epochs=1, clip_norm=10.0
         ),
         training=TrainingConfig(epochs=30, batch_size=32, micro_batch=32, evaluate_every=5, ema_decay=0.99),
     ),
     "coco": DetectionRecipe(
-        summary="COCO 2017 from an ImageNet backbone (--backbone), 65 epochs: NVIDIA's recipe",
+        summary=english("COCO 2017 from an ImageNet backbone (--backbone), 65 epochs: NVIDIA's recipe"),
         target=Target(
             metric="ap",
             value=0.265,
-            source="NVIDIA DeepLearningExamples, SSD v1.1 README: 15 seeds give 0.268 +- 0.0014 with AMP",
+            source=english("NVIDIA DeepLearningExamples, SSD v1.1 README: 15 seeds give 0.268 +- 0.0014 with AMP"),
             protocol=COCO,
         ),
         # lr 2.6e-3 for 32 images, scaled linearly; x0.1 after epochs 43 and 54; 300 warm-up steps at batch 64

@@ -20,6 +20,7 @@ from challenges.detection.palette import class_colours
 from challenges.detection.recipes import DetectionRecipe
 from challenges.detection.scenes import Scenes
 from common.errors import DataError
+from common.language.telling import english, grouped, tell, tell_count
 from common.report.confusion import confusion_figures
 from common.report.data import check_record, data_warnings, quarantined_files
 from common.report.elements import (
@@ -47,14 +48,14 @@ SHOWN_SCORE = 0.3  # from which detections are counted and drawn on the page, as
 WORST, BEST = 12, 6  # images drawn
 COLOURS: tuple[Colour, ...] = ("accent", "second", "third", "bad", "good", "muted")
 NAMES = {
-    "ap": "AP (IoU 0.5 to 0.95)",
+    "ap": english("AP (IoU 0.5 to 0.95)"),
     "ap50": "AP50",
     "ap75": "AP75",
-    "ap_small": "AP of small objects",
-    "ap_medium": "AP of medium objects",
-    "ap_large": "AP of large objects",
-    "ar100": "AR, 100 per image",
-    "voc_ap50": "PASCAL VOC's AP50",
+    "ap_small": english("AP of small objects"),
+    "ap_medium": english("AP of medium objects"),
+    "ap_large": english("AP of large objects"),
+    "ar100": english("AR, 100 per image"),
+    "voc_ap50": english("PASCAL VOC's AP50"),
 }
 
 
@@ -90,7 +91,7 @@ def precision_section(judged: Judged, intervals: Mapping[str, Sequence[float]]) 
     """The metrics, and the average precision of every class with its interval, the weakest class first."""
     scores, classes = judged.scores, judged.scenes.classes
     pairs = [
-        (title, _metric(scores.metrics[name]) + _in_brackets(intervals.get(name)))
+        (tell(title), _metric(scores.metrics[name]) + _in_brackets(intervals.get(name)))
         for name, title in NAMES.items()
         if name in scores.metrics
     ]
@@ -104,19 +105,22 @@ def precision_section(judged: Judged, intervals: Mapping[str, Sequence[float]]) 
                 classes[place],
                 _metric(ap),
                 bar(ap, (float(interval[0]), float(interval[1])) if known else None),
-                f"{interval[0]:.3f} to {interval[1]:.3f}" if known else "",
+                _range(interval) if known else "",
                 _metric(per_class["ap50"][place]),
                 _metric(own.voc[place]),
-                f"{per_class['boxes'][place]:,}",
-                f"{per_class['detections'][place]:,}",
+                grouped(per_class["boxes"][place]),
+                grouped(per_class["detections"][place]),
             )
         )
-    head = ("class", "AP", "with 95 % interval", "interval", "AP50", "VOC AP50", "boxes", "detections")
+    head = (
+        tell("class"), "AP", tell("with 95 % interval"), tell("interval"), "AP50", "VOC AP50", tell("boxes"),
+        tell("detections"),
+    )  # fmt: skip
     body = facts(pairs) + folded_table(head, rows, numeric=(1, 3, 4, 5, 6, 7))
     absent = [name for name, boxes in zip(classes, per_class["boxes"], strict=True) if not boxes]
     if absent:
-        body += paragraph(f"Without boxes in the validation images: {', '.join(absent)}.")
-    words = "Intervals show how far a value would move with other validation images like these."
+        body += paragraph(tell("Without boxes in the validation images: {names}.", names=", ".join(absent)))
+    words = tell("Intervals show how far a value would move with other validation images like these.")
     return Section("Average precision", body + paragraph(words))
 
 
@@ -126,11 +130,12 @@ def tiles_section(metrics: Mapping[str, float], recipe: Recipe) -> list[Section]
     if UNTILED + "ap" not in metrics:
         return []
     ap, ap50 = (_metric(metrics[UNTILED + name]) for name in ("ap", "ap50"))
-    words = (
-        f"Every figure and picture of this page is of images searched as a whole and in tiles of {recipe.data.tile} "
-        "pixels, as kit predict does. The exported and served models look at whole images, which give an AP of "
-        f"{ap} and an AP50 of {ap50}. No published target is for tiles."
-    )
+    words = tell(
+        "Every figure and picture of this page is of images searched as a whole and in tiles of {tile} pixels, as kit "
+        "predict does. The exported and served models look at whole images, which give an AP of {ap} and an AP50 of "
+        "{ap50}. No published target is for tiles.",
+        tile=recipe.data.tile, ap=ap, ap50=ap50,
+    )  # fmt: skip
     return [Section("With and without tiles", notice(words))]
 
 
@@ -139,29 +144,32 @@ def curves_section(judged: Judged) -> Section:
     curves, classes = judged.scores.curves, judged.scenes.classes
     known = np.flatnonzero(np.isfinite(curves).all(1))
     if not len(known):
-        return Section("Precision and recall", notice("The validation images hold no boxes."))
+        return Section("Precision and recall", notice(tell("The validation images hold no boxes.")))
     legend = None
     if len(known) <= len(COLOURS):
         lines = [Line(classes[place], RECALLS, curves[place], COLOURS[n]) for n, place in enumerate(known)]
     else:
         lines = [Line(classes[place], RECALLS, curves[place], "muted", smoothed=True) for place in known]
-        lines.append(Line("mean", RECALLS, curves[known].mean(0), "accent"))
-        legend = [Key("mean over classes", "accent"), Key("single classes", "muted")]
-    caption = "At IoU 0.5, made monotone. The area under a curve is the class's AP50."
-    chart = curve_chart("Precision over recall", lines, "recall", "precision", legend, caption)
+        lines.append(Line(tell("mean"), RECALLS, curves[known].mean(0), "accent"))
+        legend = [Key(tell("mean over classes"), "accent"), Key(tell("single classes"), "muted")]
+    caption = tell("At IoU 0.5, made monotone. The area under a curve is the class's AP50.")
+    title = tell("Precision over recall")
+    chart = curve_chart(title, lines, tell("recall"), tell("precision"), legend, caption)
     return Section("Precision and recall", columns(chart, thresholds(judged)))
 
 
 def confusion_section(judged: Judged) -> Section:
     """Which classes are taken for which, and for background."""
     counts = np.roll(confusion(judged.scenes, judged.table, SHOWN_SCORE), -1, axis=(0, 1))  # the background last
-    nothing = "No box was missed or taken for another class, and nothing was found where there is nothing."
-    words = (
-        f"Detections from score {SHOWN_SCORE:g} at IoU 0.5. The row “background” counts detections of nothing, "
-        "the column “background” boxes that were missed."
+    nothing = tell("No box was missed or taken for another class, and nothing was found where there is nothing.")
+    words = tell(
+        "Detections from score {score:g} at IoU 0.5. The row “background” counts detections of nothing, the column "
+        "“background” boxes that were missed.",
+        score=SHOWN_SCORE,
     )
-    names = (*judged.scenes.classes, "background")
-    return Section("Confusion matrix", paragraph(words) + confusion_figures(names, counts, "Boxes", "boxes", nothing))
+    names = (*judged.scenes.classes, tell("background"))
+    figures = confusion_figures(names, counts, tell("Boxes"), tell("boxes"), nothing)
+    return Section("Confusion matrix", paragraph(words) + figures)
 
 
 def thresholds(judged: Judged) -> Markup:
@@ -170,18 +178,18 @@ def thresholds(judged: Judged) -> Markup:
     found = best_thresholds(judged.scenes, judged.table, judged.scores.matches)
     for name, best in zip(judged.scenes.classes, found, strict=True):
         if best is None:
-            rows.append((name, "never found", "", "", ""))
+            rows.append((name, tell("never found"), "", "", ""))
         else:
             rows.append(
                 (name, f"{best.score:.2f}", percentage(best.precision), percentage(best.recall), f"{best.f1:.3f}")
             )
-    words = (
+    words = tell(
         "The score with the best balance of precision and recall (F1) at IoU 0.5. A missed object that costs more than "
         "a false alarm asks for a lower one, and the other way round. Chosen on these very images, so that new ones "
         "will come out slightly worse."
     )
-    head = ("class", "threshold", "precision", "recall", "F1")
-    return figure(folded_table(head, rows, numeric=(1, 2, 3, 4)), "Score thresholds", caption=words)
+    head = (tell("class"), tell("threshold"), tell("precision"), tell("recall"), "F1")
+    return figure(folded_table(head, rows, numeric=(1, 2, 3, 4)), tell("Score thresholds"), caption=words)
 
 
 def picture_sections(judged: Judged) -> list[Section]:
@@ -195,18 +203,22 @@ def picture_sections(judged: Judged) -> list[Section]:
     def cards(images: np.ndarray) -> Markup:
         made = []
         for image in images.tolist():
-            told = f"{errors.found[image]} found, {errors.missed[image]} missed, {errors.false[image]} false"
+            told = tell(
+                "{found} found, {missed} missed, {false} false",
+                found=errors.found[image], missed=errors.missed[image], false=errors.false[image],
+            )  # fmt: skip
             made.append(_card(judged, image, is_found, told))
         return gallery(made, large=True)
 
-    rule = (
-        f"Ranked by missed boxes plus false detections, among detections from score {SHOWN_SCORE:g} at IoU 0.5. "
-        "Solid lines are detections with their scores, dashed ones the boxes of the data."
+    rule = tell(
+        "Ranked by missed boxes plus false detections, among detections from score {score:g} at IoU 0.5. "
+        "Solid lines are detections with their scores, dashed ones the boxes of the data.",
+        score=SHOWN_SCORE,
     )
-    nothing = notice("No box was missed and nothing was found where there is nothing.", "good")
+    nothing = notice(tell("No box was missed and nothing was found where there is nothing."), "good")
     sections = [Section("Worst images", paragraph(rule) + (cards(worst) if len(worst) else nothing))]
     if len(best):
-        words = "Fewest mistakes, and among those with equally few the most boxes found."
+        words = tell("Fewest mistakes, and among those with equally few the most boxes found.")
         sections.append(Section("Best images", paragraph(words) + cards(best)))
     return sections
 
@@ -224,32 +236,40 @@ def data_section(run: RunDirectory, scenes: Scenes) -> Section:
         (
             scenes.classes[place],
             bar(total[place] / max(1, total.max()), colour="third"),
-            f"{train[place]:,}",
-            f"{validation[place]:,}",
+            grouped(train[place]),
+            grouped(validation[place]),
             *_size_cells(sizes.get("classes", {}).get(scenes.classes[place])),
         )
         for place in np.argsort(-total, kind="stable")
     ]
     images = {split: int((scenes.splits == split).sum()) for split in ("train", "val")}
     empty = int((np.diff(scenes.offsets) == 0).sum())
-    summary = (
-        f"{len(scenes.classes):,} classes, {images['train']:,} training and {images['val']:,} validation images with "
-        f"{train.sum():,} and {validation.sum():,} boxes. {empty:,} images have no box, {scenes.ignored.sum():,} boxes "
-        "are crowds or difficult objects, which count neither way."
-    )
+    summary = tell(
+        "{classes:,} classes, {train:,} training and {validation:,} validation images with {train_boxes:,} and "
+        "{validation_boxes:,} boxes. {empty:,} images have no box, {ignored:,} boxes are crowds or difficult objects, "
+        "which count neither way.",
+        classes=len(scenes.classes), train=images["train"], validation=images["val"], train_boxes=train.sum(),
+        validation_boxes=validation.sum(), empty=empty, ignored=scenes.ignored.sum(),
+    )  # fmt: skip
     parts = [paragraph(summary), *data_warnings(run)]
     if sizes:
-        where = f", or the tile of {sizes['tile']} pixels that shows most," if sizes.get("tile") else ""
-        parts.append(
-            paragraph(
-                f"Sizes are of objects once their image{where} is squashed to {sizes['input']} pixels: the root of "
-                f"their area, of the smallest 5 %, the median and the largest 5 %. The smallest default box has "
-                f"{sizes['smallest_default_box']:g} pixels; reachable boxes overlap a default box by half."
-            )
+        told = tell(
+            "Sizes are of objects once their image is squashed to {input} pixels: the root of their area, of the "
+            "smallest 5 %, the median and the largest 5 %. The smallest default box has {smallest_default_box:g} "
+            "pixels; reachable boxes overlap a default box by half.",
+            **sizes,
         )
-    head = ("class", "boxes", "training", "validation", "size in pixels", "below smallest", "reachable")
+        if sizes.get("tile"):
+            told += " " + tell(
+                "Where a tile of {tile} pixels shows most of an object, it is squashed instead.", **sizes
+            )
+        parts.append(paragraph(told))
+    head = (
+        tell("class"), tell("boxes"), tell("training"), tell("validation"), tell("size in pixels"),
+        tell("below smallest"), tell("reachable"),
+    )  # fmt: skip
     table = folded_table(head if sizes else head[:4], rows if sizes else [row[:4] for row in rows], (2, 3, 4, 5, 6))
-    quarantine = quarantined_files(run, "left out or changed; see the reasons")
+    quarantine = quarantined_files(run, tell("Some files were left out or changed; see the reasons."))
     return Section("Data", join([*parts, table, *quarantine]))
 
 
@@ -267,9 +287,13 @@ def sample_grid(images: np.ndarray, boxes: np.ndarray, labels: np.ndarray, class
         names = [classes[label - 1] for label in own[real]]
         sides = shares[real] * [width, height, width, height]
         draw_boxes(shown, sides, names, class_colours(len(classes))[own[real] - 1])
-        count = f"{real.sum()} {'box' if real.sum() == 1 else 'boxes'}"
-        cards.append((picture(jpeg_uri(shown, LARGE), f"training sample with {count}"), count))
-    words = f"Training samples after augmentation, {width} by {height} pixels, with the boxes to be learnt."
+        count = tell_count("{count} box", "{count} boxes", int(real.sum()))
+        cards.append((picture(jpeg_uri(shown, LARGE), tell("training sample with {boxes}", boxes=count)), count))
+    words = tell(
+        "Training samples after augmentation, {width} by {height} pixels, with the boxes to be learnt.",
+        width=width,
+        height=height,
+    )
     return Section("Samples as the network sees them", paragraph(words) + gallery(cards, large=True), anchor="samples")
 
 
@@ -279,7 +303,7 @@ def _card(judged: Judged, image: int, is_found: np.ndarray, told: str) -> tuple[
     try:
         shown = read_picture(judged.scenes.root / path)
     except DataError:
-        return Markup('<span class="missing">cannot be read</span>'), text
+        return Markup('<span class="missing">{}</span>').format(tell("cannot be read")), text
     scale = LARGE / max(shown.size)
     shown = shown.resize((max(1, round(shown.width * scale)), max(1, round(shown.height * scale))))
     _draw(shown, judged, image, is_found, scale)
@@ -291,15 +315,19 @@ def _draw(shown: Image.Image, judged: Judged, image: int, is_found: np.ndarray, 
     scenes, table, matches = judged.scenes, judged.table, judged.scores.matches
     colours = class_colours(len(scenes.classes))
     boxes = np.arange(scenes.offsets[image], scenes.offsets[image + 1])
+    ignored, missed = tell("ignored {name}"), tell("missed {name}")
     named = [
-        "" if is_found[box] else f"{'ignored' if scenes.ignored[box] else 'missed'} {scenes.classes[label - 1]}"
+        "" if is_found[box] else (ignored if scenes.ignored[box] else missed).format(name=scenes.classes[label - 1])
         for box, label in zip(boxes.tolist(), scenes.labels[boxes].tolist(), strict=True)
     ]
     draw_boxes(shown, scenes.boxes[boxes] * scale, named, colours[scenes.labels[boxes] - 1], dashed=True)
     rows = np.flatnonzero((table.images == image) & (table.scores >= SHOWN_SCORE))
     is_false = ~matches.is_correct[rows] & ~matches.is_ignored[rows]
     captions = captions_of(table.labels[rows], table.scores[rows], scenes.classes)
-    captions = [f"false {text}" if wrong else text for text, wrong in zip(captions, is_false.tolist(), strict=True)]
+    captions = [
+        tell("false {name}", name=text) if wrong else text
+        for text, wrong in zip(captions, is_false.tolist(), strict=True)
+    ]
     draw_boxes(shown, table.boxes[rows] * scale, captions, colours[table.labels[rows] - 1])
 
 
@@ -310,8 +338,12 @@ def _size_cells(row: Mapping[str, Any] | None) -> tuple[str, str, str]:
 
 
 def _metric(value: float) -> str:
-    return f"{value:.3f}" if np.isfinite(value) else "undefined"
+    return f"{value:.3f}" if np.isfinite(value) else tell("undefined")
 
 
 def _in_brackets(interval: Sequence[float] | None) -> str:
-    return f" ({interval[0]:.3f} to {interval[1]:.3f})" if interval is not None else ""
+    return f" ({_range(interval)})" if interval is not None else ""
+
+
+def _range(interval: Sequence[float] | np.ndarray) -> str:
+    return tell("{low:.3f} to {high:.3f}", low=interval[0], high=interval[1])

@@ -15,6 +15,7 @@ from challenges.detection.recipes import DetectionRecipe
 from challenges.detection.scenes import Scenes
 from challenges.detection.searching import search
 from common.export.signature import BatchRange, Signature, TensorSpec
+from common.language.telling import english
 from common.machine.distributed import from_all_ranks
 from common.training.optimizers import scheduled_optimizer
 from common.training.schedules import build_schedule
@@ -81,7 +82,7 @@ class DetectionTask(Task):
         return Evaluation(
             {name: value for name, value in metrics.items() if not math.isnan(value)},
             {name: scores.intervals[name] for name in METRICS if name in scores.intervals},
-            "bootstrap over validation images",
+            english("bootstrap over validation images"),
             predictions,
         )
 

@@ -15,6 +15,7 @@ from common.errors import ParityError, TrainingError
 from common.export.runner import Arrays, Runner
 from common.failures import explain
 from common.files import write_json
+from common.language.telling import english
 
 
 @dataclass(frozen=True)
@@ -301,16 +302,37 @@ def _errors(expected: Arrays, answers: Arrays, ranges: Mapping[str, float]) -> t
 
 def _number_failures(absolute: float, relative: float, allowed: Tolerance) -> list[str]:
     if allowed.absolute is not None:
-        return [] if absolute <= allowed.absolute else [f"error {absolute:.3g}, allowed {allowed.absolute:g}"]
+        return (
+            []
+            if absolute <= allowed.absolute
+            else [english("error {absolute:.3g}, allowed {allowed:g}", absolute=absolute, allowed=allowed.absolute)]
+        )
     if relative <= allowed.relative:
         return []
-    return [f"error {relative:.1%} of the outputs' range, allowed {allowed.relative:.0%}"]
+    return [
+        english(
+            "error {relative:.1%} of the outputs' range, allowed {allowed:.0%}",
+            relative=relative,
+            allowed=allowed.relative,
+        )
+    ]
 
 
 def _agreement_failure(same: np.ndarray, allowed: Tolerance) -> list[str]:
     different = int((~same).sum())
     limit = math.ceil(allowed.disagreement * len(same))
-    return [] if different <= limit else [f"{different} of {len(same)} answers differ, allowed {limit}"]
+    return (
+        []
+        if different <= limit
+        else [
+            english(
+                "{different} of {same} answers differ, allowed {limit}",
+                different=different,
+                same=len(same),
+                limit=limit,
+            )
+        ]
+    )
 
 
 def _metric_failure(baseline: Judged, judged: Judged, allowed: Tolerance, *, decisions: int) -> list[str]:
@@ -320,7 +342,7 @@ def _metric_failure(baseline: Judged, judged: Judged, allowed: Tolerance, *, dec
     loss = baseline.metric - judged.metric
     if loss <= limit + 1e-9:  # rounding of means
         return []
-    return [f"the metric fell by {loss:.4f}, allowed {limit:.4f}"]
+    return [english("the metric fell by {loss:.4f}, allowed {limit:.4f}", loss=loss, limit=limit)]
 
 
 def _finite(row: dict[str, Any]) -> dict[str, Any]:

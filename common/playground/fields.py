@@ -4,6 +4,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from common.language.telling import retell
+
 Values = Mapping[str, Any]
 """Field name -> what was given: the bytes of a file, text, a number, or a list of picks; None for nothing."""
 
@@ -22,12 +24,17 @@ class Option(NamedTuple):
 class Field:
     """One thing that is asked with.
 
-    name: of its value. label: above it. help: in a sentence, empty for none.
+    name: of its value. label: above it, in English, or what the data calls it where that is the name, too.
+    help: in an English sentence, empty for none.
     """
 
     name: str
     label: str
     help: str = ""
+
+    @property
+    def told(self) -> str:
+        return self.label if self.label == self.name else retell(self.label)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from common.errors import KitError
+from common.language.telling import in_this_language, tell
 from common.playground import texts
 from common.playground.fields import PictureField, Values
 from common.playground.session import Engine, Session
@@ -55,11 +56,12 @@ def groups_of(shown: Sequence[Shown]) -> list[list[Shown]]:
     return list(groups.values())
 
 
-def build(shown: Sequence[Shown], title: str) -> Any:
-    """The page over these runs, as Gradio's Blocks; nothing is served yet."""
+def build(shown: Sequence[Shown]) -> Any:
+    """The page over these runs in the language that is spoken, as Gradio's Blocks; nothing is served yet."""
     import gradio
 
     groups = groups_of(shown)
+    title = tell("Trained models: {names}", names=", ".join(one.session.name for one in shown))
     with gradio.Blocks(title=title, analytics_enabled=False, delete_cache=(300, 300)) as page:
         markup(texts.title(title))
         if len(groups) == 1:
@@ -104,7 +106,7 @@ class _Group:
                 several = one.session.verdict_kind == "several"
                 with gradio.Group(visible=False) as box:
                     right = gradio.CheckboxGroup([], label="") if several else gradio.Dropdown([], label="")
-                    save = gradio.Button("Keep for training", size="sm")
+                    save = gradio.Button(tell("Keep for training"), size="sm")
                 status = markup()
                 return _Column(one, answer, output, box, right, save, status)
         return _Column(one, answer, output)
@@ -116,6 +118,7 @@ class _Group:
         turned = [each.value for each in controls]
         outputs = [part for column in columns for part in column.parts]
 
+        @in_this_language
         def ask(*given: Any) -> list[Any]:
             values = {each.field.name: value for each, value in zip(fields, given, strict=False)}
             settings = _settings(controls, given[len(fields) :])
@@ -179,15 +182,17 @@ class _Column:
         return [answer, self.shown.show(answer, settings), *self._verdict(answer, settings)]
 
     def connect(self, controls: Sequence[Widget], turned: Sequence[Any]) -> None:
+        @in_this_language
         def turn(answer: Any, *given: Any) -> list[Any]:
             settings = _settings(controls, given)
             if answer is None:
                 return ["", *self._verdict(None, settings)]
             return [self.shown.show(answer, settings), *self._verdict(answer, settings)]
 
+        @in_this_language
         def keep(answer: Any, right: Any, *given: Any) -> str:
             if answer is None:
-                return str(texts.inside(texts.hint("Ask again, then correct the answer.")))
+                return str(texts.inside(texts.hint(tell("Ask again, then correct the answer."))))
             chosen = list(right) if isinstance(right, list | tuple) else [right] if right else []
             try:
                 said = self.shown.session.keep(answer, _settings(controls, given), chosen, self.shown.corrections)

@@ -3,11 +3,12 @@
 import contextlib
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from common.errors import ServingError
+from common.language.telling import Language, language_accepted
 from common.playground.uploads import MAX_UPLOAD
 
 STYLE = Path(__file__).with_name("style.css")
@@ -25,20 +26,27 @@ POLICY = "; ".join(
     )
 )
 """What a browser may load for the page: nothing that is not of this server."""
+SPEAK = """
+for (const name of ['language', 'languages'])
+  Object.defineProperty(navigator, name, {get: () => name === 'language' ? 'LANGUAGE' : ['LANGUAGE']});
+document.documentElement.lang = 'LANGUAGE';
+"""
+"""Lets Gradio's own words, which follow the browser, be in the page's language."""
 HEADERS = ((b"content-security-policy", POLICY.encode()), (b"referrer-policy", b"no-referrer"))
 
 
 @contextlib.contextmanager
-def serving(page: Any, host: str, port: int) -> Iterator[str]:
+def serving(pages: Mapping[Language, Any], host: str, port: int) -> Iterator[str]:
     """Serve Gradio's Blocks as long as the block runs; gives the address.
 
-    port: 0 for any free one. Raises ServingError where the port is taken.
+    pages: in each language, of which a browser is sent to its own; a single one is for all.
+    port:  0 for any free one. Raises ServingError where the port is taken.
     """
     import uvicorn
 
     with contextlib.closing(_listening(host, port)) as listener:
         config = uvicorn.Config(
-            _application(page, host), log_level="error", timeout_graceful_shutdown=LEAVING_SECONDS, lifespan="on"
+            _application(pages, host), log_level="error", timeout_graceful_shutdown=LEAVING_SECONDS, lifespan="on"
         )
         server = uvicorn.Server(config)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
@@ -76,21 +84,37 @@ class _Guarded:
         await self._app(scope, receive, told)
 
 
-def _application(page: Any, host: str) -> Any:
-    import gradio
-    from fastapi import FastAPI
+def _application(pages: Mapping[Language, Any], host: str) -> Any:
+    from fastapi import FastAPI, Request
+    from fastapi.responses import RedirectResponse
     from starlette.middleware.trustedhost import TrustedHostMiddleware
+
+    application = FastAPI(openapi_url=None)
+
+    async def choose(request: Request) -> RedirectResponse:
+        spoken = language_accepted(request.headers.get("accept-language", ""))
+        address = request.url.replace(path=f"/{spoken}/").components
+        return RedirectResponse(address._replace(scheme="", netloc="").geturl(), headers={"vary": "Accept-Language"})
+
+    if len(pages) > 1:
+        application.add_api_route("/", choose)
+    for spoken, page in pages.items():
+        application = _mounted(application, page, spoken, f"/{spoken}" if len(pages) > 1 else "/")
+    if host in LOOPBACK:  # no page of elsewhere reaches it under a name of its own
+        application.add_middleware(TrustedHostMiddleware, allowed_hosts=["127.0.0.1", "localhost", "[::1]"])
+    application.add_middleware(_Guarded)
+    return application
+
+
+def _mounted(application: Any, page: Any, spoken: Language, path: str) -> Any:
+    import gradio
 
     sans, mono = ("system-ui", "sans-serif"), ("ui-monospace", "monospace")
     theme = gradio.themes.Base(font=sans, font_mono=mono, primary_hue="blue", neutral_hue="slate")
     page.state_session_capacity = OPEN_PAGES
     page.queue(default_concurrency_limit=2, max_size=OPEN_PAGES)
-    application = gradio.mount_gradio_app(
-        FastAPI(openapi_url=None), page, path="/", max_file_size=MAX_UPLOAD, show_error=False, ssr_mode=False,
-        footer_links=[], run_history=False, enable_monitoring=False, pwa=False, mcp_server=False, theme=theme,
-        css=STYLE.read_text(),
+    return gradio.mount_gradio_app(
+        application, page, path=path, max_file_size=MAX_UPLOAD, show_error=False, ssr_mode=False, footer_links=[],
+        run_history=False, enable_monitoring=False, pwa=False, mcp_server=False, theme=theme, css=STYLE.read_text(),
+        head=f"<script>{SPEAK.replace('LANGUAGE', spoken)}</script>",
     )  # fmt: skip
-    if host in LOOPBACK:  # no page of elsewhere reaches it under a name of its own
-        application.add_middleware(TrustedHostMiddleware, allowed_hosts=["127.0.0.1", "localhost", "[::1]"])
-    application.add_middleware(_Guarded)
-    return application

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 class Engine:
     """Where answers come from: an engine in this process, or a server.
 
-    label: as the page tells it. runner: of the exported graph; None where a server answers.
+    label: in English, as the page tells it again. runner: of the exported graph; None where a server answers.
     url:   the server's address. model: the name under which it has the run.
     """
 
@@ -40,7 +40,8 @@ class Engine:
 class Verdict:
     """What a person may say about an answer.
 
-    question: in words. options: the things that may be right. right: the values taken for right so far.
+    question: in words of the language that is spoken. options: the things that may be right.
+    right:    the values taken for right so far.
     """
 
     question: str
@@ -51,7 +52,7 @@ class Verdict:
 class Session(ABC):
     """A run ready to be asked, by one question at a time.
 
-    name:    of the run, as it stands on the page. about: what it is and how good, in a sentence.
+    name:    of the run, as it stands on the page. about: what it does, as the end of an English sentence.
     fields:  what it is asked with. controls: what changes how an answer is shown, without asking the model again.
     verdict_kind: whether one thing or several are right about an answer; None where nobody is asked.
     """

@@ -7,6 +7,7 @@ from markupsafe import Markup
 
 from common.errors import KitError
 from common.failures import explain
+from common.language.telling import retell, tell
 from common.playground.fields import Example, Option
 from common.playground.session import Session
 from common.report.elements import join, notice, picture
@@ -24,7 +25,8 @@ def told(error: Exception) -> Markup:
     """What went wrong, as a notice of the page; the page lives on."""
     known = error if isinstance(error, KitError) else explain(error)
     if known is None:
-        return notice("This could not be answered; what happened stands in the terminal. Try something else.", "bad")
+        told_instead = tell("This could not be answered; what happened stands in the terminal. Try something else.")
+        return notice(told_instead, "bad")
     text = " ".join(part for part in (known.given, known.allowed, known.remedy) if part)
     return notice(without_paths(text))
 
@@ -34,8 +36,8 @@ def title(text: str) -> Markup:
 
 
 def heading(session: Session, engine: str) -> Markup:
-    text = '<h3>{}</h3><p class="about">It {}. Answers come from {}.</p>'
-    return inside(Markup(text).format(session.name, session.about, engine))
+    about = tell("It {about}. Answers come from {engine}.", about=retell(session.about), engine=retell(engine))
+    return inside(Markup('<h3>{}</h3><p class="about">{}</p>').format(session.name, about))
 
 
 def inside(content: str) -> Markup:
@@ -53,13 +55,15 @@ def example_buttons(examples: Sequence[Example]) -> Markup:
         return inside("")
     buttons = join(
         Markup('<button type="button" data-example="{}">{}{}</button>').format(
-            number, picture(example.picture, "") if example.picture else "", example.caption or f"Example {number + 1}"
+            number,
+            picture(example.picture, "") if example.picture else "",
+            example.caption or tell("Example {number}", number=number + 1),
         )
         for number, example in enumerate(examples)
     )
     return inside(
         Markup('{}<div class="examples">{}</div>').format(
-            hint("Examples from the validation data, the hardest first:"), buttons
+            hint(tell("Examples from the validation data, the hardest first:")), buttons
         )
     )
 
@@ -71,7 +75,7 @@ def pick_buttons(options: Iterable[Option], act: str, sign: str, empty: str) -> 
     """
     buttons = join(
         Markup('<button type="button" data-{}="{}" aria-label="{} {}">{} {}</button>').format(
-            act, option.value, "Add" if act == "pick" else "Take away", option.label, sign, option.label
+            act, option.value, tell("Add") if act == "pick" else tell("Take away"), option.label, sign, option.label
         )
         for option in options
     )

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from common.language.telling import in_this_language, retell, tell
 from common.playground import fields, texts
 
 CLICKS = """
@@ -82,7 +83,7 @@ class _Picture(Widget):
 
         super().__init__(field)
         self._drop = gradio.Image(
-            label=f"{field.label}. {field.help}", sources=["upload", "clipboard", "webcam"], type="filepath",
+            label=f"{field.told}. {retell(field.help)}", sources=["upload", "clipboard", "webcam"], type="filepath",
             height=240, buttons=[],
         )  # fmt: skip
         self._drop.preprocess = _path_of  # as it came: what the file holds is looked at by the kit
@@ -114,9 +115,11 @@ class _Picks(Widget):
         import gradio
 
         super().__init__(field)
-        markup(texts.inside(texts.hint(field.label)))
+        markup(texts.inside(texts.hint(field.told)))
         self._list = markup(self._picked([]))
-        self._search = gradio.Textbox(label="Search, then click to add", placeholder="a title", max_length=100)
+        self._search = gradio.Textbox(
+            label=tell("Search, then click to add"), placeholder=tell("a title"), max_length=100
+        )
         self._found = markup(self._options(""))
         self.value = gradio.State([])
         self.parts = [self.value, self._list]
@@ -127,12 +130,13 @@ class _Picks(Widget):
     def connect(self, ask: Ask, inputs: Sequence[Any], outputs: Sequence[Any]) -> None:
         import gradio
 
+        @in_this_language
         def drop(picks: list[str], event: gradio.EventData) -> list[Any]:
             return self.set([pick for pick in picks if pick != _told(event, "drop")])
 
         self._search.input(
-            self._options, self._search, self._found, show_progress="hidden", trigger_mode="always_last",
-            api_visibility="private",
+            in_this_language(self._options), self._search, self._found, show_progress="hidden",
+            trigger_mode="always_last", api_visibility="private",
         )  # fmt: skip
         dropped = self._list.drop(drop, self.value, self.parts, show_progress="hidden", api_visibility="private")
         dropped.then(ask, list(inputs), list(outputs), show_progress="minimal", api_visibility="private")
@@ -141,6 +145,7 @@ class _Picks(Widget):
     def take_from(self, output: Any, ask: Ask, inputs: Sequence[Any], outputs: Sequence[Any]) -> None:
         import gradio
 
+        @in_this_language
         def pick(picks: list[str], event: gradio.EventData) -> list[Any]:
             told = _told(event, "pick")
             return self.set([*picks, told] if told and told not in picks and len(picks) < MOST_PICKS else picks)
@@ -149,11 +154,12 @@ class _Picks(Widget):
         picked.then(ask, list(inputs), list(outputs), show_progress="minimal", api_visibility="private")
 
     def _options(self, text: str) -> str:
-        return str(texts.pick_buttons(self.field.find(text or ""), "pick", "+", "Nothing is called so."))
+        found = self.field.find(text or "")
+        return str(texts.pick_buttons(found, "pick", "+", tell("Nothing is called so.")))
 
     def _picked(self, picks: Sequence[str]) -> str:
         options = [fields.Option(pick, self.field.label_of(pick)) for pick in picks]
-        return str(texts.pick_buttons(options, "drop", "×", "Nothing yet."))
+        return str(texts.pick_buttons(options, "drop", "×", tell("Nothing yet.")))
 
 
 def markup(content: str = "") -> Any:
@@ -177,7 +183,7 @@ def widget_of(field: fields.Field) -> Widget:
     """The components of a field, laid out where this is called."""
     import gradio
 
-    name = {"label": field.label, "info": field.help or None, "min_width": NARROW}
+    name = {"label": field.told, "info": retell(field.help) or None, "min_width": NARROW}
     if isinstance(field, fields.PictureField):
         return _Picture(field)
     if isinstance(field, fields.PicksField):

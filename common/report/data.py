@@ -3,6 +3,7 @@
 from typing import Any
 
 from common.files import read_csv, read_json
+from common.language.telling import retell, tell, tell_count
 from common.report.elements import Markup, folded_table, notice, paragraph
 from common.run.run_directory import RunDirectory
 
@@ -16,22 +17,28 @@ def check_record(run: RunDirectory) -> dict[str, Any]:
 
 
 def data_warnings(run: RunDirectory) -> list[Markup]:
-    return [notice(warning, "warning") for warning in check_record(run).get("warnings", [])]
+    return [notice(retell(warning), "warning") for warning in check_record(run).get("warnings", [])]
 
 
-def quarantined_files(run: RunDirectory, consequence: str = "left out of training and evaluation") -> list[Markup]:
+def quarantined_files(run: RunDirectory, consequence: str = "") -> list[Markup]:
     """The rows of quarantine.csv, each with its reason.
 
-    consequence: what became of the files, in words.
+    consequence: what became of the files, in a sentence; empty where they were left out.
     """
     path = run.data / "quarantine.csv"
     if not path.is_file():
         return []
-    rows = [(row["path"], row["code"], row["reason"]) for row in read_csv(path, guarded=True)]
-    title = Markup("<h3>Quarantined files</h3>")
+    rows = [(row["path"], row["code"], retell(row["reason"])) for row in read_csv(path, guarded=True)]
+    title = Markup("<h3>{}</h3>").format(tell("Quarantined files"))
     if not rows:
-        return [title, notice("No file had to be left out.", "good")]
-    words = f"{len(rows):,} {'file was' if len(rows) == 1 else 'files were'} {consequence}."
+        return [title, notice(tell("No file had to be left out."), "good")]
+    words = consequence or tell_count(
+        "{count} file was left out of training and evaluation.",
+        "{count:,} files were left out of training and evaluation.",
+        len(rows),
+    )
     if len(rows) > FILES:
-        words += f" The first {FILES} are listed here, all of them in data/{path.name}."
-    return [title, paragraph(words), folded_table(("file", "code", "reason"), rows[:FILES])]
+        words += " " + tell(
+            "The first {shown} are listed here, all of them in data/{file}.", shown=FILES, file=path.name
+        )
+    return [title, paragraph(words), folded_table((tell("file"), tell("code"), tell("reason")), rows[:FILES])]

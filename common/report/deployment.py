@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from common.files import read_json
+from common.language.telling import retell, tell
 from common.report.elements import Markup, Section, facts, gallery, notice, paragraph, picture, table
 from common.report.pictures import LARGE, SIZE, thumbnail
 from common.run.run_directory import RunDirectory
@@ -30,21 +31,28 @@ def _parity(record: Mapping[str, Any]) -> Section:
             (
                 label,
                 row["batch"],
-                "not finite" if row["absolute_error"] is None else f"{row['absolute_error']:.2g}",
+                tell("not finite") if row["absolute_error"] is None else f"{row['absolute_error']:.2g}",
                 "" if row["relative_error"] is None else f"{row['relative_error']:.2%}",
                 f"{row['agreement']:.1%}",
                 "" if row["metric"] is None else f"{row['metric']:.4f}",
                 latency,
-                "passed" if row["passed"] else "; ".join(row["failures"]),
+                tell("passed") if row["passed"] else "; ".join(map(retell, row["failures"])),
             )
         )
     left_out = record.get("left_out", {})  # runs before 2026-11-28 lack it
-    rows += [(label, "", "", "", "", "", "", f"left out: {reason}") for label, reason in left_out.items()]
-    head = ("engine", "batch", "worst error", "of range", "same answer", "metric", "ms for one", "")
+    rows += [
+        (label, "", "", "", "", "", "", tell("left out: {reason}", reason=retell(reason)))
+        for label, reason in left_out.items()
+    ]
+    head = (
+        tell("engine"), tell("batch"), tell("worst error"), tell("of range"), tell("same answer"), tell("metric"),
+        tell("ms for one"), "",
+    )  # fmt: skip
     body = table(head, rows, numeric=range(1, 7))
     choice = record["choice"]
     if choice:
-        body += notice(f"Served: {choice['engine']} in {choice['precision']}: {choice['why']}.", "good")
+        told = tell("Served: {engine} in {precision}: {why}.", **{**choice, "why": retell(choice["why"])})
+        body += notice(told, "good")
     return Section("Every engine against the trained model", body)
 
 
@@ -55,12 +63,21 @@ def _served(record: Mapping[str, Any]) -> Section:
     """
     same = record["same"] / max(1, record["compared"])
     pairs: list[tuple[str, object]] = [
-        ("Engine", f"{record['engine']} in {record['precision']}"),
-        (f"{record['sent_unit'].capitalize()} sent", record["sent"]),
-        ("As in the evaluation", f"{record['same']} of {record['compared']} {record['unit']} ({same:.1%})"),
-        *([("Right answer", record["correct"])] if "correct" in record else []),
-        ("Median milliseconds of a request", f"{record['p50_ms']:.1f}"),
-        ("Seconds until the server answered", f"{record['start_seconds']:.1f}"),
+        (tell("Engine"), tell("{engine} in {precision}", engine=record["engine"], precision=record["precision"])),
+        (tell("Sent ({unit})", unit=retell(record["sent_unit"])), record["sent"]),
+        (
+            tell("As in the evaluation"),
+            tell(
+                "{same} of {compared} {unit} ({share:.1%})",
+                same=record["same"],
+                compared=record["compared"],
+                unit=retell(record["unit"]),
+                share=same,
+            ),
+        ),
+        *([(tell("Right answer"), record["correct"])] if "correct" in record else []),
+        (tell("Median milliseconds of a request"), f"{record['p50_ms']:.1f}"),
+        (tell("Seconds until the server answered"), f"{record['start_seconds']:.1f}"),
     ]
     drawn = record.get("drawn", False)
     cards = [
@@ -70,11 +87,22 @@ def _served(record: Mapping[str, Any]) -> Section:
     ]
     told = [(example["asked"], example["answer"]) for example in record["examples"] if "asked" in example]
     intro = paragraph(
-        f"A real Triton was started on this model and sent the validation {record['sent_unit']} as they are."
+        tell(
+            "A real Triton was started on this model and sent the validation {unit} as they are.",
+            unit=retell(record["sent_unit"]),
+        )
     )
-    shown = gallery(cards, large=drawn) if cards else table(("asked with", "answered"), told) if told else Markup("")
+    shown = (
+        gallery(cards, large=drawn)
+        if cards
+        else table((tell("asked with"), tell("answered")), told)
+        if told
+        else Markup("")
+    )
     return Section("Served by Triton", intro + facts(pairs) + shown)
 
 
 def _caption(example: Mapping[str, Any]) -> str:
-    return f"{example['answer']} (is {example['label']})" if "label" in example else example["answer"]
+    if "label" not in example:
+        return str(example["answer"])
+    return tell("{answer} (is {label})", answer=example["answer"], label=example["label"])

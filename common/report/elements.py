@@ -7,6 +7,8 @@ from typing import Literal
 
 from markupsafe import Markup, escape
 
+from common.language.telling import tell
+
 ROWS = 30  # rows of a long table before the rest is folded away
 
 
@@ -14,6 +16,7 @@ ROWS = 30  # rows of a long table before the rest is folded away
 class Section:
     """A titled part of the page.
 
+    title:  in English, of which it is known; `told` is what is read.
     html:   Markup is inserted as it is, a plain string is escaped.
     anchor: the part of the address after #; made from the title where none is given.
     """
@@ -21,6 +24,10 @@ class Section:
     title: str
     html: str
     anchor: str | None = None
+
+    @property
+    def told(self) -> str:
+        return tell(self.title)
 
     @property
     def slug(self) -> str:
@@ -80,7 +87,7 @@ def folded_table(head: Sequence[str], rows: Iterable[Iterable[object]], numeric:
     first = table(head, cells[:ROWS], numeric)
     if len(cells) <= ROWS:
         return first
-    return first + details(f"{len(cells) - ROWS:,} more", table(head, cells[ROWS:], numeric))
+    return first + details(tell("{count:,} more", count=len(cells) - ROWS), table(head, cells[ROWS:], numeric))
 
 
 def facts(pairs: Iterable[tuple[str, object]]) -> Markup:
@@ -142,13 +149,13 @@ def percentage(share: float) -> str:
 
 def percentage_range(interval: tuple[float, float]) -> str:
     """Such as 91.0 to 94.8 %."""
-    return f"{100 * interval[0]:.1f} to {100 * interval[1]:.1f} %"
+    return tell("{low:.1f} to {high:.1f} %", low=100 * interval[0], high=100 * interval[1])
 
 
 def _matrix_cell(count: int, share: float, diagonal: bool) -> Markup:
     classes = ("right" if diagonal else "wrong") + (" strong" if share > 0.5 else "") + (" zero" if count == 0 else "")
-    return Markup('<td class="{}" style="--share:{}%" title="{:.1%} of the row">{}</td>').format(
-        classes, _percent(share**0.5), share, count
+    return Markup('<td class="{}" style="--share:{}%" title="{}">{}</td>').format(
+        classes, _percent(share**0.5), tell("{share:.1%} of the row", share=share), count
     )
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from common.language.telling import tell
 from common.report.elements import Section, join, paragraph, table
 from common.terminal.duration import duration
 
@@ -12,17 +13,21 @@ def forecast_section(record: Mapping[str, Any]) -> Section | None:
     if not record:
         return None
     took, corrected = record["took"], record["corrected"]
-    told = [("forecast", record), *([("after the first evaluation", corrected)] if corrected else [])]
+    told = [(tell("forecast"), record), *([(tell("after the first evaluation"), corrected)] if corrected else [])]
     heads = [head for head, _ in told]
     times = [duration(one["seconds"]) for _, one in told]
     memory = [_gigabytes(one["expected_bytes"]) for _, one in told]
     rows = [
-        ("training and its evaluations", *times, duration(took["seconds"]) if took else ""),
-        ("largest memory", *memory, _gigabytes(took["memory_bytes"]) if took else ""),
+        (tell("training and its evaluations"), *times, duration(took["seconds"]) if took else ""),
+        (tell("largest memory"), *memory, _gigabytes(took["memory_bytes"]) if took else ""),
     ]
-    after = f" of this training, which went on after step {record['first_step']:,}" if record["first_step"] else ""
-    intro = paragraph(f"Told after step {record['step']:,}{after}, from {record['measured']:,} timed steps.")
-    return Section("Forecast", join([intro, table(("", *heads, "took"), rows, numeric=range(1, len(heads) + 2))]))
+    told_from = tell(
+        "Told after step {step:,}, from {measured:,} timed steps.", step=record["step"], measured=record["measured"]
+    )
+    if record["first_step"]:
+        told_from += " " + tell("This training went on after step {step:,}.", step=record["first_step"])
+    body = table(("", *heads, tell("took")), rows, numeric=range(1, len(heads) + 2))
+    return Section("Forecast", join([paragraph(told_from), body]))
 
 
 def _gigabytes(size: float) -> str:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from common.language.telling import retell, tell
 from common.report.elements import Section, facts, folded_table, join, notice, paragraph
 from common.run.run_directory import RunDirectory
 
@@ -12,21 +13,23 @@ def held_out_section(run: RunDirectory) -> Section | None:
     tests = run.test_evaluations()
     if not tests:
         return None
-    judged = {f"test: {_name(test)}" if test["test"]["own"] else _name(test): test for test in tests}
+    judged = {tell("test: {name}", name=_name(test)) if test["test"]["own"] else _name(test): test for test in tests}
     if run.evaluation_file.is_file():
-        judged = {"validation": run.evaluation(), **judged}
+        judged = {tell("validation"): run.evaluation(), **judged}
     metrics = list(dict.fromkeys(name for evaluation in judged.values() for name in evaluation["metrics"]))
     rows = [(metric, *(_cell(evaluation, metric) for evaluation in judged.values())) for metric in metrics]
-    words = paragraph(
-        "The verdict is about the validation split. Training saw none of these sets, and chose nothing on them."
+    intro = paragraph(
+        tell("The verdict is about the validation split. Training saw none of these sets, and chose nothing on them.")
     )
-    parts = [words, folded_table(("metric", *judged), rows, numeric=range(1, len(judged) + 1))]
+    parts = [intro, folded_table((tell("metric"), *judged), rows, numeric=range(1, len(judged) + 1))]
     for test in tests:
         told = test["test"]
-        parts.append(
-            facts([(_name(test), f"{told['samples']:,} {told['unit']}s in {told['root']}, {test['precision']}")])
-        )
-        parts += [notice(warning, "warning") for warning in told["warnings"]]
+        words = tell(
+            "{samples:,} {unit} in {root}, {precision}",
+            samples=told["samples"], unit=retell(f"{told['unit']}s"), root=told["root"], precision=test["precision"],
+        )  # fmt: skip
+        parts.append(facts([(_name(test), words)]))
+        parts += [notice(retell(warning), "warning") for warning in told["warnings"]]
     return Section("Tests", join(parts), anchor="tests")
 
 
@@ -38,4 +41,6 @@ def _cell(evaluation: Mapping[str, Any], metric: str) -> str:
     value, interval = evaluation["metrics"].get(metric), evaluation["intervals"].get(metric)
     if value is None:
         return ""
-    return f"{value:.4f}" + (f" ({interval[0]:.4f} to {interval[1]:.4f})" if interval else "")
+    if not interval:
+        return f"{value:.4f}"
+    return tell("{value:.4f} ({low:.4f} to {high:.4f})", value=value, low=interval[0], high=interval[1])

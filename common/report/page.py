@@ -9,6 +9,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from common.files import read_json, write_text
+from common.language.telling import english, grouped, language, retell, tell
 from common.report.deployment import deployment_sections
 from common.report.elements import Key, Markup, Section, details, escape
 from common.report.forecast import forecast_section
@@ -21,7 +22,11 @@ from common.run.run_directory import RunDirectory
 from common.terminal.duration import duration
 
 REFRESH_SECONDS = 20
-VERDICTS = {"reached": "Target reached", "missed": "Target missed", "not-comparable": "Not comparable"}
+VERDICTS = {
+    "reached": english("Target reached"),
+    "missed": english("Target missed"),
+    "not-comparable": english("Not comparable"),
+}
 
 
 @dataclass(frozen=True)
@@ -68,18 +73,20 @@ def write_report(run: RunDirectory, sections: Sequence[Section] = ()) -> Path:
     ]
     text = _template().render(
         name=f"{record['model']}/{record['recipe']}" if record else run.path.name,
-        summary=recipe.get("summary", ""),
+        summary=retell(recipe.get("summary", "")),
         result=result,
         target=target,
-        verdict=VERDICTS[result.verdict] if result else "",
+        verdict=tell(VERDICTS[result.verdict]) if result else "",
         metrics=_metrics(result) if result else "",
         scale=_scale(result) if result else "",
         certainty=_certainty(result) if result else "",
         raw=raw,
+        rate=_rate(result) if result else "",
         progress=None if result else _progress(history, recipe),
         refresh_seconds=None if result else REFRESH_SECONDS,
         sections=[part for part in parts if part is not None],
         created=record.get("created", ""),
+        language=language(),
     )
     write_text(run.report_file, text)
     return run.report_file
@@ -95,6 +102,7 @@ def _template() -> Any:
         lstrip_blocks=True,
     )
     environment.filters["duration"] = duration
+    environment.globals.update(tell=tell, retell=retell)
     return environment.get_template("page.html")
 
 
@@ -119,7 +127,15 @@ def _metrics(result: Result) -> Markup:
     shown = foremost(result.metrics, result.metric)
     others = [name for name in result.metrics if name not in shown]
     words = [", ".join(f"{name} {result.metrics[name]:.4f}" for name in names) for names in (shown, others)]
-    return escape(words[0]) + (details(f"{len(others)} more", words[1]) if others else Markup(""))
+    return escape(words[0]) + (details(tell("{count:,} more", count=len(others)), words[1]) if others else Markup(""))
+
+
+def _rate(result: Result) -> str:
+    """How many samples a second; empty where it was not measured."""
+    if result.samples_per_s is None:
+        return ""
+    shown = grouped(round(result.samples_per_s)) if result.samples_per_s >= 1000 else f"{result.samples_per_s:.4g}"
+    return f"{shown} {retell(f'{result.sample_unit}s')}/s"
 
 
 def _certainty(result: Result) -> str:
@@ -127,8 +143,8 @@ def _certainty(result: Result) -> str:
     if result.interval is None or result.target is None or result.verdict == "not-comparable":
         return ""
     if result.interval.low <= result.target.value <= result.interval.high:
-        return "The target lies inside the interval: other validation samples could have turned the verdict."
-    return "The target lies outside the interval."
+        return tell("The target lies inside the interval: other validation samples could have turned the verdict.")
+    return tell("The target lies outside the interval.")
 
 
 def _scale(result: Result) -> Markup:

@@ -14,6 +14,7 @@ from matplotlib.colors import ListedColormap, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
 
+from common.language.telling import grouped, tell
 from common.report.elements import Key, figure
 
 Colour = Literal["ink", "muted", "line", "accent", "second", "third", "good", "bad"]
@@ -161,17 +162,17 @@ def reliability_chart(
         top.bar(centres[filled], accuracy[filled], width[filled], color=STAND_INS["accent"], alpha=0.75)
         top.vlines(centres[filled], intervals[filled, 0], intervals[filled, 1], color=STAND_INS["ink"], linewidth=1.1)
         top.plot([0, 1], [0, 1], color=STAND_INS["muted"], linewidth=1.2, linestyle=(0, (4, 3)))
-        top.set(xlim=(0, 1), ylim=(0, 1), ylabel="accuracy")
+        top.set(xlim=(0, 1), ylim=(0, 1), ylabel=tell("accuracy"))
         bottom.bar(centres, counts, width, color=STAND_INS["muted"], alpha=0.5)
-        bottom.set(xlabel="confidence", ylabel="samples")
+        bottom.set(xlabel=tell("confidence"), ylabel=tell("samples"))
         bottom.yaxis.set_major_locator(MaxNLocator(2, integer=True))
         for axes in (top, bottom):
             axes.set_facecolor("none")
         content = _svg(picture, title)
     keys = [
-        Key("accuracy in the bin", "accent"),
-        Key("95 % interval", "ink"),
-        Key("perfect calibration", "muted", dashed=True),
+        Key(tell("accuracy in the bin"), "accent"),
+        Key(tell("95 % interval"), "ink"),
+        Key(tell("perfect calibration"), "muted", dashed=True),
     ]
     return figure(content, title, keys)
 
@@ -232,10 +233,10 @@ def _draw(axes: Axes, line: Line) -> None:
 
 
 def _label_steps(axes: Axes) -> None:
-    axes.set_xlabel("step")
+    axes.set_xlabel(tell("step"))
     axes.set_xlim(0, max(1.0, axes.dataLim.x1) if np.isfinite(axes.dataLim.x1) else 1.0)
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: grouped(round(value))))
     axes.yaxis.set_major_locator(MaxNLocator(5))
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from common.errors import KitError, RecipeError
 from common.files import read_json, write_text
+from common.language.telling import english
 from common.run.recipe import Target, Verdict
 
 SCHEMA = "kit.result/2"
@@ -142,7 +143,7 @@ def decide(target: Target | None, metrics: Mapping[str, float], comparable: bool
     Raises RecipeError when the evaluation of comparable data does not report the target's metric.
     """
     if target is None:
-        return "not-comparable", why or "Nothing is published for this data."
+        return "not-comparable", why or english("Nothing is published for this data.")
     if not comparable:
         return "not-comparable", why
     if target.metric not in metrics:
@@ -152,12 +153,15 @@ def decide(target: Target | None, metrics: Mapping[str, float], comparable: bool
         )
     value = metrics[target.metric]
     if not math.isfinite(value):
-        return "missed", f"{target.metric} is {value}."
-    distance = f"{abs(value - target.value):.4f}"
-    where = "above" if value > target.value else "below"
-    relation = "equal to" if value == target.value else f"{distance} {where}"
-    verdict: Verdict = "reached" if target.reached_by(value) else "missed"
-    return verdict, f"{target.metric} {value:.4f} is {relation} the target {target.value:.4f}."
+        return "missed", english("{metric} is {value}.", metric=target.metric, value=value)
+    told = {"metric": target.metric, "value": value, "distance": abs(value - target.value), "target": target.value}
+    if value == target.value:
+        reason = english("{metric} {value:.4f} is equal to the target {target:.4f}.", **told)
+    elif value > target.value:
+        reason = english("{metric} {value:.4f} is {distance:.4f} above the target {target:.4f}.", **told)
+    else:
+        reason = english("{metric} {value:.4f} is {distance:.4f} below the target {target:.4f}.", **told)
+    return "reached" if target.reached_by(value) else "missed", reason
 
 
 def result_line(result: Result) -> str:

@@ -13,6 +13,7 @@ from rich.console import Console
 
 from common.challenge import Challenge, Trained
 from common.errors import KitError, ServingError
+from common.language.telling import LANGUAGES, Language, english, speaking
 from common.playground.page import Shown, build
 from common.playground.server import LOOPBACK, serving
 from common.playground.session import Engine
@@ -23,11 +24,21 @@ Runs = Sequence[tuple[Challenge[Any, Any, Any], RunDirectory]]
 CORRECTIONS = "corrections"
 
 
-def demo(runs: Runs, console: Console, *, url: str | None, corrections: Path | None, host: str, port: int) -> None:
+def demo(
+    runs: Runs,
+    console: Console,
+    *,
+    url: str | None,
+    corrections: Path | None,
+    host: str,
+    port: int,
+    languages: Sequence[Language] = LANGUAGES,
+) -> None:
     """Serve the page until SIGINT or SIGTERM.
 
     url:         of a server that has the runs; None for an engine in this process.
     corrections: a folder for what people say was right; None for one in each run.
+    languages:   of the page, of which each browser is shown its own.
     """
     require_gradio()
     with contextlib.ExitStack() as stack:
@@ -37,8 +48,11 @@ def demo(runs: Runs, console: Console, *, url: str | None, corrections: Path | N
             _shown(challenge, run, stack.enter_context(engine), corrections)
             for (challenge, run), engine in zip(runs, _engines(runs, url), strict=True)
         ]
-        page = build(shown, f"Trained models: {', '.join(one.session.name for one in shown)}")
-        address = stack.enter_context(serving(page, host, port))
+        pages = {}
+        for spoken in languages:
+            with speaking(spoken):
+                pages[spoken] = build(shown)
+        address = stack.enter_context(serving(pages, host, port))
         if host not in LOOPBACK:
             say(console, f"Whoever reaches {host} may use the page: it asks for no key.")
         for one in shown:
@@ -66,13 +80,13 @@ def in_process(challenge: Challenge[Any, Any, Any], run: RunDirectory) -> Iterat
     if not run.parity_file.is_file():
         run.require_weights()
         with Trained.load(challenge, run).reference() as runner:
-            yield Engine("the trained model itself, since nothing was exported", runner)
+            yield Engine(english("the trained model itself, since nothing was exported"), runner)
         return
     from common.stages.deployment import chosen, load_engine
 
     choice = chosen(run, "auto")
     with load_engine(run, choice) as runner:
-        yield Engine(f"{choice.label} in this process, the engine that parity chose", runner)
+        yield Engine(english("{engine} in this process, the engine that parity chose", engine=choice.label), runner)
 
 
 def _engines(runs: Runs, url: str | None) -> "Iterator[contextlib.AbstractContextManager[Engine]]":
@@ -92,7 +106,10 @@ def _engines(runs: Runs, url: str | None) -> "Iterator[contextlib.AbstractContex
             f"It has {', '.join(served) or 'none of these'}.",
             "Serve the same runs: kit serve RUN",
         )
-    yield from (contextlib.nullcontext(Engine(f"Triton, model {name}", url=url, model=name)) for name in names)
+    yield from (
+        contextlib.nullcontext(Engine(english("Triton, model {name}", name=name), url=url, model=name))
+        for name in names
+    )
 
 
 def _shown(challenge: Challenge[Any, Any, Any], run: RunDirectory, engine: Engine, corrections: Path | None) -> Shown:

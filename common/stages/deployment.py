@@ -36,6 +36,7 @@ from common.export.tensorrt import build_plan, plan_target
 from common.export.weights import total_bytes
 from common.failures import explain
 from common.files import read_json, write_json
+from common.language.telling import english
 from common.machine.precision import cpu_has_bfloat16
 from common.run.run_directory import RunDirectory
 from common.serving.config import DEFAULT_BATCHING, GPU_BATCHING, Engine, EngineOptions
@@ -48,7 +49,7 @@ JUDGED_SAMPLES = 2000  # validation samples, at most, that every engine answers
 BATCHES = (1, 7)  # batch sizes compared besides the largest: one, and an odd one
 REQUIRED = "fp32"  # the precision that must answer as the trained module does; any other one may be left out
 SERVED_AGREEMENT = 0.995  # same answers of an engine that is served unasked
-BESIDE_PLANS = "TensorRT serves on this GPU, and onnxruntime fp32 where it is missing"
+BESIDE_PLANS = english("TensorRT serves on this GPU, and onnxruntime fp32 where it is missing")
 LATENCY_SECONDS = 0.4  # measured per engine
 
 
@@ -286,7 +287,9 @@ def withdraw(run: RunDirectory, choice: Choice, reason: str) -> Choice:
         for row in record["rows"]
     ]
     write_json(run.parity_file, {**record, "rows": rows, "passed": False})
-    chosen_instead = replace(chosen(run, REQUIRED), why=f"since {choice.label} failed once it was served")
+    chosen_instead = replace(
+        chosen(run, REQUIRED), why=english("since {label} failed once it was served", label=choice.label)
+    )
     write_json(run.parity_file, {**_parity_record(run), "choice": asdict(chosen_instead)})
     return chosen_instead
 
@@ -378,8 +381,12 @@ def _choose(table: ParityTable, latencies: dict[str, Latency]) -> Choice | None:
     if label is None:
         return None
     engine, precision = label.split()
-    rule = f"the fastest with {SERVED_AGREEMENT:.1%} same answers or more" if close else f"the fastest in {REQUIRED}"
-    why = f"{latencies[label].p50_ms:.1f} ms for one sample, {rule}"
+    rule = (
+        english("the fastest with {served_agreement:.1%} same answers or more", served_agreement=SERVED_AGREEMENT)
+        if close
+        else english("the fastest in {required}", required=REQUIRED)
+    )
+    why = english("{p50_ms:.1f} ms for one sample, {rule}", p50_ms=latencies[label].p50_ms, rule=rule)
     return Choice(engine, precision, why)  # type: ignore[arg-type]
 
 

@@ -8,6 +8,7 @@ from statistics import median
 from typing import Any
 
 from common.files import cache_folder
+from common.language.telling import retell, tell
 from common.run.evidence import Evidence
 from common.run.result import Result, is_better
 from common.run.run_directory import Entry, RunDirectory
@@ -75,10 +76,12 @@ def scarce_class(facts: Facts) -> str:
     usual = median(counts.values())
     if counts[name] >= min(FEW, FEW_SHARE * usual):
         return ""
-    return (
-        f"{name} has {counts[name]:,} training {facts.evidence.unit} only, where half of the classes have {usual:,.0f} "
-        f"or more: add some, then {shlex.join(('kit', 'check', facts.data))}"
-    )
+    return tell(
+        "{name} has {count:,} training {unit} only, where half of the classes have {usual:,.0f} or more: add some, "
+        "then {command}",
+        name=name, count=counts[name], unit=retell(facts.evidence.unit), usual=usual,
+        command=shlex.join(("kit", "check", facts.data)),
+    )  # fmt: skip
 
 
 def learnt_by_heart(facts: Facts) -> str:
@@ -92,10 +95,12 @@ def learnt_by_heart(facts: Facts) -> str:
     last = found[-1]
     if best[1] == last[1] or abs(best[2] - last[2]) <= MOVED * abs(best[2]):
         return ""
-    return (
-        f"{facts.result.metric} was best at step {best[1]:,} ({best[2]:.4f}) and {last[2]:.4f} at the end, which "
-        f"was learnt by heart: {facts.command('--training.epochs', f'{best[0]:.3g}')}"
-    )
+    return tell(
+        "{metric} was best at step {step:,} ({best:.4f}) and {last:.4f} at the end, which was learnt by heart: "
+        "{command}",
+        metric=facts.result.metric, step=best[1], best=best[2], last=last[2],
+        command=facts.command("--training.epochs", f"{best[0]:.3g}"),
+    )  # fmt: skip
 
 
 def still_rising(facts: Facts) -> str:
@@ -108,11 +113,17 @@ def still_rising(facts: Facts) -> str:
         return ""
     target = facts.result.target
     missing = abs(target.value - last[2]) if target is not None and facts.result.verdict == "missed" else None
-    near = ", and the target is that near" if missing is not None and missing <= gain else ""
-    return (
-        f"{facts.result.metric} still moved from {before[2]:.4f} to {last[2]:.4f} with the last evaluation{near}: "
-        f"{facts.command('--training.epochs', f'{2 * last[0]:.3g}')}"
-    )
+    values = {
+        "metric": facts.result.metric, "before": before[2], "last": last[2],
+        "command": facts.command("--training.epochs", f"{2 * last[0]:.3g}"),
+    }  # fmt: skip
+    if missing is not None and missing <= gain:
+        return tell(
+            "{metric} still moved from {before:.4f} to {last:.4f} with the last evaluation, and the target is that "
+            "near: {command}",
+            **values,
+        )
+    return tell("{metric} still moved from {before:.4f} to {last:.4f} with the last evaluation: {command}", **values)
 
 
 def small_objects(facts: Facts) -> str:
@@ -122,7 +133,10 @@ def small_objects(facts: Facts) -> str:
     name = max(shares, key=lambda one: shares[one])
     if shares[name] < SMALL_SHARE:
         return ""
-    return f"{shares[name]:.0%} of {name} are smaller than what the network looks for: {facts.command(*flags)}"
+    return tell(
+        "{share:.0%} of {name} are smaller than what the network looks for: {command}",
+        share=shares[name], name=name, command=facts.command(*flags),
+    )  # fmt: skip
 
 
 def waited_for_data(facts: Facts) -> str:
@@ -131,8 +145,9 @@ def waited_for_data(facts: Facts) -> str:
     if not later or sum(later) / len(later) < WAITING:
         return ""
     share = sum(later) / len(later)
-    return (
-        f"The training waited for data {share:.0%} of its time, which more cores shorten: kit doctor shows what it has"
+    return tell(
+        "The training waited for data {share:.0%} of its time, which more cores shorten: kit doctor shows what it has",
+        share=share,
     )
 
 

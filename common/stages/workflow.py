@@ -21,6 +21,7 @@ from common.challenge import Challenge, CheckedData
 from common.errors import DataError, RecipeError, ServingError
 from common.failures import explain
 from common.files import cache_folder, copy_file, remove_leftovers, write_json
+from common.language.telling import tell
 from common.machine.device import DeviceChoice, repeat_exactly, select_device
 from common.machine.distributed import Meeting, World, barrier, world_from_environment
 from common.machine.environment import collect_environment, kit_version
@@ -182,7 +183,7 @@ def walk(request: Request, console: Console) -> Result:
         report(challenge, run)
     say(console, result_line(result))
     for told in next_steps(run, result, challenge.judgement.evidence(run)):
-        say(console, f"next: {told}")
+        say(console, tell("next: {advice}", advice=told))
     return result
 
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from common.export.signature import Signature
+from common.language.telling import english
 from common.machine.precision import Precision
 from common.training.averages import MovingAverage
 from common.training.checkpoint import Checkpoints
@@ -45,7 +46,7 @@ class Evaluation:
 
     metrics: dict[str, float]
     intervals: dict[str, tuple[float, float]] = field(default_factory=dict)
-    interval_method: str = "Wilson score, validation samples"
+    interval_method: str = english("Wilson score, validation samples")
     predictions: dict[str, np.ndarray] = field(default_factory=dict)
 
 

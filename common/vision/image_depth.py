@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from common.language.telling import english
 from common.text import printable
 
 if TYPE_CHECKING:
@@ -43,10 +44,22 @@ def narrow_warnings(root: Path, facts: Iterable["ImageFacts"]) -> list[str]:
     dark = largest < NARROW
     factor = (1 << 16) // (1 << largest.bit_length())
     remedy = (
-        f"multiply all by {factor}, or save them as 8-bit" if dark else "save them as 8-bit, with one range for all"
+        english("multiply all by {factor}, or save them as 8-bit", factor=factor)
+        if dark
+        else english("save them as 8-bit, with one range for all")
     )
     return [
-        f"{len(found):,} of {len(deep):,} 16-bit pictures use only values of {smallest:,} to {largest:,} of 65,535, "
-        f"such as {printable(found[0][0].path.relative_to(root).as_posix())}: scaled to 8 bits they are "
-        f"{'nearly black' if dark else 'nearly one grey'} (mean of {brightness} of 255). Before training, {remedy}."
+        english(
+            "{found:,} of {deep:,} 16-bit pictures use only values of {smallest:,} to {largest:,} of "
+            "65,535, such as {path}: scaled to 8 bits they are {look} (mean of {brightness} of "
+            "255). Before training, {remedy}.",
+            found=len(found),
+            deep=len(deep),
+            smallest=smallest,
+            largest=largest,
+            path=printable(found[0][0].path.relative_to(root).as_posix()),
+            look=english("nearly black") if dark else english("nearly one grey"),
+            brightness=brightness,
+            remedy=remedy,
+        )
     ]

@@ -16,6 +16,7 @@ from rich.console import Console
 
 from common.errors import DataError
 from common.files import read_csv, read_json, stamps_digest, write_csv, write_json
+from common.language.telling import english
 from common.terminal.progress import counting
 from common.text import printable
 from common.vision.image_kinds import REMEDIES
@@ -251,7 +252,7 @@ def listed_sets(sets: dict[str, list[list[str]]]) -> dict[str, Any]:
 def duplicate_warnings(duplicates: dict[str, Any], meanings: dict[str, str]) -> list[str]:
     """One sentence for each kind of `listed_sets` that occurs; `meanings` has places for the count and an example."""
     return [
-        meaning.format(duplicates[name]["count"], " = ".join(duplicates[name]["files"][0][:NAMED]))
+        meaning.format(count=duplicates[name]["count"], example=" = ".join(duplicates[name]["files"][0][:NAMED]))
         for name, meaning in meanings.items()
         if duplicates[name]["count"]
     ]
@@ -292,7 +293,7 @@ def unread_warnings(others: dict[str, int]) -> list[str]:
     if not photographs:
         return []
     told = ", ".join(f"{count} {suffix}" for suffix, count in photographs.items())
-    return [f"Photographs of other formats are not read ({told}): convert them to JPEG."]
+    return [english("Photographs of other formats are not read ({told}): convert them to JPEG.", told=told)]
 
 
 def told_leftovers(listing: Listing) -> str:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from common.language.telling import english
 from common.vision.image_folders import LISTED, displayed
 from common.vision.near_duplicates import nearest_copies
 
@@ -94,10 +95,29 @@ def leak_warnings(leaks: dict[str, Any], split: str, remedy: str, *, is_sure: bo
     if not leaks["affected"]:
         return []
     kinds = {kind: found for kind, found in leaks["kinds"].items() if found["count"]}
-    parts = [f"{found['count']:,} {KINDS[kind]} ({_example(*found['pairs'][0])})" for kind, found in kinds.items()]
-    condition = "" if is_sure or "group" not in kinds else "if a group is one patient, scene or video, "
-    told = f"{leaks['affected']:,} of {leaks['pictures']:,} {split} pictures have counterparts in training"
-    return [f"{told}: {', '.join(parts)}; {condition}the {split} figures are too high. {remedy}".strip()]
+    parts = [
+        english(
+            "{count:,} {kind} ({example})", count=found["count"], kind=KINDS[kind], example=_example(*found["pairs"][0])
+        )
+        for kind, found in kinds.items()
+    ]
+    condition = "" if is_sure or "group" not in kinds else english("if a group is one patient, scene or video, ")
+    told = english(
+        "{affected:,} of {pictures:,} {split} pictures have counterparts in training",
+        affected=leaks["affected"],
+        pictures=leaks["pictures"],
+        split=split,
+    )
+    return [
+        english(
+            "{told}: {parts}; {condition}the {split} figures are too high. {remedy}",
+            told=told,
+            parts=", ".join(parts),
+            condition=condition,
+            split=split,
+            remedy=remedy,
+        ).strip()
+    ]
 
 
 def _example(path: str, other: str, group: str) -> str:

@@ -3,9 +3,11 @@
 import pytest
 
 from common.errors import KitError
+from common.language.telling import retell, speaking
 from common.playground.fields import PicksField, PictureField
 from common.playground.session import Engine
 from tests.contracts.line import CONSOLE
+from tests.contracts.spoken import left_in_english
 
 KEPT = 8  # examples that are corrected
 
@@ -37,6 +39,22 @@ def test_an_example_is_answered_in_html_that_needs_nothing_from_elsewhere(sessio
     assert "://" not in html
     assert str(line.folder) not in html
     assert str(line.root) not in html
+
+
+def test_no_english_is_left_where_the_page_is_spanish(session):
+    def shown():
+        told = [retell(session.about), *(example.caption for example in session.examples())]
+        told += [part for field in (*session.fields, *session.controls) for part in (field.told, retell(field.help))]
+        answer = session.ask(session.example(0))
+        verdict = session.verdict(answer, settings(session))
+        body = str(session.show(answer, settings(session)))
+        return body + "".join(f"<p>{text}</p>" for text in [*told, verdict.question if verdict else ""])
+
+    original = shown()
+    with speaking("es"):
+        translated = shown()
+    assert left_in_english(original, translated) == []
+    assert original != translated
 
 
 def test_what_nobody_filled_in_is_refused_in_a_sentence_but_for_rows_of_which_any_cell_may_be_empty(session):

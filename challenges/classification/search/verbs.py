@@ -28,6 +28,7 @@ from challenges.classification.search.report import FOLDER, MEASURED
 from common.challenge import PictureSearch, Trained
 from common.errors import DataError
 from common.files import write_json, write_text
+from common.language.telling import english
 from common.report.elements import Markup, gallery, join, picture
 from common.report.pictures import thumbnail
 from common.run.run_directory import RunDirectory
@@ -129,9 +130,9 @@ class ClassifierSearch(PictureSearch):
         vectors = embed(paths)
         seen = np.concatenate([trained.data.preprocessing.pixels(images) for images in embed.images(paths)])
         others = {
-            "this run": vectors,
-            "colour histogram": colour_histograms(seen),
-            "random": random_vectors(*vectors.shape),
+            english("this run"): vectors,
+            english("colour histogram"): colour_histograms(seen),
+            english("random"): random_vectors(*vectors.shape),
         }
         figures = {name: retrieval(found, validation.labels) for name, found in others.items()}
         write_json(folder / MEASURED, {"pictures": len(paths), "figures": figures})

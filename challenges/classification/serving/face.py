@@ -10,6 +10,7 @@ from challenges.classification.manifest import Manifest
 from challenges.classification.recipes import ClassificationRecipe
 from challenges.classification.serving.asking import ClassifierDialogue, classify
 from common.challenge import ServedFace
+from common.language.telling import english
 from common.run.run_directory import RunDirectory
 
 if TYPE_CHECKING:
@@ -75,9 +76,9 @@ class ServedClassifier(ServedFace[ClassificationRecipe, PhotographData]):
         expected = [validation.classes[predictions["predicted"][row]] for row in rows]
         return {
             "sent": len(files),
-            "sent_unit": "files",
+            "sent_unit": english("files"),
             "compared": len(files),
-            "unit": "answers",
+            "unit": english("answers"),
             "same": sum(answer == wanted for answer, wanted in zip(answers, expected, strict=True)),
             "correct": sum(
                 answer == validation.classes[validation.labels[row]] for answer, row in zip(answers, rows, strict=True)

@@ -17,6 +17,7 @@ from challenges.detection.scenes import Scenes
 from challenges.detection.serving.asking import Detection, DetectorDialogue, detect
 from common.challenge import ServedFace
 from common.files import atomic_writer
+from common.language.telling import english
 from common.run.run_directory import RunDirectory
 
 if TYPE_CHECKING:
@@ -102,9 +103,9 @@ class ServedDetector(ServedFace[DetectionRecipe, SceneData]):
         )
         return {
             "sent": len(files),
-            "sent_unit": "files",
+            "sent_unit": english("files"),
             "compared": len(same),
-            "unit": "detections",
+            "unit": english("detections"),
             "same": int(same.sum()),
             "ap": scores.metrics["ap"],
             "p50_ms": float(np.median(milliseconds)),

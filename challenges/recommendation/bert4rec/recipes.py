@@ -6,6 +6,7 @@ from typing import Literal
 
 from challenges.recommendation.histories.recipes import HistoryConfig, RecommendationRecipe
 from common.errors import RecipeError
+from common.language.telling import english
 from common.run.recipe import OptimizerConfig, Target, TrainingConfig, told
 
 
@@ -85,9 +86,13 @@ class Bert4RecRecipe(RecommendationRecipe):
         return self.model.length - (self.model.attention == "bidirectional")
 
 
-ML_1M = "ml-1m.txt as BERT4Rec ships it, the last item of 6,040 users, ranked among all items they have not seen"
-ML_20M = "MovieLens 20M, users with 5 ratings or more, the last item of 138,493 users, ranked among all unseen items"
-DEMO = "the demo interactions, the last item of every user, ranked among all unseen items"
+ML_1M = english(
+    "ml-1m.txt as BERT4Rec ships it, the last item of 6,040 users, ranked among all items they have not seen"
+)
+ML_20M = english(
+    "MovieLens 20M, users with 5 ratings or more, the last item of 138,493 users, ranked among all unseen items"
+)
+DEMO = english("the demo interactions, the last item of every user, ranked among all unseen items")
 COUNTS: Mapping[str, tuple[int, int, int]] = {ML_1M: (6040, 3416, 6040), ML_20M: (138_493, 26_744, 138_493)}
 """Protocol -> training users, items and judged users of the data it is about."""
 PETROV = "Petrov and Macdonald 2022, arXiv:2207.07483"
@@ -108,7 +113,7 @@ _ADAM = OptimizerConfig(name="adamw", peak_lr=1e-3, weight_decay=0.01, schedule=
 # epochs of 200 items in batches of 128 stopped at an NDCG@10 of .134. Mask share, decay, learning rate and epochs were
 # chosen by looking at the same held-out items, which have no validation part.
 _ML_1M_50 = Bert4RecRecipe(
-    summary="MovieLens 1M, the last 50 items",
+    summary=english("MovieLens 1M, the last 50 items"),
     target=Target(
         metric=METRIC, value=0.139, source=f"{PETROV}, their model, N=50: .1392, HR@10 .2584", protocol=ML_1M
     ),
@@ -121,11 +126,11 @@ _ML_1M_50 = Bert4RecRecipe(
 
 RECIPES: Mapping[str, Bert4RecRecipe] = {
     "demo": Bert4RecRecipe(
-        summary="generated histories, half a minute on a CPU: what `make challenge3` runs without DATA",
+        summary=english("generated histories, half a minute on a CPU: what `make challenge3` runs without DATA"),
         target=Target(
             metric=METRIC,
             value=0.27,
-            source="sixty epochs give .307; the planted taste itself reaches .409, EASE .092, popularity .037",
+            source=english("sixty epochs give .307; the planted taste itself reaches .409, EASE .092, popularity .037"),
             protocol=DEMO,
         ),
         history=HistoryConfig(protocol="leave-one-out"),
@@ -138,7 +143,7 @@ RECIPES: Mapping[str, Bert4RecRecipe] = {
     ),
     "own": replace(
         _ML_1M_50,
-        summary="your own interactions in their order: any file with users, items and times",
+        summary=english("your own interactions in their order: any file with users, items and times"),
         target=None,
         fit="data",
         model=ModelConfig(attention="causal"),
@@ -149,7 +154,7 @@ RECIPES: Mapping[str, Bert4RecRecipe] = {
     "ml-1m-50": _ML_1M_50,
     "ml-1m-100": replace(
         _ML_1M_50,
-        summary="MovieLens 1M, the last 100 items",
+        summary=english("MovieLens 1M, the last 100 items"),
         target=Target(
             metric=METRIC, value=0.1516, source=f"{PETROV}, their model, N=100: .1516, HR@10 .2821", protocol=ML_1M
         ),
@@ -158,27 +163,27 @@ RECIPES: Mapping[str, Bert4RecRecipe] = {
     ),
     "ml-1m-200": replace(
         _ML_1M_50,
-        summary="MovieLens 1M, the last 200 items",
+        summary=english("MovieLens 1M, the last 200 items"),
         target=Target(metric=METRIC, value=0.1537, source=f"{KLENITSKIY}: .1537, HR@10 .2843", protocol=ML_1M),
         model=ModelConfig(length=200),
         training=replace(_ML_1M_50.training, batch_size=32),
     ),
     "sasrec-ml-1m-50": replace(
         _ML_1M_50,
-        summary="SASRec with cross-entropy on MovieLens 1M, the last 50 items: the baseline to compare with",
+        summary=english("SASRec with cross-entropy on MovieLens 1M, the last 50 items: the baseline to compare with"),
         target=None,  # published for the last 200 items
         model=ModelConfig(attention="causal"),
         training=replace(_ML_1M_50.training, epochs=40, evaluate_every=5),
     ),
     "sasrec-ml-1m-200": replace(
         _ML_1M_50,
-        summary="SASRec with cross-entropy on MovieLens 1M, the last 200 items",
+        summary=english("SASRec with cross-entropy on MovieLens 1M, the last 200 items"),
         target=Target(metric=METRIC, value=0.1821, source=f"{KLENITSKIY}: .1821, HR@10 .3152", protocol=ML_1M),
         model=ModelConfig(attention="causal", length=200),
         training=replace(_ML_1M_50.training, epochs=100, batch_size=32, evaluate_every=10),
     ),
     "ml-20m": Bert4RecRecipe(
-        summary="MovieLens 20M, the last 100 items, 256 wide; a GPU's work",
+        summary=english("MovieLens 20M, the last 100 items, 256 wide; a GPU's work"),
         target=Target(
             metric=METRIC, value=0.1732, source=f"{PETROV}, BERT4Rec-VAE-Pytorch: .1732, HR@10 .2886", protocol=ML_20M
         ),

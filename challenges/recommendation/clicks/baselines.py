@@ -13,6 +13,7 @@ from challenges.recommendation.clicks.numbers import ScaledNumbers
 from challenges.recommendation.clicks.sparse_optimizers import RowwiseAdagrad
 from challenges.recommendation.clicks.spec import FeatureSpec
 from challenges.recommendation.clicks.tables import Bag, FusedTable
+from common.language.telling import english
 from common.training.task import Batch
 
 MOST_ROWS = 3_000_000
@@ -29,7 +30,7 @@ class Baseline:
     factors: int
 
 
-BASELINES = (Baseline("logistic regression", 0), Baseline("factorisation machine", FACTORS))
+BASELINES = (Baseline(english("logistic regression"), 0), Baseline(english("factorisation machine"), FACTORS))
 
 
 class FactorisationMachine(nn.Module):
@@ -74,7 +75,7 @@ def baselines(
     """
     kept = list(validation())
     label = np.concatenate([batch["label"].numpy() for batch in kept])
-    found: dict[str, Mapping[str, float]] = {"rate": _rate(train, label)}
+    found: dict[str, Mapping[str, float]] = {english("rate"): _rate(train, label)}
     for one in BASELINES:
         if one.factors == 0 or len(spec.looked_up) > 1:
             logits = _trained(spec, one, lambda: _first(train(), MOST_ROWS), epochs, seed)

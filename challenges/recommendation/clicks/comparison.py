@@ -7,6 +7,7 @@ import numpy as np
 from challenges.recommendation.clicks.metrics import auc, probabilities, summary
 from common.export.parity import Comparison, Judged, Tolerance, Tolerances
 from common.export.runner import Arrays
+from common.language.telling import english
 
 
 @dataclass(frozen=True)
@@ -57,9 +58,19 @@ class ProbabilityComparison(Comparison):
         ours, theirs = (summary(*side.decisions.T) for side in (baseline, judged))
         failures = []
         if (growth := theirs["log_loss"] - ours["log_loss"]) > allowed.log_loss:
-            failures.append(f"the log loss grew by {growth:.2g}, allowed {allowed.log_loss:g}")
+            failures.append(
+                english(
+                    "the log loss grew by {growth:.2g}, allowed {log_loss:g}", growth=growth, log_loss=allowed.log_loss
+                )
+            )
         if (moved := abs(theirs["calibration"] - ours["calibration"])) > allowed.calibration:
-            failures.append(f"the calibration moved by {moved:.2g}, allowed {allowed.calibration:g}")
+            failures.append(
+                english(
+                    "the calibration moved by {moved:.2g}, allowed {calibration:g}",
+                    moved=moved,
+                    calibration=allowed.calibration,
+                )
+            )
         return failures
 
 

@@ -7,6 +7,7 @@ from challenges.recommendation.clicks.baselines import baselines
 from challenges.recommendation.clicks.data import ClickData
 from challenges.recommendation.clicks.recipes import PROTOCOLS, ClickRecipe, Rows
 from common.challenge import Judgement
+from common.language.telling import english
 from common.run.result import Result
 from common.training.task import Batch
 
@@ -21,13 +22,15 @@ class ClickJudgement(Judgement[ClickRecipe, ClickData]):
 
     def comparability(self, recipe: ClickRecipe, data: ClickData) -> tuple[bool, str]:
         if recipe.target is None:
-            return False, "Nothing is published for this data: compare with the baselines in the report."
+            return False, english("Nothing is published for this data: compare with the baselines in the report.")
         wanted = PROTOCOLS[recipe.target.protocol]
         kind = data.prepared.name.split()[0]
         found = Rows(kind, data.num_train, data.judged, data.num_validation)
         if found == wanted:
             return True, ""
-        return False, f"The target is for {_told(wanted)}. This data is {_told(found)}."
+        return False, english(
+            "The target is for {wanted}. This data is {found}.", wanted=_told(wanted), found=_told(found)
+        )
 
     def baselines(self, recipe: ClickRecipe, data: ClickData) -> Mapping[str, Mapping[str, float]]:
         def epoch() -> Iterator[Batch]:
@@ -47,4 +50,7 @@ class ClickJudgement(Judgement[ClickRecipe, ClickData]):
 
 
 def _told(rows: Rows) -> str:
-    return f"{rows.kind}, {rows.train:,} rows to learn from and {rows.judged:,} {rows.split} rows"
+    return english(
+        "{kind}, {train:,} rows to learn from and {judged:,} {split} rows",
+        kind=rows.kind, train=rows.train, judged=rows.judged, split=rows.split,
+    )  # fmt: skip

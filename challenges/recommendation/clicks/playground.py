@@ -14,13 +14,14 @@ from challenges.recommendation.clicks.spec import Categorical, FeatureSpec
 from challenges.recommendation.clicks.transform import LOG_SHIFT, Transform
 from challenges.recommendation.clicks.vocabulary import vocabulary_file
 from common.challenge import Playground, Trained
+from common.language.telling import english, tell
 from common.playground.fields import ChoiceField, Example, Field, NumberField, Option, TextField, Values
 from common.playground.session import Engine, Session
 from common.report.elements import Markup, bar, join, paragraph, percentage, table
 
 EXAMPLES, JUDGED, OFFERED = 12, 512, 50  # rows to begin with, of so many; values of a column
 LONGEST = 1000  # characters of a value
-RARE = "(a rare value)"
+RARE = english("(a rare value)")
 
 
 @dataclass(frozen=True)
@@ -49,15 +50,25 @@ class ClickSession(Session):
         self._examples = self._rows_of(trained)
         self.fields = tuple(_fields(self._spec, trained.run.data))
         self.name = trained.run.path.name
-        self.about = f"says how likely {self._spec.label.name} is, from {len(self._spec.raw_columns)} columns"
+        self.about = english(
+            "says how likely {label} is, from {columns} columns",
+            label=self._spec.label.name,
+            columns=len(self._spec.raw_columns),
+        )
 
     def examples(self) -> Sequence[Example]:
-        return [Example(caption) for caption, _ in self._examples]
+        name = self._spec.label.name
+        return [
+            Example(tell("{label} {value}, given {share}", label=name, value=value, share=percentage(found)))
+            for value, found, _ in self._examples
+        ]
 
     def example(self, number: int) -> Values:
-        row = self._examples[number][1]
+        row = self._examples[number][2]
         numbers = {column.name for column in self._spec.dense}
-        return {name: _rounded(text) if name in numbers else text for name, text in row.items()}
+        return {
+            name: _rounded(text) if name in numbers else text.replace(RARE, tell(RARE)) for name, text in row.items()
+        }
 
     def ask(self, values: Values) -> Answer:
         row = {name: _text(values.get(name)) for name in self._spec.raw_columns}
@@ -81,9 +92,10 @@ class ClickSession(Session):
             for name in sorted(effects, key=lambda name: -abs(effects[name]))
         ]
         words = paragraph(
-            "Points that each field adds to the probability, beside the same row with the field left empty:"
+            tell("Points that each field adds to the probability, beside the same row with the field left empty:")
         )
-        return join([told, words, table(("field", "value", "", "points"), rows, numeric=(3,))])
+        head = (tell("field"), tell("value"), "", tell("points"))
+        return join([told, words, table(head, rows, numeric=(3,))])
 
     def _probabilities(self, rows: Sequence[Mapping[str, str]]) -> np.ndarray:
         """(row,) float32."""
@@ -95,8 +107,8 @@ class ClickSession(Session):
         texts = {name: [value or None for value in values] for name, values in columns.items()}
         return self._engine.runner(model_inputs(self._spec, self._transform.answer_to(texts)))["probability"][:, 0]
 
-    def _rows_of(self, trained: Trained[Any, Any, Any]) -> list[tuple[str, dict[str, str]]]:
-        """Validation rows in words with what is known of each, those first whose label was least expected."""
+    def _rows_of(self, trained: Trained[Any, Any, Any]) -> list[tuple[str, float, dict[str, str]]]:
+        """Labels, probabilities and validation rows in words, those first whose label was least expected."""
         arrays, truth = next(iter(trained.inputs("val", JUDGED)))
         words = Words(self._spec, trained.run.data).of(arrays)
         rows = [
@@ -107,10 +119,7 @@ class ClickSession(Session):
         found = self._probabilities(rows)
         order = np.argsort(-np.abs(found - label), kind="stable")[:EXAMPLES]
         said = {value: text for text, value in self._spec.label.values.items()}
-        name = self._spec.label.name
-        return [
-            (f"{name} {said[int(label[row])]}, given {percentage(found[row])}", rows[row]) for row in order.tolist()
-        ]
+        return [(said[int(label[row])], float(found[row]), rows[row]) for row in order.tolist()]
 
 
 def _fields(spec: FeatureSpec, folder: Path) -> list[Field]:
@@ -123,7 +132,13 @@ def _fields(spec: FeatureSpec, folder: Path) -> list[Field]:
         name = looked_up.name
         if name in several:
             separator = next(column.separator for column in spec.multi_hot if column.name == name)
-            fields.append(TextField(name=name, label=name, help=f"Several values stand with {separator} between."))
+            fields.append(
+                TextField(
+                    name=name,
+                    label=name,
+                    help=english("Several values stand with {separator} between.", separator=separator),
+                )
+            )
         else:
             options = tuple(Option(value, value) for value in _commonest(looked_up, number, folder))
             value = options[0].value if options else ""

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal, NamedTuple
 
 from common.errors import RecipeError
+from common.language.telling import english
 from common.run.recipe import OptimizerConfig, Recipe, Target, TrainingConfig
 
 LARGEST_WIDTH = 1024
@@ -109,17 +110,19 @@ class ClickRecipe(Recipe):
 
 
 METRIC = "auc"
-DEMO = "the demo clicks"
-ADULT = "Adult (UCI Census Income), official split: 32,561 rows to learn from, 16,281 to judge"
+DEMO = english("the demo clicks")
+ADULT = english("Adult (UCI Census Income), official split: 32,561 rows to learn from, 16,281 to judge")
 ML_1M = (
     "MovieLens 1M as clicks: ratings of 3 dropped, above are clicks; a random tenth judged; users, films, side fields"
 )
 ML_1M_AUTOINT = (
     "MovieLens 1M as clicks: ratings of 3 dropped, random 8:1:1; gender, age, occupation, zip, genres, year, time"
 )
-CRITEO_KAGGLE = "Criteo_x1: 33 million rows to learn from, 4.6 million to judge, as in BARS"
-CRITEO_1TB = "Criteo 1TB: days 0 to 22 to learn from, the first half of day 23 to judge; values from 15 occurrences on"
-CRITEO_MULTI_HOT = "Criteo 1TB of MLPerf's multi-hot synthesis: days 0 to 22 to learn from, day 23 to judge"
+CRITEO_KAGGLE = english("Criteo_x1: 33 million rows to learn from, 4.6 million to judge, as in BARS")
+CRITEO_1TB = english(
+    "Criteo 1TB: days 0 to 22 to learn from, the first half of day 23 to judge; values from 15 occurrences on"
+)
+CRITEO_MULTI_HOT = english("Criteo 1TB of MLPerf's multi-hot synthesis: days 0 to 22 to learn from, day 23 to judge")
 BARS = "BARS (openbenchmark.github.io/BARS), Criteo_x1"
 ML_1M_GROUNDS = "our own measurements: {}, logistic regression .8726, factorisation machine .8790"
 
@@ -139,7 +142,7 @@ def target(value: float, source: str, protocol: str) -> Target:
     return Target(metric=METRIC, value=value, source=source, protocol=protocol)
 
 
-DEMO_GROUNDS = "97 % of the way from .5 to .8546, the AUC that the planted truth itself has on these rows"
+DEMO_GROUNDS = english("97 % of the way from .5 to .8546, the AUC that the planted truth itself has on these rows")
 DEMO_TARGET = target(0.844, DEMO_GROUNDS, DEMO)
 CRITEO_OPTIMIZER = OptimizerConfig(name="adamw", peak_lr=1e-3, weight_decay=0.0, schedule="constant")
 

@@ -22,6 +22,7 @@ from challenges.recommendation.clicks.spec import FIRST, RARE, FeatureSpec
 from challenges.recommendation.clicks.tables import Bag, FusedTable, Tables
 from common.errors import RecipeError
 from common.export.signature import BatchRange, Dimension, Signature, TensorSpec
+from common.language.telling import english
 from common.machine.distributed import ALONE, World, any_rank
 from common.training.optimizers import build_optimizer, parameter_groups
 from common.training.randomness import random_numbers
@@ -242,7 +243,7 @@ class ClickTask(Task, Generic[RecipeType]):
         return Evaluation(
             metrics,
             intervals(label, logit, resamples=config.resamples, seed=config.seed),
-            f"bootstrap over validation rows, {config.resamples} resamples",
+            english("bootstrap over validation rows, {resamples} resamples", resamples=config.resamples),
             found,
         )
 

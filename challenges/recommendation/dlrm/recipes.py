@@ -25,6 +25,7 @@ from challenges.recommendation.clicks.recipes import (
     training,
 )
 from common.errors import RecipeError
+from common.language.telling import english
 from common.run.recipe import OptimizerConfig
 
 
@@ -58,7 +59,7 @@ class DlrmRecipe(ClickRecipe):
 # MovieLens: chosen on a tenth of the rows that is neither trained on nor judged. What holds overfitting back, which
 # starts after five epochs, is the decay that AdamW takes off every row of the tables at every step.
 _DLRM_ML_1M = DlrmRecipe(
-    summary="DLRM on MovieLens 1M as clicks",
+    summary=english("DLRM on MovieLens 1M as clicks"),
     target=target(0.893, ML_1M_GROUNDS.format("DLRM .8944"), ML_1M),
     tables=SMALL_TABLES,
     numbers=NumbersConfig(encoding="scaled"),
@@ -67,7 +68,7 @@ _DLRM_ML_1M = DlrmRecipe(
     training=training(6, 4096),
 )
 _DLRM_CRITEO_1TB = DlrmRecipe(
-    summary="Criteo 1TB, one epoch of SGD: NVIDIA's recipe, for large GPUs",
+    summary=english("Criteo 1TB, one epoch of SGD: NVIDIA's recipe, for large GPUs"),
     target=target(0.8025, "NVIDIA DeepLearningExamples, DLRM (PyTorch): .80254 on one A100, 17:47 min", CRITEO_1TB),
     tables=TablesConfig(width=128, optimizer="sgd", peak_lr=24.0),
     optimizer=OptimizerConfig(
@@ -84,7 +85,7 @@ _DLRM_CRITEO_1TB = DlrmRecipe(
 
 RECIPES: Mapping[str, DlrmRecipe] = {
     "demo": DlrmRecipe(
-        summary="a generated click log, seconds on a CPU: what `make challenge3` runs without DATA",
+        summary=english("a generated click log, seconds on a CPU: what `make challenge3` runs without DATA"),
         target=DEMO_TARGET,
         tables=TablesConfig(width=8, optimizer="dense", spread=0.1, weight_decay=2.0),
         numbers=NumbersConfig(encoding="piecewise-linear"),
@@ -93,7 +94,7 @@ RECIPES: Mapping[str, DlrmRecipe] = {
         training=training(3, 1024),
     ),
     "own": DlrmRecipe(
-        summary="a click log of your own, weights chosen on a held-out part",
+        summary=english("a click log of your own, weights chosen on a held-out part"),
         tables=OWN_TABLES,
         model=DlrmConfig(bottom=(64,), top=(256, 128), dropout=0.2),
         optimizer=SMALL,
@@ -102,12 +103,12 @@ RECIPES: Mapping[str, DlrmRecipe] = {
     "ml-1m-clicks": _DLRM_ML_1M,
     "dcnv2-ml-1m-clicks": replace(
         _DLRM_ML_1M,
-        summary="DLRM with DCNv2's crosses on MovieLens 1M as clicks",
+        summary=english("DLRM with DCNv2's crosses on MovieLens 1M as clicks"),
         target=target(0.893, ML_1M_GROUNDS.format("DCNv2 .8937"), ML_1M),
         model=replace(_DLRM_ML_1M.model, interaction="dcnv2", cross_layers=2, cross_rank=64),
     ),
     "criteo-kaggle": DlrmRecipe(
-        summary="Criteo's Kaggle log",
+        summary=english("Criteo's Kaggle log"),
         target=target(0.8138, f"{BARS}: DLRM .8138, log loss .4382", CRITEO_KAGGLE),
         tables=TablesConfig(width=10),
         model=DlrmConfig(bottom=(400, 400, 400), top=(400, 400, 400)),
@@ -116,7 +117,7 @@ RECIPES: Mapping[str, DlrmRecipe] = {
     ),
     "criteo-1tb": _DLRM_CRITEO_1TB,
     "dcnv2-criteo-1tb": DlrmRecipe(
-        summary="Criteo 1TB, multi-hot, with DCNv2's crosses: MLPerf's model, for many GPUs",
+        summary=english("Criteo 1TB, multi-hot, with DCNv2's crosses: MLPerf's model, for many GPUs"),
         target=target(0.80275, "MLPerf Training, DLRM-DCNv2: its quality target", CRITEO_MULTI_HOT),
         tables=TablesConfig(width=128, peak_lr=0.005),
         model=DlrmConfig(interaction="dcnv2"),

@@ -6,6 +6,7 @@ import numpy as np
 
 from challenges.recommendation.files.readers import Interactions
 from challenges.recommendation.histories.histories import HistorySplit
+from common.language.telling import english
 
 TOP_SHARE = 0.01  # of the items, for the concentration
 MANY_TIES = 0.05  # share of judged users from which on ties are warned of
@@ -97,26 +98,62 @@ def _warnings(record: dict[str, Any], split: HistorySplit) -> list[str]:
     judged, warnings = split.num_judged, []
     if facts.get("users_without_times"):
         warnings.append(
-            f"{facts['users_without_times']:,} users have missing timestamps: their lines' order counts as time's."
+            english(
+                "{users_without_times:,} users have missing timestamps: their lines' order counts as time's.",
+                users_without_times=facts["users_without_times"],
+            )
         )
     if facts.get("users_out_of_order"):
-        warnings.append(f"The lines of {facts['users_out_of_order']:,} users are not in the order of time: sorted.")
+        warnings.append(
+            english(
+                "The lines of {users_out_of_order:,} users are not in the order of time: sorted.",
+                users_out_of_order=facts["users_out_of_order"],
+            )
+        )
     if facts.get("repeated"):
-        warnings.append(f"{facts['repeated']:,} repeated interactions dropped: {facts['repeat_rule']}.")
+        warnings.append(
+            english(
+                "{repeated:,} repeated interactions dropped: {repeat_rule}.",
+                repeated=facts["repeated"],
+                repeat_rule=facts["repeat_rule"],
+            )
+        )
     ties = facts.get("targets_decided_by_tie_rule") or 0
     if ties > MANY_TIES * judged:
         warnings.append(
-            f"For {ties:,} of {judged:,} judged users, the last two interactions have the same time: which is held out "
-            f"is decided by a rule ({facts['tie_rule']}), and others decide otherwise."
+            english(
+                "For {ties:,} of {judged:,} judged users, the last two interactions have the same time: "
+                "which is held out is decided by a rule ({tie_rule}), and others decide otherwise.",
+                ties=ties,
+                judged=judged,
+                tie_rule=facts["tie_rule"],
+            )
         )
     never = record["targets_never_in_training"]
     if never > MANY_UNSEEN * len(split.targets.items):
-        warnings.append(f"{never:,} of {len(split.targets.items):,} targets occur in no training history.")
+        warnings.append(
+            english(
+                "{never:,} of {items:,} targets occur in no training history.",
+                never=never,
+                items=len(split.targets.items),
+            )
+        )
     if record["targets_already_seen"]:
-        warnings.append(f"{record['targets_already_seen']:,} targets are also in the history that the model is told.")
+        warnings.append(
+            english(
+                "{targets_already_seen:,} targets are also in the history that the model is told.",
+                targets_already_seen=record["targets_already_seen"],
+            )
+        )
     for role, mixed in record["mixed_ids"].items():
         warnings.append(
-            f"{mixed['text']:,} {role} ids are text, such as {mixed['first']!r}, and {mixed['numbers']:,} are numbers."
+            english(
+                "{text:,} {role} ids are text, such as {first!r}, and {numbers:,} are numbers.",
+                text=mixed["text"],
+                role=role,
+                first=mixed["first"],
+                numbers=mixed["numbers"],
+            )
         )
     return warnings + _negative_warnings(record["negatives"])
 
@@ -135,25 +172,43 @@ def _negative_warnings(negatives: dict[str, int] | None) -> list[str]:
 
 def comparable(split: HistorySplit) -> list[str]:
     """What metrics on this split can and cannot be held against, in sentences."""
-    told = ["Full ranking and sampled metrics differ by a factor of about three: never compare across them."]
+    told = [english("Full ranking and sampled metrics differ by a factor of about three: never compare across them.")]
     if split.protocol == "leave-one-out":
-        told.append("Leave-one-out figures are comparable where the same interaction of every user is held out.")
+        told.append(
+            english("Leave-one-out figures are comparable where the same interaction of every user is held out.")
+        )
         if split.facts.get("official"):
-            told.append("Published NCF figures rank the test item among these lists of 99: compare hr@10/ncf-99.")
+            told.append(
+                english("Published NCF figures rank the test item among these lists of 99: compare hr@10/ncf-99.")
+            )
             if (split.num_judged, split.num_items) == (6040, 3706):
-                told.append("BERT4Rec's and SASRec's ml-1m.txt hold out another item for 1,671 of ML-1M's 6,040 users.")
+                told.append(
+                    english("BERT4Rec's and SASRec's ml-1m.txt hold out another item for 1,671 of ML-1M's 6,040 users.")
+                )
         elif split.facts["format"] == "lines":
-            told.append("Of files like ml-1m.txt, papers report full ranking, or 100 negatives drawn by popularity.")
+            told.append(
+                english("Of files like ml-1m.txt, papers report full ranking, or 100 negatives drawn by popularity.")
+            )
         else:
             told.append(
-                "Published NCF figures use their own files and 99 negatives: they are not comparable with these."
+                english(
+                    "Published NCF figures use their own files and 99 negatives: they are not comparable with these."
+                )
             )
     elif split.protocol == "held-out-users":
-        told.append("Held-out users are unknown to the model: figures are not comparable with leave-one-out ones.")
         told.append(
-            f"Comparable are figures for {split.facts['held_out_users']:,} held-out users after the same filters; "
-            f"the draw is that of Liang et al. 2018 for seed {split.facts['seed']}."
+            english("Held-out users are unknown to the model: figures are not comparable with leave-one-out ones.")
+        )
+        told.append(
+            english(
+                "Comparable are figures for {held_out_users:,} held-out users after the same filters; "
+                "the draw is that of Liang et al. 2018 for seed {seed}.",
+                held_out_users=split.facts["held_out_users"],
+                seed=split.facts["seed"],
+            )
         )
     else:
-        told.append("A cut in time is harder than leave-one-out: what is popular has changed; few papers report it.")
+        told.append(
+            english("A cut in time is harder than leave-one-out: what is popular has changed; few papers report it.")
+        )
     return told

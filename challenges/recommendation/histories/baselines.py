@@ -20,6 +20,7 @@ from challenges.recommendation.histories.histories import Histories, HistorySpli
 from challenges.recommendation.histories.ranking import Rankings
 from challenges.recommendation.histories.recipes import EvaluationConfig
 from common.errors import DataError
+from common.language.telling import english
 from common.training.task import Evaluation
 
 Scorer = Callable[[Tensor], Tensor]
@@ -120,7 +121,7 @@ def ials(
 def figures(split: HistorySplit, config: EvaluationConfig) -> dict[str, dict[str, float]]:
     """Every baseline's metrics on one split: name -> metric -> value; those too large for this catalogue left out."""
     cpu = torch.device("cpu")
-    scorers = {"popularity": popularity(split, cpu), "iALS": ials(split, cpu)}
+    scorers = {english("popularity"): popularity(split, cpu), "iALS": ials(split, cpu)}
     if split.num_items <= QUICK_ITEM_MATRIX:
         scorers |= {"item k-NN": item_knn(split, cpu), "EASE": ease(split, cpu)}
     return {name: evaluate(scorer, split, config, cpu).metrics for name, scorer in scorers.items()}

@@ -9,9 +9,10 @@ from challenges.recommendation.files.readers import Interactions
 from challenges.recommendation.files.times import UNKNOWN_TIME
 from challenges.recommendation.histories.recipes import HistoryConfig
 from common.errors import DataError
+from common.language.telling import english
 
-TIE_RULE = "of equal times, what stands earlier in the file comes first"
-REPEAT_RULE = "of a user's repeated interactions with an item, the first is kept"
+TIE_RULE = english("of equal times, what stands earlier in the file comes first")
+REPEAT_RULE = english("of a user's repeated interactions with an item, the first is kept")
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,6 +8,7 @@ from challenges.recommendation.histories.data import HistoryData
 from challenges.recommendation.histories.ranking import nearest_metric
 from challenges.recommendation.histories.recipes import RecommendationRecipe
 from common.challenge import Judgement
+from common.language.telling import english
 from common.run.result import Result
 
 DEMO = "the demo interactions"
@@ -31,18 +32,21 @@ class HistoryJudgement(Judgement[RecommendationRecipe, HistoryData]):
 
     def comparability(self, recipe: RecommendationRecipe, data: HistoryData) -> tuple[bool, str]:
         if recipe.target is None:
-            return False, "Nothing is published for this data: compare with the baselines in the report."
+            return False, english("Nothing is published for this data: compare with the baselines in the report.")
         if recipe.target.protocol.startswith(DEMO):
             from challenges.recommendation.histories import demo
 
             is_demo = demo.is_demo(data.split.root)
-            return is_demo, "" if is_demo else "The target belongs to the demo interactions, this run used others."
+            return is_demo, "" if is_demo else english(
+                "The target belongs to the demo interactions, this run used others."
+            )
         expected = self.counts[recipe.target.protocol]
         found = (data.split.num_users, data.split.num_items, data.split.num_judged)
         if found == expected:
             return True, ""
-        told = "{:,} training users, {:,} items and {:,} judged users"
-        return False, f"The target is for {told.format(*expected)}, this data has {told.format(*found)}."
+        return False, english(
+            "The target is for {wanted}, this data has {found}.", wanted=_told(expected), found=_told(found)
+        )
 
     def baselines(self, recipe: RecommendationRecipe, data: HistoryData) -> Mapping[str, Mapping[str, float]]:
         return baselines.figures(data.split, recipe.evaluation)
@@ -62,3 +66,10 @@ class HistoryJudgement(Judgement[RecommendationRecipe, HistoryData]):
     def main_metric(self, recipe: RecommendationRecipe, metrics: Mapping[str, float]) -> str:
         """The target's metric or the model's, or what comes next to it where this data has no such ranking."""
         return nearest_metric(recipe.target.metric if recipe.target else self.primary_metric, metrics)
+
+
+def _told(counts: tuple[int, int, int]) -> str:
+    users, items, judged = counts
+    return english(
+        "{users:,} training users, {items:,} items and {judged:,} judged users", users=users, items=items, judged=judged
+    )

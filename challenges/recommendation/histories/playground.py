@@ -14,6 +14,7 @@ from challenges.recommendation.histories.serving.asking import recommend
 from challenges.recommendation.histories.top_items import LONGEST, LOWEST
 from common.challenge import Playground, Trained
 from common.errors import DataError
+from common.language.telling import english, grouped, tell
 from common.playground.fields import ChoiceField, Example, Field, Option, PicksField, Values
 from common.playground.session import Engine, Session
 from common.report.elements import Markup, bar, columns, join, paragraph, table
@@ -53,11 +54,15 @@ class HistorySession(Session):
         self._popular = np.argsort(-self._split.popularity(), kind="stable")
         self._had_by = transposed(self._split.train, self._split.num_items)
         self._hard = _hard_first(trained, self._split)
-        label = "History, oldest first" if not questions.asks_by_user else "What the user had since"
+        label = english("What the user had since") if questions.asks_by_user else english("History, oldest first")
         picks = PicksField(name="history", label=label, find=self._find, label_of=self._label_of)
         self.fields = (*self._user_field(), picks)
         self.name = trained.run.path.name
-        self.about = f"recommends from {self._split.num_items:,} items, from {self._split.num_users:,} users' histories"
+        self.about = english(
+            "recommends from {items:,} items, from {users:,} users' histories",
+            items=self._split.num_items,
+            users=self._split.num_users,
+        )
 
     def examples(self) -> Sequence[Example]:
         return [Example(self._caption(judged)) for judged in self._hard]
@@ -84,7 +89,7 @@ class HistorySession(Session):
 
     def show(self, answer: Answer, controls: Values) -> Markup:
         if not answer.items:
-            return paragraph("Nothing is left to recommend: every item is in the history.")
+            return paragraph(tell("Nothing is left to recommend: every item is in the history."))
         top = answer.scores[0] - min(answer.scores[-1], 0.0) or 1.0
         low = min(answer.scores[-1], 0.0)
         rows = [
@@ -94,10 +99,15 @@ class HistorySession(Session):
         had = set(answer.history)
         popular = [item for item in self._popular.tolist() if item not in had][: len(rows)]
         counts = self._split.popularity()
-        beside = [(self._pick(item), f"{counts[item]:,}") for item in popular]
+        beside = [(self._pick(item), grouped(counts[item])) for item in popular]
         return columns(
-            join([paragraph("What comes next"), table(("item", "score", "because of"), rows)]),
-            join([paragraph("What is popular, whatever the history"), table(("item", "users"), beside, numeric=(1,))]),
+            join([paragraph(tell("What comes next")), table((tell("item"), tell("score"), tell("because of")), rows)]),
+            join(
+                [
+                    paragraph(tell("What is popular, whatever the history")),
+                    table((tell("item"), tell("users")), beside, numeric=(1,)),
+                ]
+            ),
         )
 
     def _positions(self, names: Sequence[str]) -> list[int]:
@@ -144,10 +154,12 @@ class HistorySession(Session):
 
     def _pick(self, item: int) -> Markup:
         text = (
-            '<span class="pick"><button type="button" data-pick="{0}" aria-label="Add {1} to the history">+</button>'
-            "<span>{1}</span></span>"
+            '<span class="pick"><button type="button" data-pick="{}" aria-label="{}">+</button><span>{}</span></span>'
         )
-        return Markup(text).format(str(self._split.item_ids[item]), self._title(item))
+        title = self._title(item)
+        return Markup(text).format(
+            str(self._split.item_ids[item]), tell("Add {title} to the history", title=title), title
+        )
 
     def _title(self, item: int) -> str:
         return str(self._split.titles[item]) or str(self._split.item_ids[item])
@@ -159,14 +171,17 @@ class HistorySession(Session):
         if not self._questions.asks_by_user:
             return ()
         users = [str(user) for user in self._split.user_ids[:USERS].tolist()]
-        return (ChoiceField(name="user", label="User", options=tuple(map(Option, users, users)), is_open=True),)
+        return (
+            ChoiceField(name="user", label=english("User"), options=tuple(map(Option, users, users)), is_open=True),
+        )
 
     def _caption(self, judged: int) -> str:
         count = int(self._split.seen.lengths[judged])
         target = self._title(int(self._split.targets.of(judged)[0]))
         if self._questions.asks_by_user:
-            return f"user {self._split.user_ids[self._split.users[judged]]}, then {target}"
-        return f"{min(count, LONG_EXAMPLE)} items, then {target}"
+            user = self._split.user_ids[self._split.users[judged]]
+            return tell("user {user}, then {item}", user=user, item=target)
+        return tell("{count} items, then {item}", count=min(count, LONG_EXAMPLE), item=target)
 
 
 def similarity(had_by: Histories, one: int, other: int) -> float:

@@ -25,6 +25,7 @@ from challenges.recommendation.histories.histories import HistorySplit
 from challenges.recommendation.histories.negatives import first_distinct, sample_negatives
 from challenges.recommendation.histories.recipes import EvaluationConfig
 from common.errors import DataError
+from common.language.telling import english
 from common.run.bootstrap import bootstrap_means
 from common.training.task import Evaluation
 
@@ -102,7 +103,7 @@ class Rankings:
         return Evaluation(
             {name: float(mean) for name, mean in zip(self._names, means, strict=True)},
             {name: (float(a), float(b)) for name, a, b in zip(self._names, low, high, strict=True)},
-            "bootstrap over users, 1,000 resamples",
+            english("bootstrap over users, 1,000 resamples"),
             predictions,
         )
 

@@ -26,6 +26,7 @@ from challenges.recommendation.histories.neighbours import (
 )
 from challenges.recommendation.histories.ranking import Rankings, nearest_metric
 from challenges.recommendation.histories.recipes import EvaluationConfig, RecommendationRecipe
+from common.language.telling import english
 from common.training.task import Batch, DataModule, Evaluation, HeldOut, Task
 
 NORMAL_95 = 1.96  # standard errors from the middle to an end of a 95 % interval
@@ -94,24 +95,42 @@ class RankingTask(Task, Generic[RecipeType]):
         if self.recipe.neighbours == "none":
             return ""
         if items > LARGEST_NEIGHBOURS:
-            return f"Item-to-item weights are left out: {items:,} items, {LARGEST_NEIGHBOURS:,} at most."
+            return english(
+                "Item-to-item weights are left out: {items:,} items, {largest_neighbours:,} at most.",
+                items=items,
+                largest_neighbours=LARGEST_NEIGHBOURS,
+            )
         device = next(self.parameters()).device
         leaning = self.leaning or choose_leaning(data.split, device)
         self.keep = torch.tensor(leaning.keep, device=device)
-        how = f"ridge {leaning.ridge:g}" + (f", an item {leaning.keep:g} of the next newer" if leaning.keep < 1 else "")
+        how = english("ridge {ridge:g}", ridge=leaning.ridge) + (
+            english(", an item {keep:g} of the next newer", keep=leaning.keep) if leaning.keep < 1 else ""
+        )
         if tuning is None:
             self.neighbours = USUAL_SHARE * self._weights(data, self.split, leaning)
-            return (
-                f"Item-to-item weights (EASE, {how}) are added to the model's scores, {USUAL_SHARE:g} times as spread."
+            return english(
+                "Item-to-item weights (EASE, {how}) are added to the model's scores, {usual_share:g} times as spread.",
+                how=how,
+                usual_share=USUAL_SHARE,
             )
         found = self._by_share(tuning, self._weights(data, self.split, leaning))
         best = max(found, key=lambda share: found[share])
-        told = f"{LEANS_BY} on the held-out part {found[best]:.4f}, the model alone {found[0.0]:.4f}"
+        told = english(
+            "{metric} on the held-out part {best:.4f}, the model alone {alone:.4f}",
+            metric=LEANS_BY,
+            best=found[best],
+            alone=found[0.0],
+        )
         if not best:
             self.keep = None
-            return f"Item-to-item weights are left out: {told}."
+            return english("Item-to-item weights are left out: {told}.", told=told)
         self.neighbours = best * self._weights(data, with_all_told(self.split), leaning)
-        return f"Item-to-item weights (EASE, {how}) are added to the model's scores, {best:g} times as spread: {told}."
+        return english(
+            "Item-to-item weights (EASE, {how}) are added to the model's scores, {best:g} times as spread: {told}.",
+            how=how,
+            best=best,
+            told=told,
+        )
 
     def _by_share(self, tuning: HistoryData, weights: Tensor) -> dict[float, float]:
         """What the held-out part is found by, for every share of the neighbours' weights."""

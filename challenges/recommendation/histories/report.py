@@ -7,6 +7,7 @@ import numpy as np
 
 from challenges.recommendation.histories.histories import HistorySplit
 from common.files import read_json
+from common.language.telling import grouped, retell, tell
 from common.report.elements import Markup, Section, facts, folded_table, join, notice, paragraph, percentage, table
 from common.run.run_directory import RunDirectory
 
@@ -39,10 +40,12 @@ def _protocols(
     names = [name for name in metrics if "/" in name]
     parts = [
         paragraph(
-            "The same scores give very different figures by protocol: a held-out item among a hundred others is far "
-            "easier to find than among the whole catalogue. Compare within a table only."
+            tell(
+                "The same scores give very different figures by protocol: a held-out item among a hundred others is "
+                "far easier to find than among the whole catalogue. Compare within a table only."
+            )
         ),
-        *([paragraph(settled)] if settled else []),
+        *([paragraph(retell(settled))] if settled else []),
     ]
     same = coinciding([metrics, *baselines.values()], names)
     for protocol in same:
@@ -50,15 +53,14 @@ def _protocols(
         head = ("", *(name.split("/")[0] for name in shown))
         rows = [
             (model, *(f"{metrics[name]:.4f}" for name in shown)),
-            ("95 % interval", *(_interval(intervals.get(name)) for name in shown)),
-            *((other, *(f"{figures[name]:.4f}" for name in shown)) for other, figures in baselines.items()),
+            (tell("95 % interval"), *(_interval(intervals.get(name)) for name in shown)),
+            *((retell(other), *(f"{figures[name]:.4f}" for name in shown)) for other, figures in baselines.items()),
         ]
         parts += [Markup("<h3>{}</h3>").format(_title(protocol)), table(head, rows, numeric=range(1, len(head)))]
         if same[protocol]:
-            others = " and ".join(_title(other).lower() for other in same[protocol])
-            parts.append(
-                paragraph(f"These are the figures {others}, too: the catalogue is so small that they coincide.")
-            )
+            others = "; ".join(_title(other) for other in same[protocol])
+            told = tell("The catalogue is so small that these are the same figures as: {others}.", others=others)
+            parts.append(paragraph(told))
     return Section("Rankings by protocol", join(parts))
 
 
@@ -86,16 +88,16 @@ def coinciding(rows: Sequence[Mapping[str, float]], names: Sequence[str]) -> dic
 def _title(protocol: str) -> str:
     kind, _, count = protocol.partition("-")
     titles = {
-        "full": "Among all items the user has not seen",
-        "uniform": f"Among {count} unseen items drawn evenly",
-        "popularity": f"Among {count} unseen items drawn by popularity",
-        "ncf": f"Among the data's own lists of {count} items",
+        "full": tell("Among all items the user has not seen"),
+        "uniform": tell("Among {count} unseen items drawn evenly", count=count),
+        "popularity": tell("Among {count} unseen items drawn by popularity", count=count),
+        "ncf": tell("Among the data's own lists of {count} items", count=count),
     }
     return titles[kind]
 
 
 def _interval(interval: list[float] | None) -> str:
-    return f"{interval[0]:.4f} to {interval[1]:.4f}" if interval else ""
+    return tell("{low:.4f} to {high:.4f}", low=interval[0], high=interval[1]) if interval else ""
 
 
 def _recommended(split: HistorySplit, predictions: Mapping[str, np.ndarray]) -> Section:
@@ -109,15 +111,19 @@ def _recommended(split: HistorySplit, predictions: Mapping[str, np.ndarray]) -> 
     recommended = counts[head].sum() / max(1, counts.sum())
     body = facts(
         [
-            ("Items per list", predictions["top_items"].shape[1]),
-            ("Catalogue in anyone's list", percentage(float((counts > 0).mean()))),
-            ("Gini coefficient of the recommendations", f"{_gini(counts):.3f} (0: all alike, 1: one item for all)"),
-            (f"Lists made of the most popular {HEAD_SHARE:.0%}", percentage(float(recommended))),
-            (f"Held-out items among the most popular {HEAD_SHARE:.0%}", percentage(float(taken))),
+            (tell("Items per list"), predictions["top_items"].shape[1]),
+            (tell("Catalogue in anyone's list"), percentage(float((counts > 0).mean()))),
+            (
+                tell("Gini coefficient of the recommendations"),
+                tell("{gini:.3f} (0: all alike, 1: one item for all)", gini=_gini(counts)),
+            ),
+            (tell("Lists made of the most popular {share:.0%}", share=HEAD_SHARE), percentage(float(recommended))),
+            (tell("Held-out items among the most popular {share:.0%}", share=HEAD_SHARE), percentage(float(taken))),
         ]
     )
     if recommended > 2 * taken:
-        body += notice("The model recommends popular items more than twice as often as users take them.", "warning")
+        told = tell("The model recommends popular items more than twice as often as users take them.")
+        body += notice(told, "warning")
     return Section("What is recommended", body)
 
 
@@ -146,11 +152,11 @@ def _examples(split: HistorySplit, predictions: Mapping[str, np.ndarray]) -> Sec
             (
                 join([_name(split, item) for item in split.seen.of(user)[-SHOWN_HISTORY:].tolist()], "; "),
                 join([_name(split, item) for item in sorted(held_out)][:SHOWN_HISTORY], "; "),
-                f"{int(predictions['rank'][row]) + 1:,}",
+                grouped(int(predictions["rank"][row]) + 1),
                 join(listed, "; "),
             )
         )
-    head = ("told last", "held out", "place", "recommended (found ones in bold)")
+    head = (tell("told last"), tell("held out"), tell("place"), tell("recommended (found ones in bold)"))
     return Section("Examples, from the best to the worst answered user", folded_table(head, rows, numeric=(2,)))
 
 
@@ -162,16 +168,19 @@ def _data(split: HistorySplit, record: Mapping[str, Any]) -> Section:
     counts = record["counts"]
     body = facts(
         [
-            ("Protocol", split.protocol),
-            ("Training users", f"{split.num_users:,}"),
-            ("Items", f"{split.num_items:,}"),
-            ("Training interactions", f"{len(split.train.items):,}"),
-            ("Judged users", f"{split.num_judged:,}"),
-            ("Held-out items", f"{counts['targets']:,}"),
-            ("Equal times", str(split.facts["tie_rule"])),
-            *((f"Understood {name}", sentence) for name, sentence in record.get("understood", {}).items()),
+            (tell("Protocol"), split.protocol),
+            (tell("Training users"), grouped(split.num_users)),
+            (tell("Items"), grouped(split.num_items)),
+            (tell("Training interactions"), grouped(len(split.train.items))),
+            (tell("Judged users"), grouped(split.num_judged)),
+            (tell("Held-out items"), grouped(counts["targets"])),
+            (tell("Equal times"), retell(str(split.facts["tie_rule"]))),
+            *(
+                (tell("Understood {name}", name=retell(name)), retell(sentence))
+                for name, sentence in record.get("understood", {}).items()
+            ),
         ]
     )
-    warnings = [notice(text, "warning") for text in record["warnings"]]
-    remarks = [notice(text) for text in record["comparable"]]
+    warnings = [notice(retell(text), "warning") for text in record["warnings"]]
+    remarks = [notice(retell(text)) for text in record["comparable"]]
     return Section("Data and what it can be compared with", body + join([*warnings, *remarks]))

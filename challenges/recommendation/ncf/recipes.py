@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 
 from challenges.recommendation.histories.recipes import EvaluationConfig, HistoryConfig, RecommendationRecipe
 from common.errors import RecipeError
+from common.language.telling import english
 from common.run.recipe import OptimizerConfig, Target, TrainingConfig, told
 
 
@@ -106,14 +107,14 @@ class NcfRecipe(RecommendationRecipe):
 
 
 METRIC = "hr@10/ncf-99"
-NCF_FILES = "MovieLens 1M in the files of He et al.: last item held out, ranked among their own 99 items"
-ML_20M = "MovieLens 20M, last item held out, ranked among 100 unseen items drawn evenly"
+NCF_FILES = english("MovieLens 1M in the files of He et al.: last item held out, ranked among their own 99 items")
+ML_20M = english("MovieLens 20M, last item held out, ranked among 100 unseen items drawn evenly")
 COUNTS: Mapping[str, tuple[int, int, int]] = {
     NCF_FILES: (6040, 3706, 6040),
     ML_20M: (138_493, 26_744, 138_493),
 }
 """Protocol -> training users, items and judged users of the data it is about."""
-DEMO = "the demo interactions, the last item of every user, ranked among all unseen items"
+DEMO = english("the demo interactions, the last item of every user, ranked among all unseen items")
 PAPER = "He et al. 2017, arXiv:1708.05031, table 2"
 
 # A batch of 4,096 positives is 20,480 pairs, eighty of the paper's batches: at its 256 pairs two processor cores mostly
@@ -122,7 +123,7 @@ PAPER = "He et al. 2017, arXiv:1708.05031, table 2"
 # back. Decay, learning rate and epochs were chosen by looking at the same test items, which have no validation part.
 # With weight_decay 0 adamw is plain Adam, as in NVIDIA's recipe.
 _ML_1M = NcfRecipe(
-    summary="NeuMF with 8 factors on MovieLens 1M, from scratch",
+    summary=english("NeuMF with 8 factors on MovieLens 1M, from scratch"),
     target=Target(metric=METRIC, value=0.685, source=f"{PAPER}: .688, its best test iteration", protocol=NCF_FILES),
     model=ModelConfig(factors=8, layers=(64, 32, 16, 8)),
     optimizer=OptimizerConfig(name="adamw", peak_lr=8e-3, weight_decay=0.05, schedule="constant"),
@@ -140,11 +141,12 @@ _ML_1M = NcfRecipe(
 
 RECIPES: Mapping[str, NcfRecipe] = {
     "demo": NcfRecipe(
-        summary="generated histories, seconds on a CPU: what `make challenge3` runs without DATA",
+        summary=english("generated histories, seconds on a CPU: what `make challenge3` runs without DATA"),
         target=Target(
             metric="hr@10/full",
             value=0.14,
-            source="forty epochs give .16; the planted taste with its order reaches .496, EASE .21, popularity .085",
+            source=english("forty epochs give .16; the planted taste with its order reaches .496, EASE .21, "
+                "popularity .085"),
             protocol=DEMO,
         ),
         model=ModelConfig(factors=16, layers=(64, 32, 16)),
@@ -156,7 +158,7 @@ RECIPES: Mapping[str, NcfRecipe] = {
     ),
     "own": replace(
         _ML_1M,
-        summary="your own interactions: any file with users and items, the last item of every user held out",
+        summary=english("your own interactions: any file with users and items, the last item of every user held out"),
         target=None,
         fit="data",
         history=HistoryConfig(protocol="leave-one-out", minimum_per_user=3, tuning_from=1),
@@ -166,7 +168,7 @@ RECIPES: Mapping[str, NcfRecipe] = {
     "ml-1m-8": _ML_1M,
     "ml-1m-64": replace(
         _ML_1M,
-        summary="NeuMF with 64 factors on MovieLens 1M, its towers trained apart first",
+        summary=english("NeuMF with 64 factors on MovieLens 1M, its towers trained apart first"),
         target=Target(metric=METRIC, value=0.725, source=f"{PAPER}: .730, its best test iteration", protocol=NCF_FILES),
         model=ModelConfig(factors=64, layers=(256, 128, 64)),
         pretraining=PretrainingConfig(gmf_epochs=12, mlp_epochs=8, joint_lr_scale=1.0),
@@ -174,7 +176,7 @@ RECIPES: Mapping[str, NcfRecipe] = {
         training=replace(_ML_1M.training, epochs=48, precision="auto", ema_decay=0.9995, evaluate_every=8),
     ),
     "ml-20m": NcfRecipe(
-        summary="NeuMF on MovieLens 20M for large GPUs: NVIDIA's network, batch of 2^20 pairs and 30 epochs",
+        summary=english("NeuMF on MovieLens 20M for large GPUs: NVIDIA's network, batch of 2^20 pairs and 30 epochs"),
         target=Target(
             metric="hr@10/uniform-100",
             value=0.9589,

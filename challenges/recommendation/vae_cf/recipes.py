@@ -7,6 +7,7 @@ from typing import Literal
 
 from challenges.recommendation.histories.recipes import HistoryConfig, RecommendationRecipe
 from common.errors import RecipeError
+from common.language.telling import english
 from common.run.recipe import OptimizerConfig, Target, TrainingConfig, told
 
 
@@ -65,16 +66,18 @@ class VaeCfRecipe(RecommendationRecipe):
 
 
 METRIC = "ndcg@100/full"
-ML_1M = "MovieLens 1M, all ratings, 500 held-out users, 80 % of their items told, the rest ranked among all others"
-ML_20M = "MovieLens 20M, ratings from 4, users with 5 or more, 10,000 held-out users, 80 % of their items told"
-DEMO = "the demo interactions, 150 held-out users, 80 % of their items told"
+ML_1M = english(
+    "MovieLens 1M, all ratings, 500 held-out users, 80 % of their items told, the rest ranked among all others"
+)
+ML_20M = english("MovieLens 20M, ratings from 4, users with 5 or more, 10,000 held-out users, 80 % of their items told")
+DEMO = english("the demo interactions, 150 held-out users, 80 % of their items told")
 COUNTS: Mapping[str, tuple[int, int, int]] = {ML_1M: (5040, 3691, 500), ML_20M: (116_677, 20_108, 10_000)}
 """Protocol -> training users, items and judged users of the data it is about."""
 COMMUNITY = "jaywonchung/BERT4Rec-VAE-Pytorch, table of MovieLens 1M"
 
 # Decay, learning rate, annealing and epochs were chosen by looking at the judged users, as there is no validation part.
 _ML_1M = VaeCfRecipe(
-    summary="Mult-VAE on MovieLens 1M",
+    summary=english("Mult-VAE on MovieLens 1M"),
     target=Target(
         metric=METRIC,
         value=0.445,
@@ -91,11 +94,11 @@ _ML_1M = VaeCfRecipe(
 
 RECIPES: Mapping[str, VaeCfRecipe] = {
     "demo": VaeCfRecipe(
-        summary="generated histories, seconds on a CPU: what `make challenge3` runs without DATA",
+        summary=english("generated histories, seconds on a CPU: what `make challenge3` runs without DATA"),
         target=Target(
             metric=METRIC,
             value=0.39,
-            source="a hundred epochs give .409; the planted taste reaches about .56, EASE .45, popularity .20",
+            source=english("a hundred epochs give .409; the planted taste reaches about .56, EASE .45, popularity .20"),
             protocol=DEMO,
         ),
         history=HistoryConfig(protocol="held-out-users", held_out_users=150),
@@ -107,7 +110,7 @@ RECIPES: Mapping[str, VaeCfRecipe] = {
         ),
     ),
     "own": VaeCfRecipe(
-        summary="your own interactions: any file with users and items, a tenth of the users held out",
+        summary=english("your own interactions: any file with users and items, a tenth of the users held out"),
         fit="data",
         history=HistoryConfig(protocol="held-out-users", minimum_per_user=5, held_out_share=0.1),
         neighbours="ease",
@@ -118,7 +121,7 @@ RECIPES: Mapping[str, VaeCfRecipe] = {
     "ml-1m": _ML_1M,
     "ml-1m-dae": replace(
         _ML_1M,
-        summary="Mult-DAE on MovieLens 1M",
+        summary=english("Mult-DAE on MovieLens 1M"),
         target=Target(
             metric=METRIC, value=0.465, source=f"{COMMUNITY}: .4681 without hidden layers, .4634 with one",
             protocol=ML_1M,
@@ -126,7 +129,7 @@ RECIPES: Mapping[str, VaeCfRecipe] = {
         model=ModelConfig(kind="dae", hidden=()),
     ),
     "ml-20m": VaeCfRecipe(
-        summary="Mult-VAE on MovieLens 20M, as published: batch 500, 200 epochs",
+        summary=english("Mult-VAE on MovieLens 20M, as published: batch 500, 200 epochs"),
         target=Target(metric=METRIC, value=0.425, source="Liang et al. 2018, table 2: .426 +- .002", protocol=ML_20M),
         history=HistoryConfig(
             protocol="held-out-users", minimum_rating=4, minimum_per_user=5, held_out_users=10_000
@@ -137,7 +140,7 @@ RECIPES: Mapping[str, VaeCfRecipe] = {
         ),
     ),
     "ml-20m-large-batch": VaeCfRecipe(
-        summary="Mult-VAE on MovieLens 20M for large GPUs: NVIDIA's batch of 24,576 and 400 epochs",
+        summary=english("Mult-VAE on MovieLens 20M for large GPUs: NVIDIA's batch of 24,576 and 400 epochs"),
         target=Target(
             metric=METRIC, value=0.425, protocol=ML_20M,
             source="NVIDIA DeepLearningExamples, VAE-CF: .430 on one A100 in 109 s (AMP)",

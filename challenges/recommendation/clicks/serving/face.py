@@ -11,6 +11,7 @@ from challenges.recommendation.clicks.metrics import probabilities
 from challenges.recommendation.clicks.recipes import ClickRecipe
 from challenges.recommendation.clicks.serving.asking import RowDialogue, score
 from common.challenge import ServedFace
+from common.language.telling import english
 from common.run.run_directory import RunDirectory
 
 if TYPE_CHECKING:
@@ -89,9 +90,9 @@ class ServedClicks(ServedFace[ClickRecipe, ClickData]):
         same = np.abs(np.asarray(answers) - expected) <= PROBABILITY[SERVED_AS].probability
         return {
             "sent": len(label),
-            "sent_unit": "rows",
+            "sent_unit": english("rows"),
             "compared": len(label),
-            "unit": "answers",
+            "unit": english("answers"),
             "same": int(same.sum()),
             "p50_ms": float(np.median(milliseconds)),
             "examples": [

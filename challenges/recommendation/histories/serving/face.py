@@ -19,6 +19,7 @@ from challenges.recommendation.histories.serving.asking import (
 )
 from challenges.recommendation.histories.top_items import LOWEST
 from common.challenge import ServedFace
+from common.language.telling import english
 from common.run.run_directory import RunDirectory
 
 if TYPE_CHECKING:
@@ -117,9 +118,9 @@ class ServedRecommender(ServedFace[RecommendationRecipe, HistoryData]):
         targets = [set(split.targets.of(int(user)).tolist()) for user in index[rows]]
         return {
             "sent": len(rows),
-            "sent_unit": "histories",
+            "sent_unit": english("histories"),
             "compared": len(rows),
-            "unit": "answers",
+            "unit": english("answers"),
             "same": int((overlap >= SERVED_SAME).sum()),
             "identical": int((overlap == 1).sum()),
             "correct": sum(bool(held & set(items)) for held, items in zip(targets, served.tolist(), strict=True)),

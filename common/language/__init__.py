@@ -1,0 +1,1 @@
+"""The languages in which pages and advice are told; verbs, flags and errors are English throughout."""

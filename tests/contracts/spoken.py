@@ -1,0 +1,40 @@
+"""What of a page in another language was not translated."""
+
+import re
+from html.parser import HTMLParser
+
+ENGLISH = re.compile(
+    r"\b(the|of|is|are|was|were|with|and|that|for|from|not|has|have|than|which|this|on)\b", re.IGNORECASE
+)
+"""Words that an English sentence hardly does without."""
+
+
+class _Texts(HTMLParser):
+    """The texts between tags, and those that are read out; not those of styles and of code."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: set[str] = set()
+        self._silent = 0
+
+    def handle_starttag(self, tag, attributes):
+        self._silent += tag in ("style", "code", "script")
+        self.found |= {text for name, text in attributes if name in ("alt", "title", "aria-label") and text}
+
+    def handle_endtag(self, tag):
+        self._silent -= tag in ("style", "code", "script")
+
+    def handle_data(self, text):
+        if not self._silent and text.strip():
+            self.found.add(" ".join(text.split()))
+
+
+def texts_of(html: str) -> set[str]:
+    reader = _Texts()
+    reader.feed(html)
+    return reader.found
+
+
+def left_in_english(original: str, translated: str) -> list[str]:
+    """English texts that both pages have."""
+    return sorted(text for text in texts_of(original) & texts_of(translated) if ENGLISH.search(text))
