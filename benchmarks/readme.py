@@ -4,7 +4,7 @@ A table stands between `<!-- results:CHALLENGE/NAME -->` and `<!-- /results -->`
 several names, separated by commas, one table holds them all. In the same way `recipes` is the table of all recipes and
 their targets, `speed` that of every machine's absolute figures, `outcomes` that of what runs reached,
 `outcomes:RECIPE,...` a short one of some, `own-interactions` that of own_interactions.py, and `picture` the line with
-which the run ended whose report docs/report.png shows.
+which the run ended whose report docs/report.png shows. Figures within sentences have marks of their own (sentences.py).
 
     python -m benchmarks.readme            rewrite
     python -m benchmarks.readme --check    exit with 1 where a table does not agree with the records
@@ -24,6 +24,7 @@ from benchmarks.command import run_command
 from benchmarks.compare import Group, figures, group, markdown_table
 from benchmarks.picture import PICTURE, told_by
 from benchmarks.record import RESULTS, Record, read_all
+from benchmarks.sentences import THOUSANDS, with_figures
 from challenges.registry import MODELS
 from common.errors import KitError
 from common.files import write_text
@@ -74,9 +75,12 @@ def joined(groups: Sequence[Group], where: str) -> str:
     return f"{titles.pop()}\n\n" + "\n".join(markdown_table(HEADER, rows)) + "\n"
 
 
-def filled(text: str, records: Sequence[Record], where: str, reached: Sequence[outcomes.Outcome] = ()) -> str:
-    """`text` with every table made anew.
+def filled(
+    text: str, records: Sequence[Record], where: str, reached: Sequence[outcomes.Outcome] = (), language: str = "en"
+) -> str:
+    """`text` with every table and every figure made anew.
 
+    language: of the sentences, for their figures; tables are English.
     Raises KitError for a table that no record belongs to, and for one without its closing mark.
     """
     by_name: dict[str, list[Group]] = {}
@@ -109,7 +113,8 @@ def filled(text: str, records: Sequence[Record], where: str, reached: Sequence[o
         some = match["recipes"]
         return outcomes.brief_table(reached, some.split(","), where) if some else outcomes.table(reached)
 
-    return REACHED.sub(lambda match: f"{match[1]}\n{reached_table(match)}\n{match[3]}", text)
+    text = REACHED.sub(lambda match: f"{match[1]}\n{reached_table(match)}\n{match[3]}", text)
+    return with_figures(text, records, reached, where, language)
 
 
 def promises() -> str:
@@ -124,7 +129,7 @@ def promises() -> str:
 
 def stale(files: Sequence[Path], records: Sequence[Record], reached: Sequence[outcomes.Outcome] = ()) -> list[Path]:
     """Files whose tables differ from what the records say."""
-    return [file for file in files if (text := file.read_text()) != filled(text, records, file.name, reached)]
+    return [file for file in files if file.read_text() != _fresh(file, records, reached)]
 
 
 def main(
@@ -144,8 +149,14 @@ def main(
         if check:
             print(f"STALE {file}: run python -m benchmarks.readme", file=sys.stderr)
         else:
-            write_text(file, filled(file.read_text(), records, file.name, reached))
+            write_text(file, _fresh(file, records, reached))
     return STALE_EXIT_CODE if check and outdated else 0
+
+
+def _fresh(file: Path, records: Sequence[Record], reached: Sequence[outcomes.Outcome]) -> str:
+    """The file's text as it should be; its language is that of its folder."""
+    language = file.parent.name if file.parent.name in THOUSANDS else "en"
+    return filled(file.read_text(), records, file.name, reached, language)
 
 
 def _common_title(record: Record) -> str:
