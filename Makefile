@@ -49,7 +49,7 @@ MODELS_3 := ncf vae_cf bert4rec dlrm wide_and_deep
 models = $(or $(MODEL),$(MODELS_$(1)))
 
 .PHONY: aws-challenge1 aws-challenge2 aws-challenge3
-.PHONY: help challenge1 challenge2 challenge3 demo list doctor benchmark compare triton prove-gpu check test lock clean
+.PHONY: help challenge1 challenge2 challenge3 demo list doctor benchmark compare docs triton prove-gpu check test lock clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -99,6 +99,9 @@ compare: $(VENV)/ready ## what machines reach, cost and lose, as one page [RECOR
 	@$(VENV)/bin/python -m benchmarks.compare $(if $(RECORDS),"$$RECORDS") --output="$${OUTPUT:-comparison}" \
 	  $(if $(GOAL),--goal="$$GOAL") $(if $(PRICES),--prices="$$PRICES") $(ARGS)
 
+docs: $(VENV)/ready-docs ## the student's handbook in Spanish and English, as a site to read offline [ARGS='--output DIR']
+	@$(VENV)/bin/python -m docs.site.build $(ARGS)
+
 check: $(VENV)/ready-dev ## format, lint, types and fast tests: minutes, no GPU
 	$(VENV)/bin/ruff format --check
 	$(VENV)/bin/ruff check
@@ -147,8 +150,8 @@ $(VENV)/ready: pyproject.toml locked/kit.txt $(VENV)/torch
 	@touch $@
 
 # What most never need comes when it is first asked for; the tests need all of it.
-$(VENV)/ready-dev: | $(VENV)/ready-aws $(VENV)/ready-demo
-$(VENV)/ready-aws $(VENV)/ready-demo $(VENV)/ready-dev: $(VENV)/ready-%: locked/%.txt $(VENV)/ready
+$(VENV)/ready-dev: | $(VENV)/ready-aws $(VENV)/ready-demo $(VENV)/ready-docs
+$(VENV)/ready-aws $(VENV)/ready-demo $(VENV)/ready-docs $(VENV)/ready-dev: $(VENV)/ready-%: locked/%.txt $(VENV)/ready
 	$(INSTALL) -r $<
 	@touch $@
 

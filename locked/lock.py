@@ -11,6 +11,7 @@
     kit.txt         all else that the kit runs on
     aws.txt         what the launcher on AWS needs besides, installed where it is first asked for
     demo.txt        what the page in the browser needs besides, likewise
+    docs.txt        what the handbook is built by, likewise
     dev.txt         what the tests need besides all of these
     gpu.txt         TensorRT, where an engine is built outside NVIDIA's images: the version of Triton's, which reads no
                     other's plans (containers/versions.env)
@@ -30,7 +31,7 @@ from pathlib import Path
 
 FOLDER = Path(__file__).resolve().parent
 ROOT = FOLDER.parent
-ASKED_FOR = ("aws", "demo")  # extras that are installed where a target first needs them
+ASKED_FOR = ("aws", "demo", "docs")  # extras that are installed where a target first needs them
 TENSORRT = ("tensorrt-cu13", "tensorrt-cu13-bindings", "tensorrt-cu13-libs")
 APART = (*ASKED_FOR, "dev", "gpu")  # extras with a file of their own; those of all others are the kit's
 CUDA = re.compile(r"(nvidia|cuda)-.*|triton")

@@ -106,7 +106,8 @@ def test_a_lock_is_split_without_loss_or_doubles():
         "kit": kit,
         "aws": kit | {"boto3", "urllib3"},
         "demo": kit | {"gradio", "urllib3"},
-        "dev": kit | {"boto3", "gradio", "urllib3", "pytest"},
+        "docs": kit | {"sphinx"},
+        "dev": kit | {"boto3", "gradio", "sphinx", "urllib3", "pytest"},
     }
     files = split(dict.fromkeys(set().union(*sets.values()), "x"), sets)
     assert {file: set(content) for file, content in files.items()} == {
@@ -116,6 +117,7 @@ def test_a_lock_is_split_without_loss_or_doubles():
         "kit": {"rich", "urllib3"},
         "aws": {"boto3"},
         "demo": {"gradio"},
+        "docs": {"sphinx"},
         "dev": {"pytest"},
     }
 

@@ -16,7 +16,7 @@ from challenges.registry import MODELS
 ROOT = Path(__file__).parents[1]
 FOLDERS = ("benchmarks", "challenges", "common", "containers", "locked")
 FLAG = re.compile(r"(?<![\w(\"<-])--[a-z](?:[\w.-]*\w)?")
-VERB = re.compile(r"(?<!he )(?<!allenge )\bkit[ \n]([a-z][a-z-]*\w)(?P<rest>[^\n`;,]*)")
+VERB = re.compile(r"(?<!he )(?<!allenge )(?<![Ee]l )\bkit[ \n]([a-z][a-z-]*\w)(?P<rest>[^\n`;,]*)")
 MAKE = re.compile(r"(?:^|\n\s*|`|: |\. )make (?P<words>(?:[A-Z_]+=\S*\s+)*)(?P<target>[a-z][\w-]*)(?P<rest>[^\n`;]*)")
 VARIABLE = re.compile(r"(?<![\w-])([A-Z_]{2,})=")
 FILE = re.compile(rf"`((?:{'|'.join((*FOLDERS, 'docs', 'tests'))})/[\w./-]*\w)`")
@@ -138,7 +138,7 @@ def test_flags():
 
 
 def test_fields():
-    endings = (".json", ".npz", ".onnx", ".py", ".yaml")
+    endings = (".json", ".md", ".npz", ".onnx", ".py", ".yaml")
     unknown = [
         (told.place, name)
         for told in SENTENCES

@@ -1,0 +1,1 @@
+"""The student's handbook as a site: what `make docs` runs."""

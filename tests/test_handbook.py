@@ -1,0 +1,370 @@
+"""The student's handbook: both languages tell the same, every command can be given, the site is alone."""
+
+import argparse
+import contextlib
+import os
+import re
+import shlex
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from challenges.__main__ import main
+from challenges.data_sets import find
+from challenges.parser import build_parser
+from challenges.registry import find_model, find_recipe
+from common.errors import KitError
+from common.machine.environment import ROOT
+from common.run.overrides import apply_overrides
+
+pytest.importorskip("sphinx", reason="no handbook without the extra docs: pip install '.[docs]'")
+
+from docs.site.build import build
+from docs.site.exercises import WORDS, listed
+from docs.site.pages import LANGUAGES, chapters, exercises, translations
+
+DOCS = ROOT / "docs"
+PAGES = {language: [DOCS / language / f"{name}.md" for name in chapters(DOCS / language)] for language in LANGUAGES}
+PAIRS = list(zip(PAGES["en"], PAGES["es"], strict=False))
+FENCE = re.compile(r"^```(\S*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+INLINE = re.compile(r"`((?:kit|make) [^`]+)`")
+FORMULA = re.compile(r"\$\$.*?\$\$", re.DOTALL)
+STOP_WORDS = {
+    "en": frozenset(
+        {
+            "the",
+            "of",
+            "and",
+            "to",
+            "is",
+            "that",
+            "with",
+            "for",
+            "are",
+            "it",
+            "this",
+            "which",
+            "from",
+            "by",
+            "be",
+            "what",
+            "where",
+            "not",
+            "as",
+            "at",
+            "was",
+            "were",
+        }
+    ),
+    "es": frozenset(
+        {
+            "el",
+            "la",
+            "los",
+            "las",
+            "de",
+            "que",
+            "y",
+            "en",
+            "un",
+            "una",
+            "es",
+            "por",
+            "con",
+            "para",
+            "se",
+            "lo",
+            "como",
+            "más",
+            "no",
+            "del",
+            "al",
+            "su",
+            "sus",
+        }
+    ),
+}
+INSTALLED = [f".venv/{name}" for name in ("ready", "ready-dev", "ready-docs", "ready-demo", "ready-aws")]
+
+
+def plain(text: str) -> str:
+    """What is written in a language: without code, formulae, marks, and names of the report's sections."""
+    for pattern in (FENCE, FORMULA, re.compile(r"<!--.*?-->"), re.compile(r"`[^`]*`"), re.compile(r"\$[^$]*\$")):
+        text = pattern.sub(" ", text)
+    return re.sub(r"\]\([^)]*\)|\*\*[^*]+\*\*", " ", text)
+
+
+def paragraphs(text: str) -> Iterator[str]:
+    """Paragraphs, items of lists and rows of tables."""
+    yield from (part for part in re.split(r"\n\s*\n|\n(?=[-|#])", plain(text)) if part.strip())
+
+
+def foreign(text: str, language: str) -> list[str]:
+    """Paragraphs with more small words of the other language than of this one."""
+    found = []
+    for paragraph in paragraphs(text):
+        words = re.findall(r"[^\W\d_]+", paragraph.lower())
+        counts = {one: sum(word in stops for word in words) for one, stops in STOP_WORDS.items()}
+        others = max(count for one, count in counts.items() if one != language)
+        if others >= 2 and others >= counts[language]:
+            found.append(paragraph)
+    return found
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What two pages that tell the same have in common."""
+
+    headings: list[int]
+    blocks: list[tuple[str, list[str]]]
+    formulae: list[str]
+    figures: list[str]
+    rows: int
+    items: int
+
+
+def shape(path: Path) -> Shape:
+    text = path.read_text()
+    outside = FENCE.sub("", text)
+    return Shape(
+        headings=[len(marks) for marks in re.findall(r"^(#+) ", outside, re.MULTILINE)],
+        blocks=[(kind, [skeleton(line) for line in body.splitlines()]) for kind, body in FENCE.findall(text)
+                if kind != "{toctree}"],
+        formulae=FORMULA.findall(text),
+        figures=re.findall(r"<!-- (\w[^>]*?) -->", text),
+        rows=len(re.findall(r"^\|", outside, re.MULTILINE)),
+        items=len(re.findall(r"^(?:- |\d+\. )", outside, re.MULTILINE)),
+    )  # fmt: skip
+
+
+def skeleton(line: str) -> str:
+    """A command without the names of folders and files that each language gives its own."""
+    return re.sub(r"~/[\w/.-]+", "~/DATA", line)
+
+
+@pytest.mark.parametrize(("english", "spanish"), PAIRS, ids=lambda path: path.stem)
+def test_both_languages_tell_the_same(english, spanish):
+    assert shape(english) == shape(spanish)
+
+
+def test_no_chapter_is_missing():
+    assert len(PAGES["en"]) == len(PAGES["es"]) >= 8
+    for language, pages in PAGES.items():
+        assert {path.name for path in (DOCS / language).glob("*.md")} == {path.name for path in pages}
+        assert len({page for known in translations(DOCS, language).values() for page in known.values()}) == len(pages)
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_every_sentence_is_in_its_pages_language(language):
+    assert [(path.name, found) for path in PAGES[language] for found in foreign(path.read_text(), language)] == []
+
+
+def test_a_sentence_in_another_language_is_found():
+    assert foreign("La red aprende.\n\nThis is what the network has learnt.\n", "es")
+    assert foreign("The network learns.\n\nEsto es lo que la red ha aprendido.\n", "en")
+
+
+COMMANDS = sorted(
+    {
+        line.strip()
+        for path in PAGES["en"] + PAGES["es"]
+        for line in (
+            *(line for kind, body in FENCE.findall(path.read_text()) if kind == "bash" for line in body.splitlines()),
+            *INLINE.findall(path.read_text()),
+        )
+        if line.strip()
+    }
+)
+KIT = [line for line in COMMANDS if line.startswith("kit ") or " challenges " in line]
+MAKE = [line for line in COMMANDS if re.match(r"(?:[A-Z_]+=\S+ )*make ", line)]
+PLACEHOLDERS = {"MODEL/RECIPE": "resnet50/demo", "MODEL": "resnet50", "N": "2", "NAME": "ml-1m", "PREPARED": "prepared"}
+
+
+def test_every_command_is_one_that_is_tried():
+    assert set(COMMANDS) - set(KIT) - set(MAKE) == {"source .venv/bin/activate"}
+    assert len(KIT) > 35
+    assert len(MAKE) > 10
+
+
+@pytest.mark.parametrize("line", KIT)
+def test_kit_understands(line):
+    words = shlex.split(line)
+    words = words[words.index("challenges" if "challenges" in words else "kit") + 1 :]
+    words = [PLACEHOLDERS.get(word, word) for word in words]
+    if len(words) == 1 or words[-1] == "--help":  # a verb that is spoken of, or what a recipe can be told
+        with contextlib.suppress(SystemExit):
+            assert main([*words, "--help"]) == 0
+        return
+    options, overrides = build_parser().parse_known_args(words)
+    assert not overrides or options.takes_overrides
+    if options.takes_overrides:
+        require_recipe(options, overrides)
+    if options.verb == "data" and options.name:
+        find(options.name)
+
+
+def require_recipe(options: argparse.Namespace, overrides: list[str]) -> None:
+    """The recipe is there and has the fields."""
+    named = [options.recipe] if options.verb != "challenge" else [
+        f"{model}/{options.recipe or find_model(model).recipe_for_data}" for model in options.model
+    ]  # fmt: skip
+    for name in named:
+        apply_overrides(find_recipe(name)[2], overrides, "kit")
+
+
+@pytest.mark.parametrize("line", MAKE)
+def test_make_knows(line, tmp_path):
+    words = shlex.split(line.replace("RUN", "x"))
+    place = words.index("make")
+    known = [part for name in INSTALLED for part in ("-o", name)]
+    flags = ["-n", *known, "-o", ".triton/payload.json", "ENGINE=true"]
+    environment = {**os.environ, **dict(word.split("=", 1) for word in words[:place]), "HOME": str(tmp_path)}
+    answer = subprocess.run(
+        ["make", *flags, *words[place + 1 :]], cwd=ROOT, env=environment, capture_output=True, text=True
+    )
+    assert answer.returncode == 0, answer.stderr
+    assert answer.stdout.strip(), "it does something"
+    given = [word.split("=", 1)[1] for word in words if word.startswith("ARGS=")]
+    for flags in given:  # what make hands to kit is kit's to understand
+        target = next(word for word in words[place + 1 :] if word.startswith(("challenge", "demo", "docs")))
+        if target.startswith("challenge"):
+            model = {"1": "resnet50", "2": "ssd300"}.get(target[-1]) or next(
+                word.removeprefix("MODEL=") for word in words if word.startswith("MODEL=")
+            )
+            test_kit_understands(f"kit challenge {model} {flags}")
+
+
+class Links(HTMLParser):
+    """What a page loads, where it leads to, and the places in it."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.loaded: list[str] = []
+        self.followed: list[str] = []
+        self.places: set[str] = set()
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        found = {name: value or "" for name, value in attrs}
+        if "id" in found:
+            self.places.add(found["id"])
+        address = found.get("href") or found.get("src")
+        if address is not None:
+            (self.followed if tag == "a" else self.loaded).append(address)
+        self.loaded += found.get("srcset", "").split()[::2]
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory) -> Path:
+    return build(tmp_path_factory.mktemp("site") / "handbook").parent
+
+
+def test_the_site_holds_every_page(site):
+    for language, pages in PAGES.items():
+        assert all((site / language / f"{path.stem}.html").is_file() for path in pages)
+        assert f'lang="{language}"' in (site / language / "index.html").read_text()
+
+
+def test_every_link_and_anchor_leads_somewhere(site):
+    pages = {path.resolve(): Links(path.read_text()) for path in site.rglob("*.html")}
+    broken = []
+    for path, links in pages.items():
+        for address in (*links.followed, *links.loaded):
+            if re.match(r"(?:https?|mailto|data):", address):
+                continue
+            name, _, place = address.partition("#")
+            target = (path.parent / name.partition("?")[0]).resolve() if name else path
+            if not target.is_file() or (place and target in pages and place not in pages[target].places):
+                broken.append((path.relative_to(site).as_posix(), address))
+    assert broken == []
+    assert sum(len(links.followed) for links in pages.values()) > 200
+
+
+def test_no_page_asks_another_machine_for_anything(site):
+    outside = re.compile(r"^(?:[a-z]+:)?//", re.IGNORECASE)
+    for path in site.rglob("*.html"):
+        assert [address for address in Links(path.read_text()).loaded if outside.match(address)] == []
+    for path in site.rglob("*.css"):
+        assert re.findall(r"(?:@import\s+|url\()\s*[\"']?(?:https?:)?//", path.read_text()) == []
+    for path in site.rglob("*.js"):
+        assert re.findall(r"(?:fetch|import|src\s*=|open)\s*\(?\s*[\"'`](?:https?:)?//", path.read_text()) == []
+
+
+def test_a_browser_finds_all_it_needs_in_the_site(site):
+    api = pytest.importorskip("playwright.sync_api", reason="the walk needs Playwright")
+    chromium = Path("/usr/bin/chromium")
+    if not chromium.exists():
+        pytest.skip(f"the walk needs {chromium}")
+    asked, failed = [], []
+    with api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=str(chromium), args=["--no-sandbox"])
+        tab = browser.new_context(viewport={"width": 400, "height": 900}, locale="es-ES").new_page()
+        tab.on("request", lambda one: asked.append(one.url))
+        tab.on("requestfailed", lambda one: failed.append(one.url))
+        tab.goto((site / "index.html").as_uri())
+        tab.wait_for_url("**/es/index.html")
+        for path in sorted(site.rglob("*.html")):
+            tab.goto(path.as_uri())
+            assert tab.evaluate("document.documentElement.scrollWidth") <= 400, path
+        tab.goto((site / "es" / "search.html").as_uri() + "?q=residuales")
+        tab.wait_for_selector("#search-results li")
+        browser.close()
+    assert [url for url in asked if not url.startswith(("file:", "data:"))] == []
+    assert failed == []
+
+
+def test_a_broken_link_ends_the_build(tmp_path, capfd, monkeypatch):
+    monkeypatch.setattr("docs.site.build.LANGUAGES", {"en": "English"})
+    (tmp_path / "en").mkdir()
+    (tmp_path / "en" / "index.md").write_text("# Title\n\n[there](nowhere.md)\n")
+    with pytest.raises(KitError, match="cannot be built: en"):
+        build(tmp_path / "site", tmp_path)
+    assert "nowhere.md" in capfd.readouterr().err
+    assert not (tmp_path / "site").exists()
+
+
+def test_what_is_not_the_kits_is_not_replaced(tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("years of work")
+    with pytest.raises(KitError, match="holds something else"):
+        build(tmp_path / "mine")
+    assert (tmp_path / "mine" / "thesis.txt").read_text() == "years of work"
+
+
+@dataclass(frozen=True)
+class Made:
+    name: str = "halve-the-rate"
+    model: str = "resnet50"
+    command: str = "kit train resnet50/demo --optimizer.peak-lr 0.0005"
+    expected: str = "0.85"
+    seconds: float | None = 130.0
+
+    @property
+    def title(self) -> dict[str, str]:
+        return {"en": "Halve the rate", "es": "La mitad de la tasa"}
+
+    text = hint = title
+
+
+def test_exercises_are_listed_in_each_language():
+    assert "### Halve the rate" in listed([Made()], "en")
+    spanish = listed([Made(), Made(model="ssd300", seconds=None)], "es")
+    assert spanish.index("## resnet50") < spanish.index("### La mitad de la tasa") < spanish.index("## ssd300")
+    assert "kit train resnet50/demo --optimizer.peak-lr 0.0005\n" in spanish
+    assert "2 min con dos núcleos" in spanish
+    assert WORDS["es"]["none"] in spanish
+    assert listed((), "en") == ""
+    assert {*WORDS} == {*LANGUAGES}
+    assert WORDS["en"].keys() == WORDS["es"].keys()
+
+
+@pytest.mark.parametrize("exercise", exercises(), ids=lambda one: one.name)
+def test_an_exercise_has_both_languages(exercise):
+    for texts in (exercise.title, exercise.text, exercise.hint):
+        assert {*LANGUAGES} <= {*texts}
+    assert foreign(f"{exercise.text['es']}\n\n{exercise.hint['es']}", "es") == []
+    test_kit_understands(exercise.command) if exercise.command.startswith("kit ") else None
