@@ -312,6 +312,12 @@ def data(options: argparse.Namespace) -> None:
     _say(console, f"Next: kit challenge {model} --data {shlex.quote(str(found))}")
 
 
+def exercise(options: argparse.Namespace) -> None:
+    from challenges.exercises.command import run
+
+    run(options, _console())
+
+
 def index(options: argparse.Namespace) -> None:
     challenge, run = _open_run(options.run)
     from common.challenge import Trained

@@ -103,6 +103,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_demo(verb)
     _add_search(verb)
     _add_data(verb)
+    _add_exercise(verb)
 
     add_aws(verb)
     _add_benchmark(verb)
@@ -316,6 +317,18 @@ def _add_language(
     parser: argparse.ArgumentParser, told: str = "of the report and the advice (default: LANG's)"
 ) -> None:
     parser.add_argument("--lang", choices=LANGUAGES, help=told)
+
+
+def _add_exercise(verb: Callable[..., argparse.ArgumentParser]) -> None:
+    exercise = verb(
+        "exercise", "list exercises that go further, show one at length, or judge whether a run does what it asks",
+        "kit exercise list\nkit exercise list ssd300 --lang es\nkit exercise show halve-learning-rate\n"
+        "kit exercise check halve-learning-rate runs/halve-learning-rate",
+    )  # fmt: skip
+    exercise.add_argument("action", choices=["list", "show", "check"])
+    exercise.add_argument("name", nargs="?", help="of those that are listed; with list: a model, whose alone are shown")
+    exercise.add_argument("run", nargs="?", metavar="RUN", help="with check: the run that is to show it")
+    _add_language(exercise, "of titles and texts (default: LANG's)")
 
 
 def whole_number(text: str) -> int:

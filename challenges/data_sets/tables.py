@@ -5,7 +5,14 @@ from collections.abc import Mapping
 from challenges.data_sets.entry import DataSet, Part
 
 HISTORIES = ("ncf/own", "vae_cf/own", "bert4rec/own")
-CLICKS_OF_ML_1M = ("dlrm/ml-1m-clicks", "wide_and_deep/ml-1m-clicks", "wide_and_deep/ml-1m-autoint")
+_RANKED = ("vae_cf/ml-1m", "vae_cf/ml-1m-dae", "bert4rec/ml-1m-50", "bert4rec/ml-1m-200", "bert4rec/sasrec-ml-1m-50")
+CLICKS_OF_ML_1M = (
+    "dlrm/own",
+    "wide_and_deep/own",
+    "dlrm/ml-1m-clicks",
+    "wide_and_deep/ml-1m-clicks",
+    "wide_and_deep/ml-1m-autoint",
+)
 _ADULT = "https://archive.ics.uci.edu/ml/machine-learning-databases/adult"
 _AMAZON = "https://mcauleylab.ucsd.edu/public_datasets/data/amazon_2023/benchmark/5core/rating_only"
 _AMAZON_FACE = (
@@ -48,7 +55,7 @@ def _amazon(name: str, what: str, urls: tuple[str, ...], sha256: str, published:
 TABLES: Mapping[str, DataSet] = {
     "ml-100k": _movielens("ml-100k", "0e33842e24a9c977be4e0107933c0723", 5, 30, HISTORIES),
     "ml-1m": _movielens(
-        "ml-1m", "c4d9eecfca2ab87c1945afe126590906", 6, 40, (*HISTORIES, "vae_cf/ml-1m", *CLICKS_OF_ML_1M)
+        "ml-1m", "c4d9eecfca2ab87c1945afe126590906", 6, 40, (*HISTORIES, *_RANKED, *CLICKS_OF_ML_1M)
     ),
     "ml-20m": _movielens("ml-20m", "cd245b17a1ae2cc31bb14903e1204af3", 199, 1200, (*HISTORIES, "vae_cf/ml-20m")),
     "ml-25m": _movielens("ml-25m", "6b51fb2759a8657d3bfcbfc42b592ada", 262, 1500, HISTORIES),
