@@ -15,6 +15,7 @@ from challenges.exercises import EXERCISES, Exercise, find
 from challenges.exercises.checks import judge
 from challenges.registry import find_model
 from common.errors import DataError
+from common.language.telling import language_of
 from common.terminal.console import plain, say
 from common.terminal.duration import duration
 
@@ -34,7 +35,7 @@ WORDS: Mapping[str, Mapping[str, str]] = {
 
 def run(options: argparse.Namespace, console: Console) -> None:
     """Raises NotYetError where a run does not show what was asked for, DataError where something is not said."""
-    language = options.lang or spoken(os.environ)
+    language = options.lang or language_of(os.environ)
     if options.action == "list":
         _list(options.name, language, console)
         return
@@ -55,12 +56,6 @@ def run(options: argparse.Namespace, console: Console) -> None:
             f"Run: kit exercise check {exercise.name} RUN",
         )
     say(console, judge(exercise, Path(options.run)))
-
-
-def spoken(environment: Mapping[str, str]) -> str:
-    """The language of the terminal, English unless it is Spanish; the first variable that is set decides."""
-    chosen = next((environment[name] for name in ("LC_ALL", "LC_MESSAGES", "LANG") if environment.get(name)), "")
-    return "es" if chosen.lower().partition(".")[0].partition("_")[0] == "es" else "en"
 
 
 def _list(model: str | None, language: str, console: Console) -> None:

@@ -9,7 +9,7 @@ import pytest
 from challenges.__main__ import main
 from challenges.data_sets.table import DATA_SETS
 from challenges.exercises import EXERCISES, LANGUAGES, find
-from challenges.exercises.command import WORDS, spoken
+from challenges.exercises.command import WORDS
 from challenges.exercises.commanded import words_of
 from challenges.exercises.loading import FILES, load
 from challenges.exercises.recorded import OUTCOMES, read_outcomes, records_of
@@ -157,21 +157,6 @@ def test_a_file_that_is_none_is_told(tmp_path, before, after, told):
 def test_a_misspelt_name_is_offered_the_nearest():
     with pytest.raises(DataError, match="Did you mean halve-learning-rate"):
         find("half-learning-rate")
-
-
-@pytest.mark.parametrize(
-    ("environment", "language"),
-    [
-        ({}, "en"),
-        ({"LANG": "es_ES.UTF-8"}, "es"),
-        ({"LANG": "es_MX"}, "es"),
-        ({"LANG": "et_EE.UTF-8"}, "en"),
-        ({"LC_ALL": "C", "LANG": "es_ES.UTF-8"}, "en"),
-        ({"LC_ALL": "", "LC_MESSAGES": "es"}, "es"),
-    ],
-)
-def test_the_terminals_language(environment, language):
-    assert spoken(environment) == language
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
