@@ -12,6 +12,7 @@ from PIL import Image, ImageOps
 from challenges.classification.activation_map import activation_map, overlay
 from challenges.classification.manifest import Manifest
 from challenges.classification.report import Predictions
+from challenges.classification.search.verbs import SimilarPictures
 from challenges.classification.serving.asking import classify
 from common.challenge import Playground, Trained
 from common.language.telling import english, tell, tell_count
@@ -19,10 +20,10 @@ from common.playground.corrections import class_folder, write_picture
 from common.playground.fields import Example, Option, PictureField, Values
 from common.playground.session import Engine, Session, Verdict, require_options
 from common.playground.uploads import readable_picture
-from common.report.elements import Markup, bar, gallery, join, percentage, picture, table
+from common.report.elements import Markup, bar, gallery, join, paragraph, percentage, picture, table
 from common.report.pictures import LARGE, jpeg_uri, thumbnail
 
-SHOWN, EXAMPLES = 5, 12  # classes of an answer; validation pictures to begin with
+SHOWN, EXAMPLES, SIMILAR = 5, 12, 6  # classes of an answer; validation pictures to begin with; indexed ones beside
 SMALLEST = 224  # pixels of the side to which what the network saw is enlarged
 
 
@@ -31,6 +32,7 @@ class Answer:
     """What was said about a picture.
 
     encoded, kind: the file's bytes, and its format. upright: a data URI of it.
+    similar:       indexed pictures and their cosines.
     probability:   (class,) float32. seen: (crop, crop, 3) uint8. places: (rows, columns) float32, of the best class.
     """
 
@@ -40,6 +42,7 @@ class Answer:
     probability: np.ndarray
     seen: np.ndarray
     places: np.ndarray
+    similar: tuple[tuple[Path, float], ...] = ()
 
     @property
     def best(self) -> int:
@@ -66,6 +69,7 @@ class ClassifierSession(Session):
         self._classes: tuple[str, ...] = trained.data.manifest.classes
         self._validation: Manifest = trained.data.validation
         self._hard = _hard_first(trained)
+        self._similar = SimilarPictures.of(trained)
         self.name = trained.run.path.name
         self.about = english(
             "tells {classes:,} classes apart, trained on {pictures:,} photographs",
@@ -84,11 +88,12 @@ class ClassifierSession(Session):
             images = self._images(facts.path)
             with Image.open(facts.path) as opened:
                 upright = jpeg_uri(ImageOps.exif_transpose(opened), LARGE)
+            similar = self._similar(facts.path, SIMILAR) if self._similar is not None else []
         probability = self._probability(encoded, images)
         model = self._trained.task.model
         places = activation_map(model, images, int(probability.argmax()))[0].numpy()
         seen = self._trained.data.preprocessing.pixels(images.numpy())[0]
-        return Answer(encoded, facts.format, upright, probability, seen, places)
+        return Answer(encoded, facts.format, upright, probability, seen, places, tuple(similar))
 
     def show(self, answer: Answer, controls: Values) -> Markup:
         order = np.argsort(-answer.probability, kind="stable")[:SHOWN]
@@ -102,7 +107,12 @@ class ClassifierSession(Session):
             _card(_enlarged(answer.seen), tell("What the network saw")),
             _card(_enlarged(overlay(answer.seen, answer.places)), tell("Where it looked for {name}", name=best)),
         ]
-        return join([table((tell("class"), "", tell("probability")), rows, numeric=(2,)), gallery(cards)])
+        parts = [table((tell("class"), "", tell("probability")), rows, numeric=(2,)), gallery(cards)]
+        found = [(thumbnail(path), cosine) for path, cosine in answer.similar]
+        alike = [(picture(uri, tell("a similar picture")), f"{cosine:.2f}") for uri, cosine in found if uri]
+        return join(
+            [*parts, paragraph(tell("Indexed pictures that are most like it")), gallery(alike)] if alike else parts
+        )
 
     def verdict(self, answer: Answer, controls: Values) -> Verdict:
         options = tuple(Option(name, name) for name in self._classes)

@@ -16,10 +16,11 @@ from challenges.detection.annotations.voc_files import write_voc
 from challenges.detection.detections import Detections, DetectionTable
 from challenges.detection.drawing import draw_detections, read_picture
 from challenges.detection.evaluation import evaluate
+from challenges.detection.films import NOTHING, DetectorVideos, table_of
 from challenges.detection.predict import SHOWN_FROM, enlarged, scenes_of, write_detections
 from challenges.detection.scenes import Scenes
 from challenges.detection.searching import search
-from challenges.detection.serving.asking import Detection, detect
+from challenges.detection.serving.asking import detect
 from common.challenge import Playground, Trained
 from common.language.telling import english, tell, tell_count
 from common.playground.corrections import stem_of, write_picture
@@ -33,9 +34,6 @@ from common.vision.images import ImageFacts
 NAMED = 6  # classes
 EXAMPLES, LISTED = 12, 200  # validation pictures to begin with; detections of a table
 DRAWN = 1000  # pixels of the longer side of the picture with its boxes
-
-
-NOTHING = english("Nothing was found with this score. A lower one shows more.")
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,6 +72,7 @@ class DetectorSession(Session):
         self._scenes: Scenes = trained.data.scenes
         self._validation: Scenes = trained.data.validation
         self._hard = _hard_first(trained)
+        self.videos = DetectorVideos(trained, engine, self._asked)
         lowest = float(trained.recipe.nms.score_threshold)
         self.controls = (
             SliderField(
@@ -151,19 +150,19 @@ class DetectorSession(Session):
         return f"{kept_with} {so_far}"
 
     def _found(self, encoded: bytes, facts: ImageFacts) -> DetectionTable:
-        runner = self._engine.runner
-        if runner is None:
+        if self._engine.runner is None:
             with self._engine.connect() as client:
                 (found,) = detect(client, self._engine.model, [encoded])
-            return _table(found)
-
-        def asked(images: torch.Tensor) -> Detections:
-            answer = runner({"images": np.array(images.cpu().numpy(), order="C")})
-            return Detections(*(torch.from_numpy(answer[name]) for name in ("boxes", "scores", "labels")))
-
+            return table_of([found])
         scenes = scenes_of(self._scenes, [facts])
         batches = self._trained.data.searched(scenes, np.arange(1))
-        return search(asked, batches, scenes.widths, scenes.heights, self._trained.recipe.nms).table
+        return search(self._asked, batches, scenes.widths, scenes.heights, self._trained.recipe.nms).table
+
+    def _asked(self, images: torch.Tensor) -> Detections:
+        """What the engine of this process finds in images as the network takes them."""
+        assert self._engine.runner is not None
+        answer = self._engine.runner({"images": np.array(images.cpu().numpy(), order="C")})
+        return Detections(*(torch.from_numpy(answer[name]) for name in ("boxes", "scores", "labels")))
 
     def _files(self, answer: Answer, found: DetectionTable) -> Markup:
         """Links to the boxes as COCO JSON and as CSV, which lie in the links themselves."""
@@ -194,12 +193,3 @@ def _hard_first(trained: Trained[Any, Any, Any]) -> list[tuple[int, int, int]]:
     errors = image_errors(validation, found, evaluate(validation, found, resamples=0).matches, SHOWN_FROM)
     order = np.argsort(-(errors.missed + errors.false), kind="stable")[:EXAMPLES]
     return [(row, int(errors.missed[row]), int(errors.false[row])) for row in order.tolist()]
-
-
-def _table(found: Sequence[Detection]) -> DetectionTable:
-    return DetectionTable(
-        np.zeros(len(found), np.int64),
-        np.asarray([one.label for one in found], np.int64),
-        np.asarray([one.score for one in found], np.float32),
-        np.asarray([one.box for one in found], np.float32).reshape(-1, 4),
-    )

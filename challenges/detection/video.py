@@ -5,9 +5,9 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import islice, takewhile
 from pathlib import Path
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -37,6 +37,14 @@ PARTS = ("decode", "network", "draw and encode")
 """Reading and turning frames; resizing, the model and its suppression; boxes, encoding, writing."""
 
 Item = TypeVar("Item")
+
+
+class FindsInFrames(Protocol):
+    """Detections of up to `batch_size` pictures (height, width, 3) uint8 RGB, in their pixels."""
+
+    @property
+    def batch_size(self) -> int: ...
+    def __call__(self, frames: Sequence[np.ndarray]) -> DetectionTable: ...
 
 
 class FrameDetector:
@@ -126,16 +134,21 @@ class VideoSummary:
 def annotate_video(
     source: Path,
     target: Path,
-    find: FrameDetector,
+    find: FindsInFrames,
     classes: Sequence[str],
     *,
     threshold: float,
+    written_from: float | None = None,
+    longest: float | None = None,
     progress: Counter | None = None,
 ) -> VideoSummary:
     """Write a copy of `source` with boxes as the MP4 file `target`, and `target` as .jsonl with every frame's boxes.
 
     The copy has the size, the frames' times and the length of the original, upright and without sound. Both files
     appear when they are whole.
+
+    threshold:    score from which a box is drawn. written_from: score from which it is among the lines; None: the same.
+    longest:      seconds after which no more is read; None: all is.
     Raises DataError, and writes nothing, when there is no frame to be read.
     """
     summary = VideoSummary(source.name)
@@ -144,10 +157,13 @@ def annotate_video(
         video = stack.enter_context(atomic_writer(target))
         lines = stack.enter_context(atomic_writer(target.with_suffix(".jsonl")))
         writer: VideoWriter | None = None
-        for batch in _batches(_timed(iter(reader), summary.seconds, "decode"), find.batch_size):
+        frames = _timed(iter(reader), summary.seconds, "decode")
+        if longest is not None:
+            frames = takewhile(lambda frame: frame.time < longest, frames)
+        for batch in _batches(frames, find.batch_size):
             started = time.perf_counter()
             table = find([frame.pixels for frame in batch])
-            table = table.select(table.scores >= threshold)
+            table = table.select(table.scores >= (threshold if written_from is None else written_from))
             found = time.perf_counter()
             if writer is None:
                 summary.height, summary.width = batch[0].pixels.shape[:2]
@@ -155,7 +171,8 @@ def annotate_video(
             for number, frame in enumerate(batch):
                 own = table.select(table.images == number)
                 picture = Image.fromarray(frame.pixels)
-                draw_detections(picture, own.boxes, own.labels, own.scores, classes)
+                shown = own.select(own.scores >= threshold)
+                draw_detections(picture, shown.boxes, shown.labels, shown.scores, classes)
                 writer.write(np.asarray(picture), frame.time, frame.duration)
                 lines.write(_line(summary.frames + number, frame, own, classes).encode())
             summary.seconds["network"] += found - started

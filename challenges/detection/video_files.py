@@ -95,6 +95,11 @@ class VideoReader:
         return int(self._stream.frames) or round(self._stated_length * self._rate)
 
     @property
+    def pixels(self) -> int:
+        """Of a frame, as the file states it."""
+        return int(self._stream.width * self._stream.height)
+
+    @property
     def format(self) -> VideoFormat:
         """Known from the first frame on."""
         aspect = self._stream.sample_aspect_ratio

@@ -11,8 +11,10 @@ from common.errors import KitError
 from common.language.telling import in_this_language, tell
 from common.playground import texts
 from common.playground.fields import PictureField, Values
+from common.playground.film_page import lay_out_films
+from common.playground.films import Shelf
 from common.playground.session import Engine, Session
-from common.playground.widgets import Widget, laid_out, markup, widget_of
+from common.playground.widgets import Widget, laid_out, markup, settings_of, widget_of
 
 KEPT_SECONDS = 3600  # an answer is kept for its controls so long after its page was last heard of
 
@@ -31,9 +33,17 @@ class Shown:
 
     def ask(self, values: Values) -> tuple[Any, Any]:
         """The answer and nothing, or nothing and what to tell instead."""
-        try:
+
+        def asked() -> Any:
             with self.lock:
-                return self.session.ask(values), None
+                return self.session.ask(values)
+
+        return self.guarded(asked)
+
+    def guarded(self, ask: Callable[[], Any]) -> tuple[Any, Any]:
+        """What is asked and nothing, or nothing and what to tell instead."""
+        try:
+            return ask(), None
         except KitError as error:
             return None, texts.told(error)
         except Exception as error:
@@ -56,8 +66,11 @@ def groups_of(shown: Sequence[Shown]) -> list[list[Shown]]:
     return list(groups.values())
 
 
-def build(shown: Sequence[Shown]) -> Any:
-    """The page over these runs in the language that is spoken, as Gradio's Blocks; nothing is served yet."""
+def build(shown: Sequence[Shown], shelf: Shelf | None = None) -> Any:
+    """The page over these runs in the language that is spoken, as Gradio's Blocks; nothing is served yet.
+
+    shelf: where what is made of videos lies; None: the page takes no videos.
+    """
     import gradio
 
     groups = groups_of(shown)
@@ -65,20 +78,20 @@ def build(shown: Sequence[Shown]) -> Any:
     with gradio.Blocks(title=title, analytics_enabled=False, delete_cache=(300, 300)) as page:
         markup(texts.title(title))
         if len(groups) == 1:
-            _Group(groups[0]).lay_out(page)
+            _Group(groups[0], shelf).lay_out(page)
         else:
             with gradio.Tabs():
                 for group in groups:
                     with gradio.Tab(group[0].session.name):
-                        _Group(group).lay_out(page)
+                        _Group(group, shelf).lay_out(page)
     return page
 
 
 class _Group:
     """Runs that are asked together: their fields once, their answers side by side."""
 
-    def __init__(self, shown: Sequence[Shown]) -> None:
-        self._shown = shown
+    def __init__(self, shown: Sequence[Shown], shelf: Shelf | None) -> None:
+        self._shown, self._shelf = shown, shelf
         self._first = shown[0].session
 
     def lay_out(self, page: Any) -> None:
@@ -92,6 +105,9 @@ class _Group:
                 controls = [widget_of(each) for each in self._first.controls]
                 with gradio.Row():
                     columns = [self._column(one) for one in self._shown]
+        films = [one for one in self._shown if one.session.videos is not None]
+        if self._shelf is not None and films:
+            lay_out_films(films, self._shelf, controls)
         self._connect(page, examples, fields, controls, columns)
 
     def _column(self, one: Shown) -> "_Column":
@@ -121,7 +137,7 @@ class _Group:
         @in_this_language
         def ask(*given: Any) -> list[Any]:
             values = {each.field.name: value for each, value in zip(fields, given, strict=False)}
-            settings = _settings(controls, given[len(fields) :])
+            settings = settings_of(controls, given[len(fields) :])
             return [part for column in columns for part in column.ask(values, settings)]
 
         def choose(number: int) -> list[Any]:
@@ -184,7 +200,7 @@ class _Column:
     def connect(self, controls: Sequence[Widget], turned: Sequence[Any]) -> None:
         @in_this_language
         def turn(answer: Any, *given: Any) -> list[Any]:
-            settings = _settings(controls, given)
+            settings = settings_of(controls, given)
             if answer is None:
                 return ["", *self._verdict(None, settings)]
             return [self.shown.show(answer, settings), *self._verdict(answer, settings)]
@@ -195,7 +211,7 @@ class _Column:
                 return str(texts.inside(texts.hint(tell("Ask again, then correct the answer."))))
             chosen = list(right) if isinstance(right, list | tuple) else [right] if right else []
             try:
-                said = self.shown.session.keep(answer, _settings(controls, given), chosen, self.shown.corrections)
+                said = self.shown.session.keep(answer, settings_of(controls, given), chosen, self.shown.corrections)
             except (KitError, OSError, ValueError) as error:
                 return str(texts.inside(texts.told(error)))
             return str(texts.inside(texts.hint(said)))
@@ -222,7 +238,3 @@ class _Column:
             gradio.update(choices=choices, value=value, label=verdict.question),
             "",
         ]
-
-
-def _settings(controls: Sequence[Widget], given: Sequence[Any]) -> dict[str, Any]:
-    return {each.field.name: value for each, value in zip(controls, given, strict=False)}

@@ -9,6 +9,7 @@ from typing import Any
 
 from common.errors import ServingError
 from common.language.telling import Language, language_accepted
+from common.playground.films import FILMS, MAX_FILM, Shelf
 from common.playground.uploads import MAX_UPLOAD
 
 STYLE = Path(__file__).with_name("style.css")
@@ -36,17 +37,20 @@ HEADERS = ((b"content-security-policy", POLICY.encode()), (b"referrer-policy", b
 
 
 @contextlib.contextmanager
-def serving(pages: Mapping[Language, Any], host: str, port: int) -> Iterator[str]:
+def serving(pages: Mapping[Language, Any], host: str, port: int, shelf: Shelf | None = None) -> Iterator[str]:
     """Serve Gradio's Blocks as long as the block runs; gives the address.
 
     pages: in each language, of which a browser is sent to its own; a single one is for all.
-    port:  0 for any free one. Raises ServingError where the port is taken.
+    port:  0 for any free one. shelf: whose files are served, too. Raises ServingError where the port is taken.
     """
     import uvicorn
 
     with contextlib.closing(_listening(host, port)) as listener:
         config = uvicorn.Config(
-            _application(pages, host), log_level="error", timeout_graceful_shutdown=LEAVING_SECONDS, lifespan="on"
+            _application(pages, host, shelf),
+            log_level="error",
+            timeout_graceful_shutdown=LEAVING_SECONDS,
+            lifespan="on",
         )
         server = uvicorn.Server(config)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
@@ -84,9 +88,9 @@ class _Guarded:
         await self._app(scope, receive, told)
 
 
-def _application(pages: Mapping[Language, Any], host: str) -> Any:
+def _application(pages: Mapping[Language, Any], host: str, shelf: Shelf | None) -> Any:
     from fastapi import FastAPI, Request
-    from fastapi.responses import RedirectResponse
+    from fastapi.responses import FileResponse, RedirectResponse, Response
     from starlette.middleware.trustedhost import TrustedHostMiddleware
 
     application = FastAPI(openapi_url=None)
@@ -96,17 +100,23 @@ def _application(pages: Mapping[Language, Any], host: str) -> Any:
         address = request.url.replace(path=f"/{spoken}/").components
         return RedirectResponse(address._replace(scheme="", netloc="").geturl(), headers={"vary": "Accept-Language"})
 
+    def file(token: str, name: str) -> Response:
+        path = shelf.find(token, name) if shelf is not None else None
+        return Response(status_code=404) if path is None else FileResponse(path)
+
+    application.add_api_route(f"{FILMS}/{{token}}/{{name}}", file)
     if len(pages) > 1:
         application.add_api_route("/", choose)
     for spoken, page in pages.items():
-        application = _mounted(application, page, spoken, f"/{spoken}" if len(pages) > 1 else "/")
+        largest = MAX_UPLOAD if shelf is None else MAX_FILM
+        application = _mounted(application, page, spoken, f"/{spoken}" if len(pages) > 1 else "/", largest)
     if host in LOOPBACK:  # no page of elsewhere reaches it under a name of its own
         application.add_middleware(TrustedHostMiddleware, allowed_hosts=["127.0.0.1", "localhost", "[::1]"])
     application.add_middleware(_Guarded)
     return application
 
 
-def _mounted(application: Any, page: Any, spoken: Language, path: str) -> Any:
+def _mounted(application: Any, page: Any, spoken: Language, path: str, largest: int) -> Any:
     import gradio
 
     sans, mono = ("system-ui", "sans-serif"), ("ui-monospace", "monospace")
@@ -114,7 +124,7 @@ def _mounted(application: Any, page: Any, spoken: Language, path: str) -> Any:
     page.state_session_capacity = OPEN_PAGES
     page.queue(default_concurrency_limit=2, max_size=OPEN_PAGES)
     return gradio.mount_gradio_app(
-        application, page, path=path, max_file_size=MAX_UPLOAD, show_error=False, ssr_mode=False, footer_links=[],
+        application, page, path=path, max_file_size=largest, show_error=False, ssr_mode=False, footer_links=[],
         run_history=False, enable_monitoring=False, pwa=False, mcp_server=False, theme=theme, css=STYLE.read_text(),
         head=f"<script>{SPEAK.replace('LANGUAGE', spoken)}</script>",
     )  # fmt: skip

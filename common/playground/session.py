@@ -10,6 +10,7 @@ from markupsafe import Markup
 
 from common.errors import KitError
 from common.playground.fields import Example, Field, Option, Values
+from common.playground.films import Videos
 
 if TYPE_CHECKING:
     from common.export.runner import Runner
@@ -54,6 +55,7 @@ class Session(ABC):
 
     name:    of the run, as it stands on the page. about: what it does, as the end of an English sentence.
     fields:  what it is asked with. controls: what changes how an answer is shown, without asking the model again.
+    videos:  what it does with videos; None where it takes none.
     verdict_kind: whether one thing or several are right about an answer; None where nobody is asked.
     """
 
@@ -61,6 +63,7 @@ class Session(ABC):
     about: str
     fields: tuple[Field, ...]
     controls: tuple[Field, ...] = ()
+    videos: Videos | None = None
     verdict_kind: Literal["one", "several"] | None = None
 
     @abstractmethod

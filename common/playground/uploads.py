@@ -22,8 +22,7 @@ def readable_picture(encoded: bytes | None) -> Iterator[tuple[bytes, ImageFacts]
     if not encoded:
         raise DataError("There is no picture yet.", remedy="Drop one here, paste one, or choose an example.")
     if len(encoded) > MAX_UPLOAD:
-        size = f"{len(encoded) / 2**20:.0f} MB"
-        raise DataError(f"The picture has {size}.", f"At most {MAX_UPLOAD // 2**20} MB are read.", "Save it smaller.")
+        raise DataError("The picture is too large.", f"At most {MAX_UPLOAD // 2**20} MB are read.", "Save it smaller.")
     with tempfile.TemporaryDirectory(prefix="kit-demo-") as folder:
         path = Path(folder) / "picture"
         path.write_bytes(encoded)

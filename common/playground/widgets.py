@@ -7,6 +7,7 @@ from typing import Any
 
 from common.language.telling import in_this_language, retell, tell
 from common.playground import fields, texts
+from common.playground.uploads import MAX_UPLOAD
 
 CLICKS = """
 element.addEventListener('click', (event) => {
@@ -96,7 +97,8 @@ class _Picture(Widget):
                 return None, None
             file = Path(path)
             try:
-                return None, file.read_bytes()
+                with file.open("rb") as stream:
+                    return None, stream.read(MAX_UPLOAD + 1)  # one more is enough to be refused
             finally:
                 file.unlink(missing_ok=True)
 
@@ -167,6 +169,11 @@ def markup(content: str = "") -> Any:
     import gradio
 
     return gradio.HTML(str(content), js_on_load=CLICKS, apply_default_css=False)
+
+
+def settings_of(controls: Sequence[Widget], given: Sequence[Any]) -> dict[str, Any]:
+    """The values of controls by their names."""
+    return {each.field.name: value for each, value in zip(controls, given, strict=False)}
 
 
 def laid_out(given: Sequence[fields.Field]) -> list[Widget]:

@@ -14,6 +14,7 @@ from rich.console import Console
 from common.challenge import Challenge, Trained
 from common.errors import KitError, ServingError
 from common.language.telling import LANGUAGES, Language, english, speaking
+from common.playground.films import Shelf
 from common.playground.page import Shown, build
 from common.playground.server import LOOPBACK, serving
 from common.playground.session import Engine
@@ -48,11 +49,15 @@ def demo(
             _shown(challenge, run, stack.enter_context(engine), corrections)
             for (challenge, run), engine in zip(runs, _engines(runs, url), strict=True)
         ]
+        takes_videos = any(one.session.videos is not None for one in shown)
+        shelf = (
+            Shelf(Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="kit-demo-")))) if takes_videos else None
+        )
         pages = {}
         for spoken in languages:
             with speaking(spoken):
-                pages[spoken] = build(shown)
-        address = stack.enter_context(serving(pages, host, port))
+                pages[spoken] = build(shown, shelf)
+        address = stack.enter_context(serving(pages, host, port, shelf))
         if host not in LOOPBACK:
             say(console, f"Whoever reaches {host} may use the page: it asks for no key.")
         for one in shown:

@@ -3,9 +3,27 @@
 import re
 from html.parser import HTMLParser
 
-ENGLISH = re.compile(
-    r"\b(the|of|is|are|was|were|with|and|that|for|from|not|has|have|than|which|this|on)\b", re.IGNORECASE
-)
+WORDS = [
+    "the",
+    "of",
+    "is",
+    "are",
+    "was",
+    "were",
+    "with",
+    "and",
+    "that",
+    "for",
+    "from",
+    "not",
+    "has",
+    "have",
+    "than",
+    "which",
+    "this",
+    "on",
+]
+ENGLISH = re.compile(rf"\b({'|'.join(WORDS)})\b", re.IGNORECASE)
 """Words that an English sentence hardly does without."""
 
 

@@ -1,11 +1,14 @@
 """Every model's run can be tried on a page: its fields, examples, answers and corrections."""
 
+from dataclasses import replace
+
 import pytest
 
 from common.errors import KitError
 from common.language.telling import retell, speaking
 from common.playground.fields import PicksField, PictureField
 from common.playground.session import Engine
+from common.stages.workflow import Request, train
 from tests.contracts.line import CONSOLE
 from tests.contracts.spoken import left_in_english
 
@@ -80,3 +83,8 @@ def test_corrections_are_training_data(session, line, tmp_path):
     (tmp_path / "check").mkdir()
     checked = line.challenge.check(tmp_path / "kept", line.recipe, tmp_path / "check", CONSOLE)
     assert checked.summary["images"] == min(KEPT, len(session.examples()))
+    training = replace(line.recipe.training, epochs=2.0, evaluate_every=2.0)
+    recipe = replace(line.recipe, weights=line.run.weights_file, training=training)
+    again = train(Request(line.challenge, "demo", recipe, tmp_path / "kept", tmp_path / "again", "cpu"), CONSOLE)
+    assert again.weights_file.is_file(), "it is trained with the corrections"
+    assert again.description()["data"]["root"] == str(tmp_path / "kept")

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,15 @@ import pytest
 from challenges.__main__ import main
 from challenges.registry import MODELS
 from common.files import write_csv
+from common.playground.films import Shelf
+from common.playground.session import Engine
 from common.serving.payload import DEFAULT_FOLDER, Payload
 from common.serving.repository import ModelRepository
 from common.serving.server import LocalServer
 from tests.contracts.line import Line
+from tests.contracts.spoken import texts_of
 from tests.contracts.test_exports import ALIKE
+from tests.detection.video_maker import make_video
 
 PICTURES = (".png", ".jpg")
 SENT = 4
@@ -64,3 +69,24 @@ def test_one_server_answers_for_every_model(line_of, tmp_path: Path, capsys: pyt
             asked = ["client", "--model", model, *question(line, client.inputs), "--url", server.url("http")]
             assert main(asked) == 0, asked
             assert any(line.startswith("│") for line in capsys.readouterr().out.splitlines()), model
+            try_in_the_browser(line, Engine("Triton", url=server.url("http"), model=model), tmp_path / model)
+
+
+def try_in_the_browser(line: Line, engine: Engine, folder: Path) -> None:
+    """The page asks the server, with examples and with a video, and shows what the engine in process would."""
+    with line.trained.reference() as runner:
+        own = line.challenge.playground.open(line.trained, Engine("torch", runner))
+        served = line.challenge.playground.open(line.trained, engine)
+        settings = {field.name: field.value for field in own.controls}
+        asked = own.example(0)
+        pages = [texts_of(str(session.show(session.ask(asked), settings))) for session in (own, served)]
+        assert len(pages[0] & pages[1]) >= ALIKE * len(pages[0]), engine.model
+    if served.videos is not None:
+        folder.mkdir()
+        make_video(folder / "a.mp4")
+        shelf = Shelf(folder)
+        answer = served.videos.annotate(
+            folder / "a.mp4", shelf.new(), settings | {"threshold": 0.0}, nullcontext(), lambda *_: None
+        )
+        assert len(answer.times) == 13
+        assert len(answer.table), "an untrained detector finds something everywhere"

@@ -1,5 +1,6 @@
 """`kit index` and `kit similar`: an index of pictures beside a run, and the pictures that are most like others."""
 
+import importlib.util
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -140,6 +141,31 @@ class ClassifierSearch(PictureSearch):
         for name, found in figures.items():
             table.add_row(name, *(f"{value:.3f}" for value in found.values()))
         console.print(table)
+
+
+class SimilarPictures:
+    """An index that `kit index` left beside a run, to be asked while the run is open."""
+
+    def __init__(self, embed: Embedder, index: PictureIndex) -> None:
+        self._embed, self._index = embed, index
+
+    @classmethod
+    def of(cls, trained: Trained[Any, Any, Any]) -> "SimilarPictures | None":
+        """None where there is no index, or none of this export, or no faiss to read it."""
+        folder = trained.run.path / FOLDER
+        if importlib.util.find_spec("faiss") is None or not (folder / GRAPH).is_file():
+            return None
+        index = PictureIndex.read(folder)
+        return (
+            None
+            if index is None or index.graph != graph_of(trained.run)[1]
+            else cls(_embedder(trained, folder)[0], index)
+        )
+
+    def __call__(self, image: Path, count: int) -> list[tuple[Path, float]]:
+        """The indexed pictures that are most like one that DALI reads, and their cosines, the most alike first."""
+        cosines, rows = self._index.nearest(self._embed([image]), count)
+        return [(Path(self._index.paths[row]), float(cosine)) for cosine, row in zip(cosines[0], rows[0], strict=True)]
 
 
 def _embedder(trained: Trained[Any, Any, Any], folder: Path) -> tuple[Embedder, str]:
