@@ -35,10 +35,11 @@ override INSTANCE := $(value INSTANCE)
 override MAX_USD := $(value MAX_USD)
 override MAX_HOURS := $(value MAX_HOURS)
 override CAPACITY_BLOCK := $(value CAPACITY_BLOCK)
+override DISK := $(value DISK)
 override REGION := $(value REGION)
 override NAME := $(value NAME)
 export DATA RECIPE TORCH_INDEX GPUS MINUTES LIKE RECORDS PRICES GOAL OUTPUT
-export INSTANCE MAX_USD MAX_HOURS CAPACITY_BLOCK REGION NAME
+export INSTANCE MAX_USD MAX_HOURS DISK CAPACITY_BLOCK REGION NAME
 quoted = '$(subst ','\'',$(1))'
 WALK   = $(if $(DATA),--data="$$DATA") $(if $(RECIPE),--recipe="$$RECIPE") $(ARGS)
 
@@ -48,7 +49,7 @@ MODELS_2 := ssd300
 MODELS_3 := ncf vae_cf bert4rec dlrm wide_and_deep
 models = $(or $(MODEL),$(MODELS_$(1)))
 
-.PHONY: aws-challenge1 aws-challenge2 aws-challenge3
+.PHONY: aws-challenge1 aws-challenge2 aws-challenge3 aws-benchmark
 .PHONY: help challenge1 challenge2 challenge3 demo list doctor benchmark compare docs triton prove-gpu check test lock clean
 .DEFAULT_GOAL := help
 
@@ -63,17 +64,26 @@ challenge2: ## SSD300 on images with boxes, from data to a served model [DATA= R
 challenge3: ## recommenders on histories and click logs, from data to served models [MODEL= DATA= RECIPE= ARGS=]
 challenge1 challenge2 challenge3: challenge%: $(VENV)/ready .triton/payload.json $(if $(filter s3://%,$(DATA)),$(VENV)/ready-aws)
 	@$(KIT) challenge $(foreach model,$(call models,$*),$(call quoted,$(model))) $(WALK)
+
+benchmark: $(VENV)/ready ## measure every model, and say what limits each [MODEL= GPUS=1,2 MINUTES=15 LIKE= QUICK=1]
+	@$(KIT) benchmark $(foreach model,$(MODEL),$(call quoted,$(model))) $(if $(DATA),--data="$$DATA") \
+	  $(if $(RECIPE),--recipe="$$RECIPE") $(MEASURE)
 endif
+
+MEASURE = $(if $(GPUS),--gpus="$$GPUS") $(if $(MINUTES),--minutes="$$MINUTES") $(if $(LIKE),--like="$$LIKE") \
+	$(if $(QUICK),--quick) $(ARGS)
 
 RENT = --instance="$$INSTANCE" $(if $(DATA),--data="$$DATA") $(if $(RECIPE),--recipe="$$RECIPE") \
 	$(if $(MODEL),--model=$(call quoted,$(MODEL))) $(if $(ARGS),--make-args=$(call quoted,$(ARGS))) \
-	$(if $(MAX_USD),--max-usd="$$MAX_USD") $(if $(MAX_HOURS),--max-hours="$$MAX_HOURS") $(if $(NAME),--name="$$NAME") \
-	$(if $(CAPACITY_BLOCK),--capacity-block="$$CAPACITY_BLOCK") $(if $(REGION),--region="$$REGION") \
+	$(if $(GPUS),--gpus="$$GPUS") $(if $(MINUTES),--minutes="$$MINUTES") $(if $(LIKE),--like="$$LIKE") \
+	$(if $(QUICK),--quick) $(if $(MAX_USD),--max-usd="$$MAX_USD") $(if $(MAX_HOURS),--max-hours="$$MAX_HOURS") $(if $(NAME),--name="$$NAME") \
+	$(if $(DISK),--disk="$$DISK") $(if $(CAPACITY_BLOCK),--capacity-block="$$CAPACITY_BLOCK") $(if $(REGION),--region="$$REGION") \
 	$(if $(PRICES),--prices="$$PRICES") $(if $(SPOT),--spot) $(if $(DETACH),--detach) $(if $(DRY_RUN),--dry-run) $(if $(YES),--yes)
 aws-challenge1: ## challenge 1 on a rented GPU, its price asked for first [INSTANCE= DATA= SPOT=1 MAX_USD=10 MAX_HOURS=6 DETACH=1 DRY_RUN=1]
 aws-challenge2: ## challenge 2 alike; docs/aws.md has them all
 aws-challenge3: ## challenge 3 alike [MODEL=]
-aws-challenge1 aws-challenge2 aws-challenge3: aws-%: $(VENV)/ready-aws
+aws-benchmark: ## make benchmark there, its records brought here [INSTANCE= MODEL= GPUS= MINUTES=15 SPOT=1 MAX_USD=10 DRY_RUN=1]
+aws-challenge1 aws-challenge2 aws-challenge3 aws-benchmark: aws-%: $(VENV)/ready-aws
 	@$(KIT) aws run $* $(RENT)
 
 demo: $(VENV)/ready-demo ## try the newest run of each model in the browser [ARGS='RUN ... --port 0']
@@ -84,11 +94,6 @@ list: $(VENV)/ready ## list models and recipes with their targets
 
 doctor: $(VENV)/ready ## show what this machine can run, and what stands in the way
 	@$(KIT) doctor
-
-BENCHMARK = $(if $(DATA),--data="$$DATA") $(if $(RECIPE),--recipe="$$RECIPE") $(if $(GPUS),--gpus="$$GPUS") \
-	$(if $(MINUTES),--minutes="$$MINUTES") $(if $(LIKE),--like="$$LIKE") $(if $(QUICK),--quick) $(ARGS)
-benchmark: $(VENV)/ready ## measure every model, and say what limits each [MODEL= GPUS=1,2 MINUTES=15 LIKE= QUICK=1]
-	@$(KIT) benchmark $(foreach model,$(MODEL),$(call quoted,$(model))) $(BENCHMARK)
 
 triton: .triton/payload.json ## unpack a Triton server for tests on this machine, never for production
 

@@ -1,6 +1,6 @@
 # Included by the Makefile: images, and the same commands inside them. Needs Docker and, for GPUs, NVIDIA's container toolkit.
 #   make container1                          challenge 1's training and serving image (2 and 3 alike)
-#   make challenge1 CONTAINER=1 DATA=photos  the whole challenge inside the training image
+#   make challenge1 CONTAINER=1 DATA=photos  the whole challenge inside the training image; make benchmark CONTAINER=1 alike
 #   make up1 MODELS=runs/…/serving           server and metrics;  make down stops them
 include containers/versions.env
 
@@ -50,14 +50,19 @@ down: ## stop what up1 started
 # The same command inside the image. DATA and every folder of MOUNTS are visible under their own names, read-only; runs/ is
 # the one place that is written, and its files belong to whoever types the command. MOUNTS are quoted as in a shell.
 ifeq ($(CONTAINER),1)
-.PHONY: challenge1 challenge2 challenge3
+.PHONY: challenge1 challenge2 challenge3 benchmark
 challenge1 challenge2 challenge3: challenge%: trainer%
 	mkdir -p runs
-	$(foreach model,$(call models,$*),$(call container_walk,$*,$(model)) &&) true
+	$(foreach model,$(call models,$*),$(call container_run,$*,$(CONTAINER_GPUS)) challenge $(call quoted,$(model)) $(ARGS) &&) true
 
-# 1: the challenge's number, 2: the model
-container_walk = python3 containers/mounted.py $(ENGINE) run --rm --init $(CONTAINER_GPUS) --shm-size $(SHM) --ulimit memlock=-1 --ulimit stack=67108864 \
+# GPUS tells the processes to measure with; the container sees every GPU.
+benchmark: trainer1
+	mkdir -p runs
+	$(call container_run,1,--gpus all) benchmark $(foreach model,$(MODEL),$(call quoted,$(model))) $(if $(QUICK),,--output=runs/benchmark/results) $(MEASURE)
+
+# 1: the challenge's number, 2: the option that shows it GPUS
+container_run = python3 -m containers.mounted $(ENGINE) run --rm --init $(2) --shm-size $(SHM) --ulimit memlock=-1 --ulimit stack=67108864 \
 	$(if $(MEMORY),--memory $(MEMORY) --memory-swap $(MEMORY)) --pids-limit 4096 --log-opt max-size=10m --log-opt max-file=5 \
 	--user "$$(id -u):$$(id -g)" --read-only --tmpfs /tmp:exec,mode=1777 --cap-drop ALL \
-	--security-opt no-new-privileges $(call container_image,train,$(1)) kit challenge $(call quoted,$(2)) $(ARGS)
+	--security-opt no-new-privileges $(call container_image,train,$(1)) kit
 endif

@@ -1,6 +1,6 @@
 """Run a container that sees the folders of the command that starts it, under their own names.
 
-Use: python3 containers/mounted.py ENGINE run OPTION ... IMAGE kit challenge MODEL ...
+Use: python3 -m containers.mounted ENGINE run OPTION ... IMAGE kit challenge MODEL ...
 DATA, MOUNTS and RECIPE come by the environment, so that no shell and no make reads what is in a name: DATA is one path,
 or the name of a data set that was fetched here, MOUNTS are paths as a shell would split them. Only the standard library
 is needed.
@@ -14,9 +14,11 @@ import os
 import re
 import shlex
 import shutil
-import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from containers.fetch import fetch
 
 S3 = "s3://"
 MARKER = "data-set.json"  # as challenges/data_sets/getting.py writes it
@@ -82,13 +84,7 @@ def fetched(address: str, environment: Mapping[str, str]) -> str:
     )
     last = os.path.basename(key.rstrip("/"))
     target = os.path.join(place, bucket if last in ("", ".", "..") else last)
-    os.makedirs(place, exist_ok=True)
-    single = subprocess.run(
-        ["aws", "s3api", "head-object", "--bucket", bucket, "--key", key], capture_output=True
-    ).returncode == 0 if key else False  # fmt: skip
-    verb = ["cp"] if single else ["sync", "--delete", "--exact-timestamps"]
-    answer = subprocess.run(["aws", "s3", *verb, "--only-show-errors", address, target])
-    if answer.returncode or not os.path.exists(target) or (os.path.isdir(target) and not os.listdir(target)):
+    if not fetch(address, Path(target), environment):
         print(
             f"DATA={address} could not be fetched from the bucket {bucket}, or there is nothing.",
             "What the AWS CLI said stands above.", f"Look with: aws s3 ls {S3}{bucket}/", sep="\n", file=sys.stderr,

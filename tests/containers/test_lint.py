@@ -211,6 +211,11 @@ def test_the_start_script_is_sound():
         (["challenge1", "CONTAINER=1"], "--read-only --tmpfs /tmp:exec,mode=1777 --cap-drop ALL"),
         (["challenge2", "CONTAINER=1"], "kit challenge 'ssd300'"),
         (["challenge3", "CONTAINER=1"], "kit challenge 'bert4rec'"),
+        (
+            ["benchmark", "CONTAINER=1", "MODEL=ncf dlrm", "GPUS=1,2"],
+            "kit benchmark 'ncf' 'dlrm' --output=runs/benchmark/results --gpus=",
+        ),
+        (["benchmark", "CONTAINER=1", "GPUS=1,2"], "--init --gpus all --shm-size"),
         (["up1", "MODELS=/tmp"], "compose --env-file containers/versions.env -f containers/compose.yaml up"),
     ],
 )
