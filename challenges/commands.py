@@ -382,6 +382,10 @@ def load(options: argparse.Namespace) -> None:
 def aws(options: argparse.Namespace) -> int:
     from challenges.renting import rent
 
+    if getattr(options, "like", ""):
+        from benchmarks import published
+
+        published.find(options.like, published.rows())  # which raises for one that there is not
     return rent(options, _console())
 
 

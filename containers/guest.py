@@ -161,11 +161,13 @@ class Guest:
         signal.signal(signal.SIGTERM, lambda *_: setattr(self, "stopped", "stopped from outside"))
         minutes = max(1, int((told["ends"] - time.time()) / 60) + 1)
         subprocess.run([*told["off"], f"+{minutes}"], check=False)
-        if Path(told["nvme"]).is_dir():
-            (Path(told["nvme"]) / "kit").mkdir(exist_ok=True)
-            self.root.mkdir(exist_ok=True)
-            subprocess.run(["mount", "--bind", f"{told['nvme']}/kit", str(self.root)], check=True)
         self.root.mkdir(parents=True, exist_ok=True)
+        disk, until = Path(told["nvme"]), time.time() + told["nvme_seconds"]
+        while not disk.is_mount() and time.time() < until:  # a service of the image's mounts it
+            time.sleep(1)
+        if disk.is_mount():
+            (disk / "kit").mkdir(exist_ok=True)
+            subprocess.run(["mount", "--bind", str(disk / "kit"), str(self.root)], check=True)
         self.number, self.born = str(metadata("instance-id") or "unknown"), int(time.time())
         threading.Thread(target=self.send_log, daemon=True).start()
         try:
@@ -190,17 +192,17 @@ class Guest:
                 if not pause:
                     raise
                 time.sleep(pause)
-        failures = []
+        failures = 0
         while True:
             self.tell("training")
             seen = self.newest()
             end = self.train(code)
             if end != "failure":
                 return end
-            failures = [*failures, time.time()] if self.newest() == seen else [time.time()]
-            if len(failures) >= 3 or sum(time.time() - 600 < each for each in failures) >= 3:
+            failures = failures + 1 if self.newest() == seen else 1
+            if failures >= self.told["attempts"]:
                 return "failed"
-            self.say(f"the command failed ({len(failures)} of 3 without a new checkpoint); once more")
+            self.say(f"the command failed ({failures} of {self.told['attempts']} without a new checkpoint); once more")
 
     def fetch(self):
         """Bring code, the run so far and the data; returns the code's folder."""
@@ -215,12 +217,11 @@ class Guest:
         if told["data"]:
             inside = self.root / Path(told["inside"]).relative_to("/kit")
             inside.parent.mkdir(parents=True, exist_ok=True)
-            if told["single"]:
-                self.store.copy(told["data"], inside)
-            else:
-                self.store.aws(
-                    "s3", "sync", "--only-show-errors", "--exact-timestamps", f"{told['data']}/", str(inside)
-                )
+            fetch = [sys.executable, "-m", "containers.fetch", told["data"], str(inside), "--download"]
+            with self.log.open("ab") as log:
+                region = {**os.environ, "AWS_DEFAULT_REGION": told["region"], "AWS_REGION": told["region"]}
+                if subprocess.run(fetch, cwd=code, stdout=log, stderr=log, env=region).returncode:
+                    raise OSError("DATA did not come whole")
         return code
 
     def train(self, code):

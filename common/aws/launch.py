@@ -12,6 +12,7 @@ from typing import Any
 from rich.console import Console
 
 from common.aws import resources
+from common.aws.made import Made
 from common.aws.plan import Plan
 from common.errors import KitError
 from common.machine.checkout import archive
@@ -26,60 +27,70 @@ POLL_SECONDS = 5.0
 OVER = ("done", "failed", "out of time")
 
 
+def is_under_way(cloud: Cloud, name: str) -> bool:
+    """Whether a run of that name is; raises KitError while what it had is still being removed."""
+    group = resources.find_group(cloud, name)
+    if group.get("Status"):
+        raise KitError(
+            f"AWS is still removing the group {resources.title(name)}: {group['Status']}.",
+            "A name is free again some minutes after its instance ended.", "Wait, or pass another --name.",
+        )  # fmt: skip
+    return bool(group and group["DesiredCapacity"])
+
+
 def launch(cloud: Cloud, plan: Plan, console: Console) -> None:
-    """Make all that the plan names, the instance last; a run of that name that is under way is left as it is."""
+    """Make all that the plan names, the instance last; what there was of the run is used again, its results too."""
     order, name = plan.order, plan.order.name
     local = bool(order.data) and plan.listing is None
-    group = resources.find_group(cloud, name)
-    if group and group["DesiredCapacity"]:
-        say(console, f"{name} is under way already.")
-        return
     code, commit = archive()
     ends = datetime.now(UTC) + timedelta(hours=plan.hours)
-    with resources.undone_on_error() as made:
-        resources.ensure_bucket(cloud, plan, made)
-        profile = resources.ensure_role(cloud, name, made)
-        security_group = resources.ensure_security_group(cloud, plan, made)
+    made = Made(cloud)
+    with made.undone_on_error(console):
+        resources.ensure_bucket(made, plan)
         data = upload(cloud, plan.bucket, order.data, console) if local else order.data.rstrip("/")
-        sent: dict[str, Any] = {"Bucket": plan.bucket, "Key": f"runs/{name}/code.tar.gz"}
-        cloud.ask("s3", "put_object", **sent, Body=code)
-        made.append(lambda: cloud.ask("s3", "delete_object", **sent))
-        _lay_out(cloud, plan.bucket, name, made)
+        profile = resources.ensure_role(made, name)
+        security_group = resources.ensure_security_group(made, plan)
+        _lay_out(made, plan, code)
         script = user_data(guest_config(plan, data, commit, ends))
         encoded = base64.b64encode(script.encode()).decode()
         template = resources.template_data(plan, profile, security_group, encoded)
-        version = resources.ensure_template(cloud, name, template, made)
-        arn = resources.ensure_group(cloud, plan, version, ends, made)
+        version = resources.ensure_template(made, name, template)
+        arn = resources.ensure_group(made, plan, version, ends)
         policy = json.dumps(resources.role_policy(plan, data, arn))
-        cloud.ask("iam", "put_role_policy", RoleName=resources.title(name), PolicyName="run", PolicyDocument=policy)
+        allowed: dict[str, Any] = {"RoleName": resources.title(name), "PolicyName": "run", "PolicyDocument": policy}
+        cloud.ask("iam", "put_role_policy", passing=resources.YOUNG, **allowed)
         cloud.ask(
             "autoscaling", "update_auto_scaling_group", AutoScalingGroupName=resources.title(name), DesiredCapacity=1
         )
     say(console, f"{name} is launched, and ends by {ends:%Y-%m-%d %H:%M} UTC whatever happens here.")
 
 
-def _lay_out(cloud: Cloud, bucket: str, name: str, made: list[Callable[[], object]]) -> None:
-    """Objects that the guest asks for at first: its role learns of none that is missing, only that it may not look."""
-    run: dict[str, Any] = {"Bucket": bucket}
-    cloud.ask("s3", "put_object", **run, Key=f"runs/{name}/state.json", Body=json.dumps({"state": "starting"}))
-    pointer = f"runs/{name}/latest.json"
-    if not cloud.ask("s3", "head_object", **run, Key=pointer, absent=("404", "NoSuchKey")):
-        cloud.ask("s3", "put_object", **run, Key=pointer, Body=json.dumps({"manifest": None}))
-        for key in (f"runs/{name}/state.json", pointer):
-            made.append(functools.partial(cloud.ask, "s3", "delete_object", **run, Key=key))
+def _lay_out(made: Made, plan: Plan, code: bytes) -> None:
+    """The code, and what the guest asks for at first: its role learns of nothing that is missing that it is missing."""
+    cloud, run, absent = made.cloud, f"runs/{plan.order.name}", ("404", "NoSuchKey")
+    laid = {"code.tar.gz": code, "state.json": b'{"state": "starting"}', "latest.json": b'{"manifest": null}'}
+    again = cloud.ask("s3", "head_object", Bucket=plan.bucket, Key=f"{run}/latest.json", absent=absent)
+    for name, body in laid.items():
+        place: dict[str, Any] = {"Bucket": plan.bucket, "Key": f"{run}/{name}"}
+        if not again:
+            undo = functools.partial(cloud.ask, "s3", "delete_object", **place)
+            made.ask(lambda _, undo=undo: undo(), "s3", "put_object", Body=body, **place)  # type: ignore[misc]
+        elif name != "latest.json":  # which says what an earlier launch has reached
+            cloud.ask("s3", "put_object", Body=body, **place)
 
 
 def guest_config(plan: Plan, data: str, commit: str, ends: datetime) -> dict[str, Any]:
     """What the guest is told."""
     order = plan.order
-    single = plan.listing.single if plan.listing else Path(order.data).is_file()
     inside = f"/kit/data/{data.rstrip('/').rpartition('/')[2]}" if data else ""
     variables = [*([("DATA", inside)] if data else []), *order.variables, ("COMMIT", commit), ("CONTAINER", "1")]
+    has_nvme = any(machine.nvme_gb for machine in plan.machines)
     return {
         "name": order.name, "bucket": plan.bucket, "region": plan.region, "group": resources.title(order.name),
-        "launch": ends.isoformat(), "ends": int(ends.timestamp()), "data": data, "single": single, "inside": inside,
-        "root": "/kit", "nvme": "/opt/dlami/nvme", "off": ["shutdown", "-P"], "poll": POLL_SECONDS, "upload": 60,
-        "closing": int(min(600, plan.hours * 360)),
+        "launch": ends.isoformat(), "ends": int(ends.timestamp()), "data": data, "inside": inside,
+        "root": "/kit", "nvme": "/opt/dlami/nvme", "nvme_seconds": 120 if has_nvme else 0, "off": ["shutdown", "-P"],
+        "poll": POLL_SECONDS, "upload": 60, "closing": int(min(600, plan.hours * 360)),
+        "attempts": 1 if order.measures else 3,  # a measurement that failed was made beside others that did not
         "command": ["make", order.target, *(f"{key}={value}" for key, value in variables)],
     }  # fmt: skip
 
@@ -96,29 +107,24 @@ def user_data(config: dict[str, Any]) -> str:
     return script
 
 
-def state(cloud: Cloud, bucket: str, name: str) -> dict[str, Any]:
+def state(cloud: Cloud, name: str) -> dict[str, Any]:
     """What the instance last said of itself; empty before it said anything."""
-    answer = cloud.ask(
-        "s3", "get_object", Bucket=bucket, Key=f"runs/{name}/state.json", absent=("NoSuchKey", "NoSuchBucket")
-    )
+    bucket, absent = resources.bucket_of(cloud), ("NoSuchKey", "NoSuchBucket")
+    answer = cloud.ask("s3", "get_object", Bucket=bucket, Key=f"runs/{name}/state.json", absent=absent)
     found: dict[str, Any] = json.loads(answer["Body"].read()) if answer else {}
     return found
 
 
-def follow(
-    cloud: Cloud, bucket: str, name: str, console: Console, wait: Callable[[float], None] = time.sleep
-) -> dict[str, Any]:
+def follow(cloud: Cloud, name: str, console: Console, wait: Callable[[float], None] = time.sleep) -> dict[str, Any]:
     """Show the run's log as it grows until it is over; returns its last state, empty where it ended without one."""
-    seen: dict[str, int] = {}
-    told = ""
+    bucket, seen, told = resources.bucket_of(cloud), dict[str, int](), ""
     while True:
-        found, group = state(cloud, bucket, name), resources.find_group(cloud, name)
+        found, group = state(cloud, name), resources.find_group(cloud, name)
         for row in cloud.listed("s3", "list_objects_v2", "Contents", Bucket=bucket, Prefix=f"runs/{name}/log/"):
             start = seen.get(row["Key"], 0)
             if row["Size"] > start:
-                part = cloud.ask("s3", "get_object", Bucket=bucket, Key=row["Key"], Range=f"bytes={start}-")[
-                    "Body"
-                ].read()
+                asked: dict[str, Any] = {"Bucket": bucket, "Key": row["Key"], "Range": f"bytes={start}-"}
+                part = cloud.ask("s3", "get_object", **asked)["Body"].read()
                 seen[row["Key"]] = start + len(part)
                 for line in part.decode("utf-8", "replace").splitlines():
                     say(console, line)
@@ -140,9 +146,9 @@ def _hindrance(cloud: Cloud, name: str) -> str:
     return str(latest.get("StatusMessage", "")) if latest.get("StatusCode") in ("Failed", "Cancelled") else ""
 
 
-def bring_home(cloud: Cloud, bucket: str, name: str, console: Console) -> Path | None:
+def bring_home(cloud: Cloud, name: str, console: Console) -> Path | None:
     """Copy what the run left to runs/aws-NAME; None where it left nothing."""
-    target = Path("runs") / f"aws-{name}"
+    target, bucket = Path("runs") / f"aws-{name}", resources.bucket_of(cloud)
     count = restore(cloud, bucket, f"runs/{name}", target)
     if not count:
         return None

@@ -1,11 +1,11 @@
 """What a run has in AWS: made by name, found again by name and tag, and taken down to the last piece."""
 
-import contextlib
 import json
-from collections.abc import Callable, Iterator
+import re
 from datetime import UTC, datetime
 from typing import Any
 
+from common.aws.made import Made
 from common.aws.plan import Plan
 from common.errors import KitError
 from common.storage.cloud import Answer, Cloud, DeniedError
@@ -17,6 +17,8 @@ SHARED = "shared"
 PATH = "/challenge-kit/"
 SECURITY_GROUP = "kit"
 SWITCH = "deadline"
+YOUNG = ("Invalid IAM Instance Profile", "iamInstanceProfile", "does not exist", "NoSuchEntity")
+"""What AWS says of a profile, a role or a template that was made some seconds ago."""
 LEFT_DAYS = 30  # what was uploaded from a folder is kept so long: a later run uploads it again
 _NONE = ("NoSuchEntity", "InvalidLaunchTemplateName.NotFoundException", "ValidationError", "InvalidGroup.NotFound")
 
@@ -34,22 +36,15 @@ def owner(found: list[dict[str, str]]) -> str | None:
     return next((tag["Value"] for tag in found if tag["Key"] == TAG), None)
 
 
-@contextlib.contextmanager
-def undone_on_error() -> Iterator[list[Callable[[], object]]]:
-    """Undo what was made in the block, the latest first, where it does not end well; what cannot be undone is told."""
-    made: list[Callable[[], object]] = []
-    try:
-        yield made
-    except BaseException:
-        for undo in reversed(made):
-            with contextlib.suppress(KitError):
-                undo()
-        raise
+def bucket_of(cloud: Cloud) -> str:
+    return f"kit-{cloud.account}-{cloud.region}"
 
 
-def ensure_bucket(cloud: Cloud, plan: Plan, made: list[Callable[[], object]]) -> None:
+def ensure_bucket(made: Made, plan: Plan) -> None:
     """A private, encrypted bucket of the account's own in this region, made once."""
-    name, whose = plan.bucket, {"ExpectedBucketOwner": plan.account}
+    cloud = made.cloud
+    name = plan.bucket
+    whose: dict[str, Any] = {"ExpectedBucketOwner": plan.account}
     try:
         is_there = cloud.ask("s3", "head_bucket", Bucket=name, absent=("404", "NoSuchBucket"), **whose)
     except DeniedError as error:
@@ -64,8 +59,7 @@ def ensure_bucket(cloud: Cloud, plan: Plan, made: list[Callable[[], object]]) ->
     place: dict[str, Any] = {} if cloud.region == "us-east-1" else {
         "CreateBucketConfiguration": {"LocationConstraint": cloud.region}
     }  # fmt: skip
-    cloud.ask("s3", "create_bucket", Bucket=name, **place)
-    made.append(lambda: _drop_bucket(cloud, name))
+    made.ask(lambda _: _drop_bucket(cloud, name, plan.order.name), "s3", "create_bucket", Bucket=name, **place)
     closed = dict.fromkeys(("BlockPublicAcls", "IgnorePublicAcls", "BlockPublicPolicy", "RestrictPublicBuckets"), True)
     cloud.ask("s3", "put_public_access_block", Bucket=name, PublicAccessBlockConfiguration=closed)
     rule = {"ApplyServerSideEncryptionByDefault": {"SSEAlgorithm": "AES256"}}
@@ -79,29 +73,36 @@ def ensure_bucket(cloud: Cloud, plan: Plan, made: list[Callable[[], object]]) ->
     cloud.ask("s3", "put_bucket_tagging", Bucket=name, Tagging={"TagSet": tags(SHARED)})
 
 
-def _drop_bucket(cloud: Cloud, name: str) -> None:
-    """Remove a bucket that this launch made, and what it laid into it."""
-    for row in list(cloud.listed("s3", "list_objects_v2", "Contents", Bucket=name)):
-        cloud.ask("s3", "delete_object", Bucket=name, Key=row["Key"])
-    cloud.ask("s3", "delete_bucket", Bucket=name)
+def _drop_bucket(cloud: Cloud, name: str, run: str) -> None:
+    """Remove a bucket that this launch made and what it laid into it, unless another run has begun to use it."""
+    keys = [row["Key"] for row in cloud.listed("s3", "list_objects_v2", "Contents", Bucket=name)]
+    if all(key.startswith(("data/", f"runs/{run}/")) for key in keys):
+        for key in keys:
+            cloud.ask("s3", "delete_object", Bucket=name, Key=key)
+        cloud.ask("s3", "delete_bucket", Bucket=name)
 
 
-def ensure_role(cloud: Cloud, name: str, made: list[Callable[[], object]]) -> str:
+def ensure_role(made: Made, name: str) -> str:
     """A role that may do nothing yet, in a profile of the same name; returns the profile's ARN."""
-    called = title(name)
+    cloud, called = made.cloud, title(name)
     found = cloud.ask("iam", "get_role", RoleName=called, absent=_NONE)
     if found:
         _require_ours(f"The role {called}", owner(found["Role"].get("Tags", [])), name)
     else:
         service = {"Effect": "Allow", "Principal": {"Service": "ec2.amazonaws.com"}, "Action": "sts:AssumeRole"}
         trust = json.dumps({"Version": "2012-10-17", "Statement": [service]})
-        cloud.ask("iam", "create_role", RoleName=called, Path=PATH, AssumeRolePolicyDocument=trust, Tags=tags(name))
-        made.append(lambda: remove_role(cloud, name))
+        asked: dict[str, Any] = {
+            "RoleName": called,
+            "Path": PATH,
+            "AssumeRolePolicyDocument": trust,
+            "Tags": tags(name),
+        }
+        made.ask(lambda _: remove_role(cloud, name), "iam", "create_role", **asked)
     profile = cloud.ask("iam", "get_instance_profile", InstanceProfileName=called, absent=_NONE)
     if not profile:
         profile = cloud.ask("iam", "create_instance_profile", InstanceProfileName=called, Path=PATH, Tags=tags(name))
-        cloud.ask("iam", "add_role_to_instance_profile", InstanceProfileName=called, RoleName=called)
-        cloud.client("iam").get_waiter("instance_profile_exists").wait(InstanceProfileName=called)
+        cloud.ask("iam", "add_role_to_instance_profile", InstanceProfileName=called, RoleName=called, passing=YOUNG)
+        cloud.wait("iam", "instance_profile_exists", InstanceProfileName=called)
     return str(profile["InstanceProfile"]["Arn"])
 
 
@@ -128,16 +129,18 @@ def role_policy(plan: Plan, data: str, group_arn: str) -> dict[str, Any]:
     ]
     if data:
         source, _, prefix = data.removeprefix(SCHEME).partition("/")
-        read = f"arn:aws:s3:::{source}"
+        read, plain = f"arn:aws:s3:::{source}", re.sub(r"[*?$]", r"${\g<0>}", prefix)  # else a policy's wildcards
+        below = [plain, f"{plain}/*"] if prefix else ["*"]
         statements += [
-            allow(["s3:GetObject"], f"{read}/{prefix}*"),
-            allow(["s3:ListBucket"], read, StringLike={"s3:prefix": f"{prefix}*"}),
+            allow(["s3:GetObject"], [f"{read}/{part}" for part in below]),
+            allow(["s3:ListBucket"], read, StringLike={"s3:prefix": below}),
         ]
     return {"Version": "2012-10-17", "Statement": statements}
 
 
-def ensure_security_group(cloud: Cloud, plan: Plan, made: list[Callable[[], object]]) -> str:
+def ensure_security_group(made: Made, plan: Plan) -> str:
     """A group that lets nothing in; the account's runs of a region share it."""
+    cloud = made.cloud
     where = [{"Name": "group-name", "Values": [SECURITY_GROUP]}, {"Name": "vpc-id", "Values": [plan.vpc]}]
     for found in cloud.listed("ec2", "describe_security_groups", "SecurityGroups", Filters=where):
         _require_ours(f"The security group {SECURITY_GROUP}", owner(found.get("Tags", [])), SHARED)
@@ -148,19 +151,20 @@ def ensure_security_group(cloud: Cloud, plan: Plan, made: list[Callable[[], obje
                 f"Remove its inbound rules: aws ec2 describe-security-groups --group-ids {found['GroupId']}",
             )
         return str(found["GroupId"])
-    answer = cloud.ask(
+    answer = made.ask(
+        lambda answer: cloud.ask("ec2", "delete_security_group", GroupId=answer["GroupId"]),
         "ec2", "create_security_group", GroupName=SECURITY_GROUP, VpcId=plan.vpc,
         Description="challenge kit: nothing comes in",
         TagSpecifications=[{"ResourceType": "security-group", "Tags": tags(SHARED)}],
     )  # fmt: skip
-    made.append(lambda: cloud.ask("ec2", "delete_security_group", GroupId=answer["GroupId"]))
     return str(answer["GroupId"])
 
 
 def template_data(plan: Plan, profile_arn: str, security_group: str, user_data: str) -> dict[str, Any]:
     """What every instance of the run is: session-only metadata, an encrypted disk that goes with it, tags on all."""
     order = plan.order
-    disk = {"VolumeSize": order.disk_gb, "VolumeType": "gp3", "Encrypted": True, "DeleteOnTermination": True}
+    disk = {"VolumeSize": order.disk_gb, "VolumeType": "gp3", "Throughput": 500}  # MB/s: the image is unpacked on it
+    disk |= {"Encrypted": True, "DeleteOnTermination": True}
     data: dict[str, Any] = {
         "ImageId": plan.image,
         "InstanceType": plan.machines[0].price.instance,
@@ -179,19 +183,19 @@ def template_data(plan: Plan, profile_arn: str, security_group: str, user_data: 
     return data
 
 
-def ensure_template(cloud: Cloud, name: str, data: dict[str, Any], made: list[Callable[[], object]]) -> str:
+def ensure_template(made: Made, name: str, data: dict[str, Any]) -> str:
     """The run's launch template with `data` as its newest version; returns that version."""
-    called = title(name)
+    cloud, called = made.cloud, title(name)
     found = cloud.ask("ec2", "describe_launch_templates", LaunchTemplateNames=[called], absent=_NONE)
     if found.get("LaunchTemplates"):
         _require_ours(f"The launch template {called}", owner(found["LaunchTemplates"][0].get("Tags", [])), name)
         answer = cloud.ask("ec2", "create_launch_template_version", LaunchTemplateName=called, LaunchTemplateData=data)
         return str(answer["LaunchTemplateVersion"]["VersionNumber"])
-    cloud.ask(
+    made.ask(
+        lambda _: cloud.ask("ec2", "delete_launch_template", LaunchTemplateName=called),
         "ec2", "create_launch_template", LaunchTemplateName=called, LaunchTemplateData=data,
         TagSpecifications=[{"ResourceType": "launch-template", "Tags": tags(name)}],
     )  # fmt: skip
-    made.append(lambda: cloud.ask("ec2", "delete_launch_template", LaunchTemplateName=called))
     return "1"
 
 
@@ -214,24 +218,27 @@ def group_request(plan: Plan, version: str) -> dict[str, Any]:
     return request | {"MixedInstancesPolicy": {"LaunchTemplate": launch, "InstancesDistribution": spread}}
 
 
-def ensure_group(cloud: Cloud, plan: Plan, version: str, ends: datetime, made: list[Callable[[], object]]) -> str:
+def ensure_group(made: Made, plan: Plan, version: str, ends: datetime) -> str:
     """The run's group, still empty, and AWS's own clock that empties it at `ends`; returns the group's ARN."""
-    name, request = title(plan.order.name), group_request(plan, version)
-    found = find_group(cloud, plan.order.name)
-    if found:
+    cloud, name = made.cloud, title(plan.order.name)
+    request = group_request(plan, version) | {"passing": YOUNG}
+    if find_group(cloud, plan.order.name):
         cloud.ask("autoscaling", "update_auto_scaling_group", **request)
     else:
-        tagged = [tag | {"PropagateAtLaunch": True} for tag in tags(plan.order.name)]
-        cloud.ask("autoscaling", "create_auto_scaling_group", **request, Tags=tagged)
-        made.append(
-            lambda: cloud.ask("autoscaling", "delete_auto_scaling_group", AutoScalingGroupName=name, ForceDelete=True)
-        )
+        request["Tags"] = [tag | {"PropagateAtLaunch": True} for tag in tags(plan.order.name)]
+        made.ask(lambda _: delete_group(cloud, name), "autoscaling", "create_auto_scaling_group", **request)
     cloud.ask(
         "autoscaling", "put_scheduled_update_group_action", AutoScalingGroupName=name, ScheduledActionName=SWITCH,
         StartTime=ends.astimezone(UTC), MinSize=0, MaxSize=0, DesiredCapacity=0,
     )  # fmt: skip
     group = find_group(cloud, plan.order.name)
     return str(group["AutoScalingGroupARN"])
+
+
+def delete_group(cloud: Cloud, called: str) -> None:
+    """A group and its instances, also where that is going on already."""
+    busy = ("ScalingActivityInProgress", "ScalingActivityInProgressFault", "ValidationError")
+    cloud.ask("autoscaling", "delete_auto_scaling_group", absent=busy, AutoScalingGroupName=called, ForceDelete=True)
 
 
 def find_group(cloud: Cloud, name: str) -> Answer:

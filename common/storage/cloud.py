@@ -2,7 +2,9 @@
 
 import contextlib
 import copy
+import itertools
 import re
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ from common.errors import KitError
 
 Answer = dict[str, Any]
 
+PASSING_SECONDS, PASSING_TRIES = 5.0, 24
 DENIED = {"AccessDenied", "AccessDeniedException", "AccessDeniedFault", "UnauthorizedOperation", "403", "Forbidden"}
 EXPIRED = {"ExpiredToken", "ExpiredTokenException", "RequestExpired"}
 UNKNOWN_KEY = {
@@ -83,22 +86,35 @@ class Cloud:
         return self._account
 
     def ask(
-        self, service: str, operation: str, *, absent: tuple[str, ...] = (), region: str | None = None, **request: Any
-    ) -> Answer:
+        self, service: str, operation: str, *, absent: tuple[str, ...] = (), passing: tuple[str, ...] = (),
+        region: str | None = None, **request: Any,
+    ) -> Answer:  # fmt: skip
         """The answer to a request, named as botocore's methods are.
 
-        absent: codes of errors that mean that there is none: the answer is then empty.
+        absent:  codes of errors that mean that there is none: the answer is then empty.
+        passing: codes, or pieces of what AWS says, of refusals that pass, such as of what was made a moment ago: it is
+                 asked again for two minutes.
         Raises DeniedError with the missing permission, KitError for credentials and for all else that AWS refuses.
         """
+        tries = itertools.count(1)
         with _translated(service, operation):
             client = self.client(service, region)
-            try:
-                answer: Answer = getattr(client, operation)(**request)
-            except client.exceptions.ClientError as error:
-                if error.response["Error"]["Code"] not in absent:
-                    raise
-                return {}
-        return answer
+            while True:
+                try:
+                    answer: Answer = getattr(client, operation)(**request)
+                    return answer
+                except client.exceptions.ClientError as error:
+                    code, told = error.response["Error"]["Code"], error.response["Error"].get("Message", "")
+                    if code in absent:
+                        return {}
+                    if next(tries) > PASSING_TRIES or not any(part == code or part in told for part in passing):
+                        raise
+                time.sleep(PASSING_SECONDS)
+
+    def wait(self, service: str, waiter: str, **request: Any) -> None:
+        """Wait until something has come to be, by the service's own patience; raises as `ask` does."""
+        with _translated(service, waiter):
+            self.client(service).get_waiter(waiter).wait(**request)
 
     def upload(self, path: Path, bucket: str, key: str) -> None:
         """Send a file, in parts where it is large; raises as `ask` does."""
@@ -195,6 +211,10 @@ def unreached(error: Exception) -> KitError:
             f"There are no AWS credentials here: {error}", "aws configure, aws sso login or AWS_PROFILE bring them.",
             "Set them up, then check with: aws sts get-caller-identity",
         )  # fmt: skip
+    if kind == "WaiterError":
+        return KitError(
+            f"AWS took longer than is usual: {error}", "What was begun goes on there.", "Run the same command again."
+        )
     if "Token" in kind:
         return KitError(
             f"The AWS session cannot be used: {error}", "A session is valid for some hours.", "aws sso login"

@@ -163,7 +163,8 @@ def upload(cloud: Cloud, bucket: str, given: str, console: Console) -> str:
 def restore(cloud: Cloud, bucket: str, prefix: str, target: Path) -> int:
     """Copy what a run keeps below `prefix` into a folder; returns how many files it is, 0 where nothing was kept.
 
-    Files that are there with the same content stay untouched. Raises DataError for names that lead elsewhere and for
+    The kit's cache stays there: demo data and the like, which another instance goes on with. Files that are there with
+    the same content stay untouched. Raises DataError for names that lead elsewhere and for
     content that is not the one that was kept.
     """
     gone = ("NoSuchKey", "NoSuchBucket")
@@ -173,7 +174,8 @@ def restore(cloud: Cloud, bucket: str, prefix: str, target: Path) -> int:
     manifest = json.loads(pointer["Body"].read())["manifest"]
     if manifest is None:
         return 0
-    files = json.loads(cloud.ask("s3", "get_object", Bucket=bucket, Key=f"{prefix}/{manifest}")["Body"].read())
+    kept = json.loads(cloud.ask("s3", "get_object", Bucket=bucket, Key=f"{prefix}/{manifest}")["Body"].read())
+    files = {name: facts for name, facts in kept.items() if not name.startswith(".cache/")}
     for name, facts in files.items():
         if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
             raise DataError(f"The run in {SCHEME}{bucket}/{prefix} names a file outside of it: {name!r}.")

@@ -1,4 +1,4 @@
-"""The few commands of the AWS CLI that a guest gives, answered by moto: `python aws_command.py --region R s3 …`.
+"""The few commands of the AWS CLI that a guest gives, answered by moto: `python aws_command.py [--region R] s3 …`.
 
 Plain requests, since boto3 takes a second to import, and a guest gives a dozen commands.
 """
@@ -66,9 +66,12 @@ def copy(source: str, target: str, whole_folder: bool) -> None:
 
 
 def main(words: list[str]) -> None:
-    flags = {word for word in words if word in ("--recursive", "--only-show-errors", "--exact-timestamps")}
-    plain = [word for word in words[2:] if word not in flags]
-    if plain[:2] in (["s3", "cp"], ["s3", "sync"]):
+    known = ("--recursive", "--only-show-errors", "--exact-timestamps", "--delete")
+    flags = {word for word in words if word in known}
+    plain = [word for word in words[2 * (words[0] == "--region") :] if word not in flags]
+    if plain[:2] == ["s3api", "head-object"]:
+        asked("HEAD", "s3", place(f"{plain[3]}/{plain[5]}"))
+    elif plain[:2] in (["s3", "cp"], ["s3", "sync"]):
         copy(*plain[2:], whole_folder=plain[1] == "sync" or "--recursive" in flags)
     elif plain[:2] == ["s3", "rm"]:
         asked("DELETE", "s3", place(plain[2]))

@@ -17,7 +17,7 @@ from moto.s3.models import s3_backends
 from moto.ssm.models import Parameter, ssm_backends
 
 from common.aws import runs
-from common.aws.plan import IMAGE
+from common.aws.lookup import IMAGE
 from common.storage.cloud import Cloud
 
 REGIONS = ("eu-west-1", "us-east-1")

@@ -74,12 +74,13 @@ def start(user_data: str, folder: Path, service: Metadata, **told: Any) -> "subp
         else f'#!/bin/sh\nexec {sys.executable} -I -S {HERE / "aws_command.py"} "$@"\n'
     )
     (commands / "off").write_text(f'#!/bin/sh\necho "$@" >> {off}\n')
+    (commands / "s5cmd").write_text("#!/bin/sh\nexit 1\n")  # so that none is downloaded, and the CLI fetches
     for path in commands.iterdir():
         path.chmod(0o755)
     config = eval(found[1])
     settings = json.loads(config) | {
-        "root": str(folder / "disk"), "nvme": str(folder / "none"), "off": [str(commands / "off")], "poll": 0.2,
-        "upload": 1, **told,
+        "root": str(folder / "disk"), "nvme": str(folder / "none"), "nvme_seconds": 0, "off": [str(commands / "off")],
+        "poll": 0.2, "upload": 1, **told,
     }  # fmt: skip
     script = folder / "guest.py"
     script.write_text(source.replace(found[0], f"CONFIG = {json.dumps(settings)!r}"))

@@ -1,14 +1,18 @@
 """A run on instances that are interrupted ends as an uninterrupted one, and leaves nothing but its result."""
 
+import base64
 import json
 import os
 import random
+import re
 import subprocess
 import sys
 import textwrap
 import time
 import urllib.request
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,7 +21,8 @@ from moto.server import ThreadedMotoServer
 from rich.console import Console
 
 from common.aws import launch, resources, runs
-from common.aws.plan import Order, make_plan
+from common.aws.lookup import make_plan
+from common.aws.plan import Order
 from common.machine.environment import ROOT
 from common.machine.prices import read_prices
 from common.storage.cloud import Cloud
@@ -69,10 +74,11 @@ def served(credentials, monkeypatch):
     server.stop()
 
 
-def launched(cloud: Cloud, name: str = "photos") -> str:
+def launched(cloud: Cloud, name: str = "photos", **fields: Any) -> str:
     """User data of a run that is launched."""
     table = read_prices()
-    plan = make_plan(cloud, Order(target="challenge1", instances=("g6e.xlarge",), given_name=name), table, table.date)
+    order = Order(target="challenge1", instances=("g6e.xlarge",), given_name=name)
+    plan = make_plan(cloud, replace(order, **fields), table, table.date)
     launch.launch(cloud, plan, QUIET)
     answer = cloud.ask(
         "ec2", "describe_launch_template_versions", LaunchTemplateName=f"kit-{name}", Versions=["$Latest"]
@@ -123,14 +129,14 @@ def a_step(disk: Path, process) -> None:
 
 def run_down(cloud: Cloud, tmp_path: Path, name: str = "photos") -> Path:
     """What the laptop does when a run is over; returns the result."""
-    assert launch.follow(cloud, BUCKET, name, QUIET, wait=lambda _: pytest.fail("it is over"))["state"] == "done"
+    assert launch.follow(cloud, name, QUIET, wait=lambda _: pytest.fail("it is over"))["state"] == "done"
     group = resources.find_group(cloud, name)
     assert (group["MaxSize"], group["DesiredCapacity"]) == (0, 0)
     target = tmp_path / "result"
     assert restore(cloud, BUCKET, f"runs/{name}", target)
-    runs.take_down(cloud, runs.find_run(cloud, name), QUIET)
+    runs.take_down(cloud, runs.find_run(cloud, name, QUIET), QUIET)
     runs.sweep(cloud, ["us-east-1"], QUIET)
-    assert runs.find_runs(cloud) == []
+    assert runs.find_runs(cloud, QUIET) == []
     assert list(made()) == ["buckets"]
     return target
 
@@ -150,7 +156,7 @@ def test_a_training_that_is_interrupted_ends_with_the_weights_of_one_that_is_not
         log = interrupted(user_data, tmp_path / "first", service, command, a_step)
         assert "leaving: spot/instance-action" in log
         assert resources.find_group(served, "photos")["DesiredCapacity"] == 1  # so that AWS replaces the instance
-        assert launch.state(served, BUCKET, "photos")["state"] == "interrupted"
+        assert launch.state(served, "photos")["state"] == "interrupted"
         resumed = finish(start(user_data, tmp_path / "second", service, command=command), tmp_path / "second")
         assert ": done" in resumed
     sent = {
@@ -174,7 +180,7 @@ def test_a_run_survives_interruptions_at_any_moment(served, tmp_path):
         for number in range(INTERRUPTIONS):
             folder, service.number = tmp_path / str(number), f"i-{number:017x}"
             interrupted(user_data, folder, service, command, random_moment(generator))
-            if launch.state(served, BUCKET, "photos")["state"] == "done":
+            if launch.state(served, "photos")["state"] == "done":
                 break
         service.notice = None
         finish(start(user_data, tmp_path / "last", service, command=command), tmp_path / "last")
@@ -193,7 +199,7 @@ def test_a_run_that_fails_or_overstays_empties_its_group(ending, expected, serve
     with metadata() as service:
         process = start(user_data, tmp_path / "a", service, command=["sh", "-c", ending], ends=ends, closing=2)
         log = finish(process, tmp_path / "a")
-        assert launch.state(served, BUCKET, "photos")["state"] == expected
+        assert launch.state(served, "photos")["state"] == expected
         assert resources.find_group(served, "photos")["MaxSize"] == 0
         assert (tmp_path / "a" / "off").read_text().splitlines()[-1] == "now"
         if expected == "failed":
@@ -201,6 +207,25 @@ def test_a_run_that_fails_or_overstays_empties_its_group(ending, expected, serve
             again = finish(start(user_data, tmp_path / "b", service, command=["sh", "-c", "touch ran"]), tmp_path / "b")
             assert "failed" in again
             assert not (tmp_path / "b" / "disk" / "code").exists()  # it is over: nothing is fetched or run again
+
+
+def test_a_benchmark_that_failed_in_part_is_not_made_again_and_its_records_are_kept(served, tmp_path):
+    """And data of S3 comes to where the command is told that it is."""
+    served.ask("s3", "create_bucket", Bucket="photos-1")
+    for key in ("set/cats/1 é.jpg", "set/2.jpg", "settled/3.jpg"):
+        served.ask("s3", "put_object", Bucket="photos-1", Key=key, Body=key.encode())
+    user_data = launched(served, target="benchmark", measures=True, data="s3://photos-1/set")
+    told = json.loads(re.search(r"^CONFIG = '(.*)'$", base64.b64decode(user_data).decode(), re.MULTILINE)[1])
+    assert "DATA=/kit/data/set" in told["command"]
+    with metadata() as service:
+        command = ["sh", "-c", "mkdir -p runs/benchmark; cp -r ../data/set runs/benchmark/results; exit 1"]
+        log = finish(start(user_data, tmp_path / "a", service, command=command), tmp_path / "a")
+    assert launch.state(served, "photos")["state"] == "failed"
+    assert "once more" not in log
+    assert restore(served, BUCKET, "runs/photos", tmp_path / "result") == 2
+    results = tmp_path / "result" / "benchmark" / "results"
+    assert (results / "cats" / "1 é.jpg").read_text() == "set/cats/1 é.jpg"
+    assert (results / "2.jpg").read_text() == "set/2.jpg"
 
 
 def test_a_checkpoint_that_s3_damages_is_not_trained_on(served, tmp_path):

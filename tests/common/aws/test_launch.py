@@ -11,7 +11,9 @@ from rich.console import Console
 
 from challenges.__main__ import main
 from common.aws import launch, resources, runs
-from common.aws.plan import Order, make_plan
+from common.aws.lookup import make_plan
+from common.aws.made import Made
+from common.aws.plan import Order
 from common.errors import KitError
 from common.machine.environment import ROOT
 from common.machine.prices import read_prices
@@ -68,7 +70,8 @@ def test_an_instance_is_closed_encrypted_and_asks_its_metadata_by_session_only(c
         "HttpTokens": "required", "HttpPutResponseHopLimit": 2, "HttpEndpoint": "enabled"
     }  # fmt: skip
     (disk,) = data["BlockDeviceMappings"]
-    assert disk["Ebs"] == {"VolumeSize": 200, "VolumeType": "gp3", "Encrypted": True, "DeleteOnTermination": True}
+    speed = {"VolumeType": "gp3", "Throughput": 500}
+    assert disk["Ebs"] == {"VolumeSize": 200, "Encrypted": True, "DeleteOnTermination": True, **speed}
     assert data["InstanceInitiatedShutdownBehavior"] == "terminate"
     assert {each["ResourceType"]: resources.owner(each["Tags"]) for each in data["TagSpecifications"]} == {
         "instance": "photos", "volume": "photos"
@@ -92,10 +95,18 @@ def test_the_role_reaches_its_own_prefix_its_data_and_its_own_group(cloud, plan)
     ]
     assert statements[1]["Condition"] == {"StringLike": {"s3:prefix": "runs/photos/*"}}
     with_data = resources.role_policy(plan, "s3://others/photos", group)["Statement"]
-    assert with_data[3]["Resource"] == "arn:aws:s3:::others/photos*"
+    assert with_data[3]["Resource"] == ["arn:aws:s3:::others/photos", "arn:aws:s3:::others/photos/*"]
+    assert with_data[4]["Condition"] == {"StringLike": {"s3:prefix": ["photos", "photos/*"]}}
     for each in with_data:
         assert each["Resource"] != "*"
         assert not any("*" in action for action in each["Action"])
+
+
+def test_a_prefix_is_a_name_to_the_role_and_no_pattern(plan):
+    read = resources.role_policy(plan, "s3://others/a*b?c$", "group")["Statement"][3]
+    assert read["Resource"] == ["arn:aws:s3:::others/a${*}b${?}c${$}", "arn:aws:s3:::others/a${*}b${?}c${$}/*"]
+    whole = resources.role_policy(plan, "s3://others", "group")["Statement"][3]
+    assert whole["Resource"] == ["arn:aws:s3:::others/*"]
 
 
 def test_the_bucket_is_private_and_encrypted(cloud, plan):
@@ -106,10 +117,16 @@ def test_the_bucket_is_private_and_encrypted(cloud, plan):
     assert rule["ApplyServerSideEncryptionByDefault"] == {"SSEAlgorithm": "AES256"}
 
 
-def test_the_same_launch_again_makes_nothing_more(cloud, plan):
-    launch.launch(cloud, plan, QUIET)
+def test_the_same_command_again_makes_nothing_more_and_asks_nothing(aws, capsys, monkeypatch):
+    line = ["aws", "run", "challenge1", "--instance", "g6e.xlarge", "--name", "photos", "--detach"]
+    assert main([*line, "-y"]) == 0
     before = made()
-    launch.launch(cloud, plan, QUIET)
+    monkeypatch.setattr("builtins.input", lambda _: pytest.fail("it is under way"))
+    capsys.readouterr()
+    assert main(line) == 0
+    told = capsys.readouterr().out
+    assert "photos is under way already" in told
+    assert "Follow it: kit aws logs photos" in told
     assert made() == before
 
 
@@ -230,7 +247,7 @@ def test_a_security_group_that_somebody_opened_is_refused(cloud, plan):
     rule = {"IpProtocol": "tcp", "FromPort": 22, "ToPort": 22, "IpRanges": [{"CidrIp": "0.0.0.0/0"}]}
     cloud.ask("ec2", "authorize_security_group_ingress", GroupId=group["GroupId"], IpPermissions=[rule])
     with pytest.raises(KitError, match="lets connections in"):
-        resources.ensure_security_group(cloud, plan, [])
+        resources.ensure_security_group(Made(cloud), plan)
 
 
 def test_a_capacity_block_is_asked_for_by_its_number(cloud, plan):
@@ -249,7 +266,7 @@ def test_a_folder_is_uploaded_once(cloud, plan, tmp_path):
     for number in range(3):
         (tmp_path / "photos" / "cats" / f"{number} é.jpg").write_bytes(b"x" * number)
     given = str(tmp_path / "photos")
-    resources.ensure_bucket(cloud, plan, [])
+    resources.ensure_bucket(Made(cloud), plan)
     address = upload(cloud, BUCKET, given, QUIET)
     assert re.fullmatch(rf"s3://{BUCKET}/data/[0-9a-f]{{16}}/photos", address)
     with Stubber(cloud.client("s3")) as stub:  # a second upload only lists
@@ -288,11 +305,11 @@ def test_down_spares_what_is_not_the_kits(cloud, plan, capsys):
 
 def test_a_shell_opens_only_when_it_is_asked_for(cloud, plan):
     launch.launch(cloud, plan, QUIET)
-    command = runs.open_shell(cloud, "photos")
+    command = runs.open_shell(cloud, runs.find_run(cloud, "photos", QUIET))
     assert command[:6] == ["aws", "ssm", "start-session", "--region", "us-east-1", "--target"]
     assert command[6].startswith("i-")
     assert made()["roles"] == ["kit-photos: ['run', 'shell']"]
-    runs.take_down(cloud, runs.find_run(cloud, "photos"), QUIET)
+    runs.take_down(cloud, runs.find_run(cloud, "photos", QUIET), QUIET)
     assert "roles" not in made()
 
 

@@ -8,7 +8,8 @@ import pytest
 from botocore.stub import ANY, Stubber
 
 from challenges.__main__ import main
-from common.aws.plan import OVERHEAD_HOURS, Order, make_plan, quota_code, rows
+from common.aws.lookup import OVERHEAD_HOURS, make_plan
+from common.aws.plan import Order, quota_code, rows
 from common.errors import KitError
 from common.machine.prices import read_prices
 from common.storage.cloud import Cloud, DeniedError
@@ -45,6 +46,9 @@ def test_a_plan_says_what_it_takes_and_makes_nothing(cloud):
         plan = planned(cloud)
     told = dict(rows(plan))
     assert told["g6e.xlarge"].startswith("1 x L40S, 4 cores each, 250 GB NVMe, $1.861/h (2026-07-20)")
+    link = "https://console.aws.amazon.com/servicequotas/home/services/ec2/quotas/L-DB2E81BA?region=us-east-1"
+    assert told["quota"] == f"4 of 8 vCPUs, raised at {link}"
+    assert "spot now $" in told["g6e.xlarge"]
     assert told["is made"].startswith("bucket kit-123456789012-us-east-1, security group kit; kit-challenge1-")
     assert plan.hours == pytest.approx(10 / 1.861)
     assert plan.expected_hours == pytest.approx(OVERHEAD_HOURS)
@@ -80,6 +84,7 @@ def test_what_cannot_work_is_refused_with_nothing_made(fields, expected, cloud):
 def test_no_quota_is_refused_with_the_place_to_raise_it(cloud):
     with quota(cloud, 0.0), pytest.raises(KitError, match="this account may have 0") as refused:
         planned(cloud)
+    assert made() == {}
     assert "quotas/L-DB2E81BA?region=us-east-1" in refused.value.remedy
 
 
@@ -114,6 +119,7 @@ def test_a_missing_permission_to_make_is_refused_by_name(operation, cloud, monke
     monkeypatch.setattr(Cloud, "ask", denied)
     with pytest.raises(DeniedError) as refused:
         planned(cloud)
+    assert made() == {}
     action = "ec2:" + "".join(word.capitalize() for word in operation.split("_"))
     assert refused.value.action == action
     assert action in refused.value.given
@@ -128,6 +134,7 @@ def test_no_zone_that_offers_it_is_refused(cloud):
         )  # fmt: skip
         with pytest.raises(KitError, match=r"g6e\.xlarge is offered in no zone of us-east-1"):
             planned(cloud)
+    assert made() == {}
 
 
 def test_data_in_another_region_is_refused_with_the_price_of_the_way(cloud):
@@ -208,6 +215,7 @@ def test_no_region_is_told(aws, monkeypatch, capsys):
 def test_each_refusal_of_aws_has_its_sentence(code, expected, cloud):
     with answering(cloud, "sts", "get_caller_identity", error=(code, "")), pytest.raises(KitError, match=expected):
         planned(cloud)
+    assert made() == {}
 
 
 def test_without_the_extra_it_is_said_what_to_install(monkeypatch, capsys):
