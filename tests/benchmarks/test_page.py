@@ -12,7 +12,7 @@ import pytest
 from benchmarks import imports, prices, published
 from benchmarks.bars import tags
 from benchmarks.page import Sources, page
-from benchmarks.record import Evidence, Finding, Validity
+from benchmarks.record import RESULTS, Evidence, Finding, Validity, read_all
 from benchmarks.rent import Goal, is_gpu, leave_one_out, parse_goal, predict
 from benchmarks.rungs import product, rungs
 from tests.benchmarks.builders import planted, record, windows
@@ -128,6 +128,12 @@ def test_each_record_is_predicted_from_the_others():
     assert [left.predicted for left in found] == pytest.approx([405.0 * 0.98, 700.0 * 0.98])
     assert [abs(left.error) < 0.1 for left in found] == [True, True]
     assert not leave_one_out([two, planted("NVIDIA H100 80GB HBM3", 3000.0, 5000.0)])
+
+
+def test_committed_records_of_one_and_two_cores_predict_each_other_within_a_tenth():
+    found = [left for left in leave_one_out(read_all([RESULTS])) if not left.record.evidence.worker.gpus]
+    assert {left.record.evidence.probe.cores for left in found} >= {1, 2}
+    assert max(abs(left.error) for left in found) < 0.1
 
 
 @pytest.mark.parametrize(
