@@ -14,9 +14,11 @@ from pathlib import Path
 import pytest
 
 from challenges.__main__ import main
-from challenges.data_sets import find
-from challenges.parser import build_parser
+from challenges.data_sets.getting import find
+from challenges.data_sets.table import DATA_SETS
+from challenges.parser import EXIT_CODES, build_parser
 from challenges.registry import find_model, find_recipe
+from common import errors
 from common.errors import KitError
 from common.machine.environment import ROOT
 from common.run.overrides import apply_overrides
@@ -26,6 +28,7 @@ pytest.importorskip("sphinx", reason="no handbook without the extra docs: pip in
 from docs.site.build import build
 from docs.site.exercises import WORDS, listed
 from docs.site.pages import LANGUAGES, chapters, exercises, translations
+from tests.test_told_names import SENTENCES
 
 DOCS = ROOT / "docs"
 PAGES = {language: [DOCS / language / f"{name}.md" for name in chapters(DOCS / language)] for language in LANGUAGES}
@@ -152,7 +155,7 @@ def test_both_languages_tell_the_same(english, spanish):
 
 
 def test_no_chapter_is_missing():
-    assert len(PAGES["en"]) == len(PAGES["es"]) >= 8
+    assert len(PAGES["en"]) == len(PAGES["es"]) >= 11
     for language, pages in PAGES.items():
         assert {path.name for path in (DOCS / language).glob("*.md")} == {path.name for path in pages}
         assert len({page for known in translations(DOCS, language).values() for page in known.values()}) == len(pages)
@@ -166,6 +169,32 @@ def test_every_sentence_is_in_its_pages_language(language):
 def test_a_sentence_in_another_language_is_found():
     assert foreign("La red aprende.\n\nThis is what the network has learnt.\n", "es")
     assert foreign("The network learns.\n\nEsto es lo que la red ha aprendido.\n", "en")
+
+
+KINDS = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, KitError)]
+FAILURES = {"en": "failures", "es": "errores"}
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_every_kind_of_error_and_exit_code_is_explained(language):
+    text = (DOCS / language / f"{FAILURES[language]}.md").read_text()
+    assert [kind.__name__ for kind in KINDS if f"`{kind.__name__}`" not in text] == []
+    codes = {int(code) for row in re.findall(r"^\| ([\d, ]+) \|", text, re.MULTILINE) for code in row.split(",")}
+    assert codes == {1, *map(int, re.findall(r"\d+", EXIT_CODES))}
+
+
+def test_every_message_that_is_explained_can_be_met():
+    told = {language: messages((DOCS / language / f"{name}.md").read_text()) for language, name in FAILURES.items()}
+    assert told["en"] == told["es"]
+    code = (sentence.text for sentence in SENTENCES if ".py:" in sentence.place)
+    sources = "\n".join(["Unrecognized", *code])  # the first is tyro's
+    assert [message for message in told["en"] if message not in sources] == []
+    assert len(told["en"]) > 40
+
+
+def messages(text: str) -> list[str]:
+    """The first cells of the tables that are a message, word for word."""
+    return re.findall(r"^\| `([^`]+)` \|", text, re.MULTILINE)
 
 
 COMMANDS = sorted(
@@ -186,8 +215,8 @@ PLACEHOLDERS = {"MODEL/RECIPE": "resnet50/demo", "MODEL": "resnet50", "N": "2", 
 
 def test_every_command_is_one_that_is_tried():
     assert set(COMMANDS) - set(KIT) - set(MAKE) == {"source .venv/bin/activate"}
-    assert len(KIT) > 35
-    assert len(MAKE) > 10
+    assert len(KIT) > 55
+    assert len(MAKE) > 30
 
 
 @pytest.mark.parametrize("line", KIT)
@@ -205,6 +234,8 @@ def test_kit_understands(line):
         require_recipe(options, overrides)
     if options.verb == "data" and options.name:
         find(options.name)
+    if getattr(options, "data", None) and re.fullmatch(r"[a-z][\w-]*", options.data):
+        assert options.data in {*DATA_SETS, "prepared"}
 
 
 def require_recipe(options: argparse.Namespace, overrides: list[str]) -> None:
@@ -228,6 +259,8 @@ def test_make_knows(line, tmp_path):
     )
     assert answer.returncode == 0, answer.stderr
     assert answer.stdout.strip(), "it does something"
+    data = [word.removeprefix("DATA=") for word in words if word.startswith("DATA=")]
+    assert all(name in DATA_SETS or "/" in name for name in data)
     given = [word.split("=", 1)[1] for word in words if word.startswith("ARGS=")]
     for flags in given:  # what make hands to kit is kit's to understand
         target = next(word for word in words[place + 1 :] if word.startswith(("challenge", "demo", "docs")))

@@ -9,7 +9,7 @@ WORDS: Mapping[str, Mapping[str, str]] = {
         "expected": "Expected",
         "hint": "Hint",
         "time": "Time",
-        "none": "not measured yet",
+        "none": "yours to measure",
         "minutes": "{:.0f} min on two CPU cores",
         "seconds": "{:.0f} s on two CPU cores",
     },
@@ -18,7 +18,7 @@ WORDS: Mapping[str, Mapping[str, str]] = {
         "expected": "Resultado esperado",
         "hint": "Pista",
         "time": "Tiempo",
-        "none": "todavía sin medir",
+        "none": "te toca medirlo",
         "minutes": "{:.0f} min con dos núcleos de CPU",
         "seconds": "{:.0f} s con dos núcleos de CPU",
     },
@@ -27,7 +27,10 @@ MINUTE = 60
 
 
 class Exercise(Protocol):
-    """What a page shows of an exercise; texts by language."""
+    """What a page shows of an exercise; texts by language.
+
+    expected: a figure; empty, and seconds None, where nobody has recorded one.
+    """
 
     name: str
     model: str
@@ -49,12 +52,22 @@ def listed(exercises: Sequence[Exercise], language: str) -> str:
 
 
 def _one(exercise: Exercise, words: Mapping[str, str], language: str) -> str:
-    return (
-        f"### {exercise.title[language]}\n\n{exercise.text[language]}\n\n```bash\n{exercise.command}\n```\n\n"
-        f"- {words['expected']}: {exercise.expected}\n- {words['time']}: {_time(exercise.seconds, words)}\n"
-        f"- {words['hint']}: {exercise.hint[language]}\n\n"
-        f"{words['check']}\n\n```bash\nkit exercise check {exercise.name}\n```\n"
-    )
+    title, text, hint = (part[language].strip() for part in (exercise.title, exercise.text, exercise.hint))
+    parts = [
+        f"### {title}",
+        text,
+        _box(exercise.command.strip()),
+        f"- {words['expected']}: {exercise.expected or words['none']}\n"
+        f"- {words['time']}: {_time(exercise.seconds, words)}\n"
+        f"- {words['hint']}: {hint}",
+        words["check"],
+        _box(f"kit exercise check {exercise.name} RUN"),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _box(command: str) -> str:
+    return f"```bash\n{command}\n```"
 
 
 def _time(seconds: float | None, words: Mapping[str, str]) -> str:
