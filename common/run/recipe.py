@@ -130,6 +130,15 @@ class TrainingConfig:
                 "The first is above 0, the others start at 1.",
             )
 
+    def refuse_checkpointing(self) -> None:
+        """Raises RecipeError where blocks are to be computed again; to be called for a model that has none."""
+        if self.gradient_checkpointing:
+            raise RecipeError(
+                "training.gradient-checkpointing was chosen for a recommender.",
+                "It computes the blocks of a ResNet again instead of keeping them.",
+                "Leave it out; less memory is taken with a smaller --training.micro-batch or --training.batch-size.",
+            )
+
     def accumulation(self, world_size: int) -> int:
         """Micro-batches per step and process.
 

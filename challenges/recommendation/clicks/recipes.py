@@ -90,6 +90,7 @@ class ClickRecipe(Recipe):
     judging: JudgingConfig = field(default_factory=JudgingConfig)
 
     def __post_init__(self) -> None:
+        self.training.refuse_checkpointing()
         if self.tables.optimizer != "dense":
             self._refuse("optimizer.clip-norm", self.optimizer.clip_norm, None, "a norm needs every row's whole sum")
             self._refuse("training.cuda-graphs", self.training.cuda_graphs, False, "a batch's rows differ in number")

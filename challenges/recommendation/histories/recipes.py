@@ -97,3 +97,6 @@ class RecommendationRecipe(Recipe):
     neighbours: Literal["none", "ease"] = "none"
     """ease: item-to-item weights in closed form, to which the newest items count most where that finds more, are added
     to the model's scores after training, by as much as ranks the held-out part best; none: the model answers alone."""
+
+    def __post_init__(self) -> None:
+        self.training.refuse_checkpointing()

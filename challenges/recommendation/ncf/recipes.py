@@ -86,6 +86,7 @@ class NcfRecipe(RecommendationRecipe):
         return ("--pretraining.gmf-epochs", "0", "--pretraining.mlp-epochs", "0"), 1.0
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         lists = self.evaluation.uniform_negatives or self.evaluation.popular_negatives
         if self.evaluation.lists_while_training and not (lists and self.history.protocol == "leave-one-out"):
             raise RecipeError(
