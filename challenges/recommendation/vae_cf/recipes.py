@@ -57,6 +57,7 @@ class VaeCfRecipe(RecommendationRecipe):
     annealing: AnnealingConfig = field(default_factory=AnnealingConfig)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.training.cuda_graphs:
             raise RecipeError(
                 "training.cuda-graphs was chosen for vae_cf, whose batches hold as many interactions as their users.",
