@@ -7,7 +7,7 @@ import re
 import shlex
 import subprocess
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -16,6 +16,8 @@ import pytest
 from challenges.__main__ import main
 from challenges.data_sets.getting import find
 from challenges.data_sets.table import DATA_SETS
+from challenges.exercises import EXERCISES, Recorded
+from challenges.exercises import find as find_exercise
 from challenges.parser import EXIT_CODES, build_parser
 from challenges.registry import find_model, find_recipe
 from common import errors
@@ -27,7 +29,7 @@ pytest.importorskip("sphinx", reason="no handbook without the extra docs: pip in
 
 from docs.site.build import build
 from docs.site.exercises import WORDS, listed
-from docs.site.pages import LANGUAGES, chapters, exercises, translations
+from docs.site.pages import LANGUAGES, chapters, translations
 from tests.test_told_names import SENTENCES
 
 DOCS = ROOT / "docs"
@@ -146,7 +148,7 @@ def shape(path: Path) -> Shape:
 
 def skeleton(line: str) -> str:
     """A command without the names of folders and files that each language gives its own."""
-    return re.sub(r"~/[\w/.-]+", "~/DATA", line)
+    return re.sub(r"--lang \w\w", "--lang L", re.sub(r"~/[\w/.-]+", "~/DATA", line))
 
 
 @pytest.mark.parametrize(("english", "spanish"), PAIRS, ids=lambda path: path.stem)
@@ -169,6 +171,15 @@ def test_every_sentence_is_in_its_pages_language(language):
 def test_a_sentence_in_another_language_is_found():
     assert foreign("La red aprende.\n\nThis is what the network has learnt.\n", "es")
     assert foreign("The network learns.\n\nEsto es lo que la red ha aprendido.\n", "en")
+
+
+def test_the_reports_sections_are_called_as_the_report_calls_them():
+    known = dict(
+        re.findall(r'^msgid "(.+)"\nmsgstr "(.+)"', (ROOT / "common/language/es.po").read_text(), re.MULTILINE)
+    )
+    english, spanish = (re.findall(r"\*\*([^*]+)\*\*", path.read_text()) for path in (PAGES["en"][5], PAGES["es"][5]))
+    assert len(english) > 15
+    assert [known[name] for name in english] == spanish
 
 
 KINDS = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, KitError)]
@@ -368,36 +379,32 @@ def test_what_is_not_the_kits_is_not_replaced(tmp_path):
     assert (tmp_path / "mine" / "thesis.txt").read_text() == "years of work"
 
 
-@dataclass(frozen=True)
-class Made:
-    name: str = "halve-the-rate"
-    model: str = "resnet50"
-    command: str = "kit train resnet50/demo --optimizer.peak-lr 0.0005"
-    expected: str = "0.85"
-    seconds: float | None = 130.0
-
-    @property
-    def title(self) -> dict[str, str]:
-        return {"en": "Halve the rate", "es": "La mitad de la tasa"}
-
-    text = hint = title
-
-
 def test_exercises_are_listed_in_each_language():
-    assert "### Halve the rate" in listed([Made()], "en")
-    spanish = listed([Made(), Made(model="ssd300", seconds=None)], "es")
-    assert spanish.index("## resnet50") < spanish.index("### La mitad de la tasa") < spanish.index("## ssd300")
-    assert "kit train resnet50/demo --optimizer.peak-lr 0.0005\n" in spanish
-    assert "2 min con dos núcleos" in spanish
-    assert WORDS["es"]["none"] in spanish
+    one = find_exercise("halve-learning-rate")
+    told = replace(one, records=(Recorded(metric="top1", value=0.85, interval=None, seconds=130.0, hardware="a CPU"),))
+    english, spanish = (listed([told, find_exercise("fewer-doubles")], language) for language in ("en", "es"))
+    for text, language in ((english, "en"), (spanish, "es")):
+        assert text.index("## resnet50") < text.index(f"### {one.title[language]}") < text.index("## ssd300")
+        assert f"```bash\n{one.command}\n```" in text
+        assert "kit exercise check halve-learning-rate runs/halve-learning-rate\n" in text
+    assert "- Expected: top1 0.8500\n- Training: 130 s on a CPU\n" in english
+    assert "- Entrenamiento: te toca medirlo\n" in spanish
     assert listed((), "en") == ""
-    assert {*WORDS} == {*LANGUAGES}
     assert WORDS["en"].keys() == WORDS["es"].keys()
+    assert {*WORDS} == {*LANGUAGES}
 
 
-@pytest.mark.parametrize("exercise", exercises(), ids=lambda one: one.name)
-def test_an_exercise_has_both_languages(exercise):
-    for texts in (exercise.title, exercise.text, exercise.hint):
-        assert {*LANGUAGES} <= {*texts}
-    assert foreign(f"{exercise.text['es']}\n\n{exercise.hint['es']}", "es") == []
-    test_kit_understands(exercise.command) if exercise.command.startswith("kit ") else None
+def test_the_page_of_exercises_holds_every_one(site):
+    for language, name in (("en", "exercises"), ("es", "ejercicios")):
+        text = (site / language / f"{name}.html").read_text()
+        assert [one.name for one in EXERCISES if one.name not in text] == []
+
+
+@pytest.mark.parametrize("exercise", EXERCISES, ids=lambda one: one.name)
+def test_an_exercise_is_in_its_language_and_its_commands_are_understood(exercise):
+    for language in LANGUAGES:
+        texts = "\n\n".join(part[language] for part in (exercise.title, exercise.text, exercise.hint))
+        assert foreign(texts, language) == []
+    for line in exercise.lines:
+        if line.startswith("kit ") and "RUN" not in line:
+            test_kit_understands(line)

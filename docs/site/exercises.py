@@ -1,45 +1,33 @@
 """The exercises of challenges/exercises as a page's Markdown."""
 
+import re
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+
+from challenges.exercises import Exercise
 
 WORDS: Mapping[str, Mapping[str, str]] = {
     "en": {
         "check": "Check your result:",
         "expected": "Expected",
         "hint": "Hint",
-        "time": "Time",
+        "time": "Training",
         "none": "yours to measure",
-        "minutes": "{:.0f} min on two CPU cores",
-        "seconds": "{:.0f} s on two CPU cores",
+        "minutes": "{:.0f} min on {}",
+        "seconds": "{:.0f} s on {}",
     },
     "es": {
         "check": "Comprueba tu resultado:",
         "expected": "Resultado esperado",
         "hint": "Pista",
-        "time": "Tiempo",
+        "time": "Entrenamiento",
         "none": "te toca medirlo",
-        "minutes": "{:.0f} min con dos núcleos de CPU",
-        "seconds": "{:.0f} s con dos núcleos de CPU",
+        "minutes": "{:.0f} min en {}",
+        "seconds": "{:.0f} s en {}",
     },
 }
 MINUTE = 60
-
-
-class Exercise(Protocol):
-    """What a page shows of an exercise; texts by language.
-
-    expected: a figure; empty, and seconds None, where nobody has recorded one.
-    """
-
-    name: str
-    model: str
-    title: Mapping[str, str]
-    text: Mapping[str, str]
-    hint: Mapping[str, str]
-    command: str
-    expected: str
-    seconds: float | None
+LONG = 3 * MINUTE
+"""Seconds from which on minutes are told."""
 
 
 def listed(exercises: Sequence[Exercise], language: str) -> str:
@@ -53,15 +41,16 @@ def listed(exercises: Sequence[Exercise], language: str) -> str:
 
 def _one(exercise: Exercise, words: Mapping[str, str], language: str) -> str:
     title, text, hint = (part[language].strip() for part in (exercise.title, exercise.text, exercise.hint))
+    run = re.search(r"--run (\S+)", exercise.command)
     parts = [
         f"### {title}",
         text,
         _box(exercise.command.strip()),
         f"- {words['expected']}: {exercise.expected or words['none']}\n"
-        f"- {words['time']}: {_time(exercise.seconds, words)}\n"
+        f"- {words['time']}: {_times(exercise, words)}\n"
         f"- {words['hint']}: {hint}",
         words["check"],
-        _box(f"kit exercise check {exercise.name} RUN"),
+        _box(f"kit exercise check {exercise.name} {run[1] if run else 'RUN'}"),
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -70,7 +59,12 @@ def _box(command: str) -> str:
     return f"```bash\n{command}\n```"
 
 
-def _time(seconds: float | None, words: Mapping[str, str]) -> str:
-    if seconds is None:
-        return words["none"]
-    return words["minutes"].format(seconds / MINUTE) if seconds >= MINUTE else words["seconds"].format(seconds)
+def _times(exercise: Exercise, words: Mapping[str, str]) -> str:
+    """Of every record, with its hardware."""
+    told = [
+        words["minutes" if record.seconds >= LONG else "seconds"].format(
+            record.seconds / (MINUTE if record.seconds >= LONG else 1), record.hardware
+        )
+        for record in exercise.records
+    ]
+    return "; ".join(told) or words["none"]

@@ -1,21 +1,19 @@
 """What belongs to both languages of the handbook: which page is which one's translation, and pages made of data."""
 
-import importlib
-import importlib.util
 import re
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from sphinx.application import Sphinx
 
+from challenges.exercises import EXERCISES
 from docs.site.exercises import listed
 
 LANGUAGES = {"en": "English", "es": "Español"}
 """Folder -> what a reader calls the language."""
 INDEX = "index"
-EXERCISES = "<!-- exercises -->"
-"""Where the exercises stand in their page, by challenge."""
+MARK = "<!-- exercises -->"
+"""Where the exercises stand in their page."""
 _TOCTREE = re.compile(r"^```\{toctree\}\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 
@@ -50,16 +48,8 @@ def _context(app: Sphinx, pagename: str, _template: str, context: dict[str, Any]
 
 def _fill(app: Sphinx, _page: str, source: list[str]) -> None:
     """Put the exercises where a page asks for them."""
-    if EXERCISES in source[0]:
-        source[0] = source[0].replace(EXERCISES, listed(exercises(), app.config.language))
-
-
-def exercises() -> Sequence[Any]:
-    """Those that the kit has."""
-    if importlib.util.find_spec("challenges.exercises") is None:
-        return ()
-    found: Sequence[Any] = importlib.import_module("challenges.exercises").EXERCISES
-    return found
+    if MARK in source[0]:
+        source[0] = source[0].replace(MARK, listed(EXERCISES, app.config.language))
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
