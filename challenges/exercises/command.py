@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Column, Table
 from rich.text import Text
 
-from challenges.exercises import EXERCISES, Exercise, find
+from challenges.exercises import EXERCISES, Exercise, Recorded, find
 from challenges.exercises.checks import judge
 from challenges.registry import find_model
 from common.errors import DataError
@@ -76,14 +76,16 @@ def _list(model: str | None, language: str, console: Console) -> None:
 
 def _told(exercise: Exercise, words: Mapping[str, str]) -> tuple[str, str]:
     """The expected figure and the time, or that they are to be measured."""
-    measured = exercise.records[0] if exercise.records else None
-    time = f"{duration(measured.seconds)}, {measured.hardware}" if measured else words["measure"]
+    time = _time(exercise.records[0]) if exercise.records else words["measure"]
     return exercise.expected or words["measure"], time
+
+
+def _time(record: Recorded) -> str:
+    return f"{duration(record.seconds)}, {record.hardware}"
 
 
 def _show(exercise: Exercise, language: str, console: Console) -> None:
     words = WORDS[language]
-    expected, time = _told(exercise, words)
     say(console, f"{exercise.name} ({exercise.model}): {exercise.title[language]}")
     say(console, "")
     console.print(plain(exercise.text[language].strip()))
@@ -91,7 +93,7 @@ def _show(exercise: Exercise, language: str, console: Console) -> None:
     say(console, f"{words['commands']}:")
     for line in exercise.lines:
         say(console, f"  {line}")
-    say(console, f"{words['expected']}: {expected}")
-    say(console, f"{words['time']}: {time}")
+    for expected, time in [(str(record), _time(record)) for record in exercise.records] or [_told(exercise, words)]:
+        say(console, f"{words['expected']}: {expected}; {words['time']}: {time}")
     console.print(plain(f"{words['hint']}: {exercise.hint[language].strip()}"))
     say(console, f"{words['then']}: kit exercise check {exercise.name} {shlex.quote(exercise.asked.run or 'RUN')}")

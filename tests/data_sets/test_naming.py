@@ -3,6 +3,7 @@
 import dataclasses
 import io
 import os
+import threading
 
 import numpy as np
 import pytest
@@ -40,6 +41,20 @@ def test_a_check_fetches_it_once_and_says_what_was_taken(numbers, server, capsys
         told = " ".join(capsys.readouterr().out.split())
         assert "numbers is the published data set of this name" in told
         assert "even" in told
+    assert server.asked == [0]
+
+
+def test_of_processes_that_train_together_one_fetches(numbers, server, monkeypatch):
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    waiting = threading.Thread(target=resolved, args=("numbers", SafeConsole(quiet=True)))
+    waiting.start()
+    waiting.join(0.2)
+    assert waiting.is_alive()
+    assert server.asked == []
+    monkeypatch.setenv("LOCAL_RANK", "0")
+    resolved("numbers", SafeConsole(quiet=True))
+    waiting.join(10)
+    assert not waiting.is_alive()
     assert server.asked == [0]
 
 
