@@ -50,7 +50,7 @@ MODELS_3 := ncf vae_cf bert4rec dlrm wide_and_deep
 models = $(or $(MODEL),$(MODELS_$(1)))
 
 .PHONY: aws-challenge1 aws-challenge2 aws-challenge3 aws-benchmark
-.PHONY: help challenge1 challenge2 challenge3 demo list doctor benchmark compare docs triton prove-gpu check test lock clean
+.PHONY: help challenge1 challenge2 challenge3 demo list doctor benchmark compare docs triton prove-gpu check test lock messages clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -118,6 +118,9 @@ test: $(VENV)/ready-dev .triton/payload.json ## every test that runs on this mac
 
 lock: $(VENV)/ready-dev ## write locked/ anew after a change of pyproject.toml [UPGRADE=1 TORCH_INDEX=]
 	@$(VENV)/bin/python locked/lock.py $(if $(UPGRADE),--upgrade) $(if $(TORCH_INDEX),--torch-index="$$TORCH_INDEX")
+
+messages: $(VENV)/ready-dev ## find what pages say, and what lacks its translation in common/language
+	@$(VENV)/bin/python -m common.language.catalogue
 
 clean: ## remove the environment and caches; runs and data stay, and a VENV= that was there before
 	rm -rf $(if $(wildcard $(VENV)/made)$(filter .venv,$(VENV)),$(call quoted,$(VENV))) .triton .pytest_cache .mypy_cache .ruff_cache build *.egg-info

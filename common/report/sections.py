@@ -23,6 +23,11 @@ UNITS = (
     english("users"),
 )
 """What data are counted in."""
+FACTS = (
+    english("root"), english("fingerprint"), english("protocol"), english("users"), english("items"),
+    english("classes"), english("images"), english("boxes"), english("name"), english("rows"),
+)  # fmt: skip
+"""What a run keeps of its data."""
 COLOURS: tuple[Colour, ...] = ("accent", "second", "third", "bad", "good", "muted")
 
 

@@ -1,6 +1,7 @@
 """What of a page in another language was not translated."""
 
 import re
+from collections.abc import Collection
 from html.parser import HTMLParser
 
 WORDS = [
@@ -53,6 +54,8 @@ def texts_of(html: str) -> set[str]:
     return reader.found
 
 
-def left_in_english(original: str, translated: str) -> list[str]:
-    """English texts that both pages have."""
-    return sorted(text for text in texts_of(original) & texts_of(translated) if ENGLISH.search(text))
+def left_in_english(original: str, translated: str, names: Collection[str] = ()) -> list[str]:
+    """English texts that both pages have, beside names that are the data's own."""
+    parts = "|".join(re.escape(name) for name in sorted(names, key=len, reverse=True) if name)
+    left = {text: re.sub(parts, "", text) if parts else text for text in texts_of(original) & texts_of(translated)}
+    return sorted(text for text, rest in left.items() if ENGLISH.search(rest))

@@ -11,6 +11,7 @@ from common.playground.session import Engine
 from common.stages.workflow import Request, train
 from tests.contracts.line import CONSOLE
 from tests.contracts.spoken import left_in_english
+from tests.contracts.test_pages import names_of
 
 KEPT = 8  # examples that are corrected
 
@@ -44,7 +45,7 @@ def test_an_example_is_answered_in_html_that_needs_nothing_from_elsewhere(sessio
     assert str(line.root) not in html
 
 
-def test_no_english_is_left_where_the_page_is_spanish(session):
+def test_no_english_is_left_where_the_page_is_spanish(session, line):
     def shown():
         told = [retell(session.about), *(example.caption for example in session.examples())]
         told += [part for field in (*session.fields, *session.controls) for part in (field.told, retell(field.help))]
@@ -56,7 +57,7 @@ def test_no_english_is_left_where_the_page_is_spanish(session):
     original = shown()
     with speaking("es"):
         translated = shown()
-    assert left_in_english(original, translated) == []
+    assert left_in_english(original, translated, names_of(line.run)) == []
     assert original != translated
 
 

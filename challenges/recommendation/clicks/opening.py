@@ -21,6 +21,7 @@ from challenges.recommendation.clicks.prepare.walk import prepare
 from challenges.recommendation.clicks.prepared import FILE, Prepared
 from common.errors import DataError
 from common.files import cache_folder
+from common.language.telling import english
 from common.slug import slug
 from common.terminal.understanding import Understanding, print_understanding
 
@@ -42,9 +43,9 @@ def open_log(root: Path, console: Console) -> Log:
     Raises DataError where it is no click log, as prepare does where one cannot be learnt from.
     """
     if (root / FILE).is_file():
-        return Log(Prepared.open(root), {"format": "a folder that kit prepare wrote"})
+        return Log(Prepared.open(root), {"format": english("a folder that kit prepare wrote")})
     kind, why = kind_of(root)
-    understood = {"format": f"{kind}, since {why}"}
+    understood = {"format": english("{kind}, since {why}", kind=kind, why=why)}
     resolved = root.resolve()
 
     def note(line: str) -> None:

@@ -7,11 +7,16 @@ import numpy as np
 
 from challenges.recommendation.histories.histories import HistorySplit
 from common.files import read_json
-from common.language.telling import grouped, retell, tell
+from common.language.telling import english, grouped, retell, tell
 from common.report.elements import Markup, Section, facts, folded_table, join, notice, paragraph, percentage, table
 from common.run.run_directory import RunDirectory
 
 SHOWN_USERS, SHOWN_HISTORY = 8, 6  # examples, and items of a history that are named
+UNDERSTOOD = (
+    english("format"), english("columns"), english("ratings"), english("events"), english("times"),
+    english("titles"), english("splits"),
+)  # fmt: skip
+"""What the check says of how data was taken."""
 HEAD_SHARE = 0.01  # the most popular share of the catalogue that popularity bias is told by
 
 

@@ -13,10 +13,15 @@ from challenges.recommendation.files.readers import Interactions
 from challenges.recommendation.files.times import UNKNOWN_TIME, counts_by_unit, day
 from challenges.recommendation.histories.histories import HistorySplit
 from challenges.recommendation.histories.recipes import HistoryConfig
+from common.language.telling import english
 
 SHOWN_COLUMNS, SHOWN_EVENTS, FEW_VALUES = 12, 6, 12
 FEW_STEPS, MANY_STEPS, MOST_USERS = 2, 20, 0.99  # from item to item of a user, of all; share of users that are sorted
-_SIGNS = {",": "commas", "\t": "tabs", ";": "semicolons", "|": "bars", " ": "blanks"}
+_SIGNS = {
+    ",": english("commas"), "\t": english("tabs"), ";": english("semicolons"), "|": english("bars"),
+    " ": english("blanks"),
+}  # fmt: skip
+_ROLES = (english("user"), english("item"), english("rating"), english("event"), english("time"))
 _EXPONENT = re.compile(r"\d(\.\d+)?[eE]\+\d+")
 _POINT_ZERO = re.compile(r"\d+\.0+")
 
@@ -24,7 +29,14 @@ _POINT_ZERO = re.compile(r"\d+\.0+")
 def understood(interactions: Interactions, split: HistorySplit, config: HistoryConfig) -> dict[str, str]:
     """What was decided about format, columns, ratings, events, times and split, a sentence each."""
     layout, tuning = interactions.source.layout, split.tuning
-    choosing = "" if tuning is None else f", weights are chosen by {len(tuning.targets.items):,} others"
+    splits = english(
+        "{protocol}: {users:,} users to learn from, {judged:,} judged by {held_out:,} held-out interactions",
+        protocol=split.protocol, users=split.num_users, judged=split.num_judged, held_out=len(split.targets.items),
+    )  # fmt: skip
+    if tuning is not None:
+        splits = english(
+            "{splits}, weights are chosen by {others:,} others", splits=splits, others=len(tuning.targets.items)
+        )
     told = {
         "format": _format(interactions.source.kind, layout),
         "columns": _columns(layout),
@@ -32,8 +44,7 @@ def understood(interactions: Interactions, split: HistorySplit, config: HistoryC
         "events": _events(interactions),
         "times": _times(interactions),
         "titles": _titles(interactions, split),
-        "splits": f"{split.protocol}: {split.num_users:,} users to learn from, {split.num_judged:,} judged by "
-        f"{len(split.targets.items):,} held-out interactions{choosing}",
+        "splits": splits,
     }
     return {name: sentence for name, sentence in told.items() if sentence}
 
@@ -45,53 +56,60 @@ def _format(kind: str, layout: Layout) -> str:
         return "MovieLens, user::item::rating::time"
     name = {
         "movielens": "MovieLens",
-        "ncf": "NCF's files",
-        "recbole": "RecBole's .inter",
-        "lines": "lines of user and item",
-        "user-lines": "lines of a user and all the user's items",
+        "ncf": english("NCF's files"),
+        "recbole": english("RecBole's .inter"),
+        "lines": english("lines of user and item"),
+        "user-lines": english("lines of a user and all the user's items"),
     }
     if layout.user_lines:
-        return f"{name[kind]}, with blanks, tabs or commas between"
-    told = f"{name.get(kind, 'a table')} with {_SIGNS.get(layout.delimiter, repr(layout.delimiter))} between fields"
+        return english("{format}, with blanks, tabs or commas between", format=name[kind])
+    between = _SIGNS.get(layout.delimiter, repr(layout.delimiter))
+    format_ = name.get(kind, english("a table"))
+    told = english("{format} with {signs} between fields", format=format_, signs=between)
     if kind == "recbole" and layout.delimiter != "\t":
-        told += " where RecBole itself has tabs"
-    return told + (", numbers with a decimal comma" if layout.decimal_comma else "")
+        told = english("{format} where RecBole itself has tabs", format=told)
+    return english("{format}, numbers with a decimal comma", format=told) if layout.decimal_comma else told
 
 
 def _columns(layout: Layout) -> str:
     if layout.user_lines:
-        return "the first is the user, the others are items, the order in which they stand counts as time's"
+        return english("the first is the user, the others are items, the order in which they stand counts as time's")
     if layout.delimiter and not layout.header and set(layout.names) == set(layout.roles.values()) == set(layout.roles):
-        return f"{', '.join(layout.names)}, by their places"
-    roles = [role for role in ("user", "item", "rating", "event", "time") if role in layout.roles]
-    told = ", ".join(f"{role} is {layout.roles[role]!r}" for role in roles)
+        return english("{columns}, by their places", columns=", ".join(layout.names))
+    told = ", ".join(
+        english("{role} is {column!r}", role=role, column=layout.roles[role]) for role in _ROLES if role in layout.roles
+    )
     if layout.guess:
         told += f" ({layout.guess})"
-    ignored = layout.ignored
-    if ignored:
-        more = f" and {len(ignored) - SHOWN_COLUMNS:,} more" if len(ignored) > SHOWN_COLUMNS else ""
-        told += f"; not read: {', '.join(map(repr, ignored[:SHOWN_COLUMNS]))}{more}"
-    return told
+    shown = ", ".join(map(repr, layout.ignored[:SHOWN_COLUMNS]))
+    others = len(layout.ignored) - SHOWN_COLUMNS
+    if others > 0:
+        return english("{roles}; not read: {columns} and {others:,} more", roles=told, columns=shown, others=others)
+    return english("{roles}; not read: {columns}", roles=told, columns=shown) if shown else told
 
 
 def _ratings(interactions: Interactions, config: HistoryConfig) -> str:
     if interactions.ratings is None:
-        return "none: every row counts as liked"
+        return english("none: every row counts as liked")
     values, _ = rating_counts(interactions.ratings)
-    shown = f"{values[0]:g} to {values[-1]:g}"
+    shown = english("{least:g} to {most:g}", least=values[0], most=values[-1])
     if 1 < len(values) <= FEW_VALUES:
         shown = ", ".join(f"{value:g}" for value in values)
     if config.minimum_rating is None:
-        return f"{shown}; every row counts as liked, whatever its rating"
+        return english("{ratings}; every row counts as liked, whatever its rating", ratings=shown)
     share = float((interactions.ratings >= np.float32(config.minimum_rating)).mean())
-    return f"{shown}; rows from {config.minimum_rating:g} on count as liked ({share:.1%}), the others are dropped"
+    return english(
+        "{ratings}; rows from {least:g} on count as liked ({share:.1%}), the others are dropped",
+        ratings=shown, least=config.minimum_rating, share=share,
+    )  # fmt: skip
 
 
 def _titles(interactions: Interactions, split: HistorySplit) -> str:
     if interactions.source.titles is None:
         return ""
     named = int(np.count_nonzero(split.titles != ""))
-    return f"{interactions.source.titles.name!r} names {named:,} of {split.num_items:,} items"
+    file = interactions.source.titles.name
+    return english("{file!r} names {named:,} of {items:,} items", file=file, named=named, items=split.num_items)
 
 
 def rating_counts(ratings: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -108,8 +126,10 @@ def _events(interactions: Interactions) -> str:
     total = sum(interactions.events.values())
     ordered = sorted(interactions.events.items(), key=lambda entry: -entry[1])
     told = [f"{kind!r} {count / total:.0%}" for kind, count in ordered[:SHOWN_EVENTS]]
-    more = f" and {len(ordered) - SHOWN_EVENTS} more" if len(ordered) > SHOWN_EVENTS else ""
-    return f"{', '.join(told)}{more}; every kind counts as liked"
+    shown, others = ", ".join(told), len(ordered) - SHOWN_EVENTS
+    if others > 0:
+        return english("{kinds} and {others:,} more; every kind counts as liked", kinds=shown, others=others)
+    return english("{kinds}; every kind counts as liked", kinds=shown)
 
 
 def _known_times(interactions: Interactions) -> np.ndarray:
@@ -123,23 +143,27 @@ def _known_times(interactions: Interactions) -> np.ndarray:
 def _times(interactions: Interactions) -> str:
     known = _known_times(interactions)
     if not len(known):
-        return "none: the order of the lines counts as the order of time"
+        return english("none: the order of the lines counts as the order of time")
     if interactions.time_kind in ("date", "zoned date"):
-        zone = "in UTC" if interactions.time_kind == "zoned date" else "without a zone, taken as they stand"
-        return f"dates {zone}, {_span(known, 'microseconds')}"
+        span = _span(known, "microseconds")
+        if interactions.time_kind == "zoned date":
+            return english("dates in UTC, {span}", span=span)
+        return english("dates without a zone, taken as they stand, {span}", span=span)
     units = counts_by_unit(known)
     if not units:
-        return f"numbers from {known.min():,} to {known.max():,}: the larger, the later"
+        return english("numbers from {least:,} to {most:,}: the larger, the later", least=known.min(), most=known.max())
     unit = max(units, key=units.__getitem__)
-    return f"{unit} since 1970" + (f", {_span(known, unit)}" if units[unit] == len(known) else "")
+    if units[unit] < len(known):
+        return english("{unit} since 1970", unit=unit)
+    return english("{unit} since 1970, {span}", unit=unit, span=_span(known, unit))
 
 
 def _span(times: np.ndarray, unit: str) -> str:
     first, last = int(times.min()), int(times.max())
     try:
-        return f"from {day(first, unit)} to {day(last, unit)}"
+        return english("from {first} to {last}", first=day(first, unit), last=day(last, unit))
     except (ValueError, OverflowError):  # beyond the years that a calendar has
-        return f"from {first:,} to {last:,} {unit} since 1970"
+        return english("from {first:,} to {last:,} {unit} since 1970", first=first, last=last, unit=unit)
 
 
 def warnings(interactions: Interactions, config: HistoryConfig) -> list[str]:

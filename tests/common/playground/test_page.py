@@ -1,17 +1,23 @@
 """The page in a real browser: a picture dropped, a slider moved, a history built, an answer corrected."""
 
+import contextlib
 import io
+import random
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import psutil
 import pytest
 from markupsafe import Markup
 from PIL import Image
 
 from common.errors import DataError
+from common.language.telling import LANGUAGES, speaking
 from common.playground.fields import Example, Option, PicksField, PictureField, SliderField
+from common.playground.films import Videos
 from common.playground.session import Engine, Session, Verdict, require_options
 from common.playground.uploads import readable_picture
 
@@ -20,6 +26,7 @@ gradio = pytest.importorskip("gradio", reason="no page without the extra demo: p
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]  # Gradio uses what pandas deprecates
 CHROMIUM = Path("/usr/bin/chromium")
 WAIT = 60_000  # milliseconds
+GROWTH = 60 << 20  # bytes of this process over most of the bad uploads
 ITEMS = ("Alien", "Brazil", "Casablanca")
 
 
@@ -27,6 +34,24 @@ def png(colour):
     stream = io.BytesIO()
     Image.new("RGB", (64, 48), colour).save(stream, "PNG")
     return stream.getvalue()
+
+
+class Lengths(Videos):
+    """Tells how many bytes a video has."""
+
+    def annotate(self, source, place, controls, turn, progress):
+        content = source.read_bytes()
+        if not content:
+            raise DataError("This is no video.")
+        with turn:
+            progress(1, 3)
+        (place.folder / "copy.txt").write_text("3")
+        self.address = place.address("copy.txt")
+        return len(content), self.address
+
+    def show(self, answer, controls):
+        told = '<p id="film">{} bytes, at {} <a href="{}">copy</a></p>'
+        return Markup(told).format(answer[0], controls["least"], answer[1])
 
 
 class Colours(Session):
@@ -38,7 +63,7 @@ class Colours(Session):
     verdict_kind = "one"
 
     def __init__(self):
-        self.asked = 0
+        self.asked, self.videos = 0, Lengths()
 
     def examples(self):
         return [Example("a grey one")]
@@ -97,9 +122,9 @@ class Films(Session):
 
 @dataclass
 class Opened:
-    """A page in the browser, its session, the folder of corrections, and what it asked other machines for."""
+    """A page in browsers of any language and width, its session, the corrections, and what it asked elsewhere for."""
 
-    page: object
+    tab: Callable[[str, int], Any]
     colours: Colours
     corrections: Path
     outside: list[str]
@@ -110,25 +135,39 @@ def opened(tmp_path_factory):
     api = pytest.importorskip("playwright.sync_api", reason="the walk needs Playwright")
     if not CHROMIUM.exists():
         pytest.skip(f"the walk needs {CHROMIUM}")
+    from common.playground.films import Shelf
     from common.playground.page import Shown, build
     from common.playground.server import serving
     from common.stages.demo import quiet_gradio
 
     folder, colours = tmp_path_factory.mktemp("page"), Colours()
     (folder / "uploads").mkdir()
-    engine, kept = Engine("a test"), folder / "kept"
-    with quiet_gradio(folder / "uploads"), api.sync_playwright() as playwright:
-        page = build([Shown(colours, engine, kept), Shown(Films(), engine, kept)], "A page")
-        with serving(page, "127.0.0.1", 0) as address:
-            browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox"])
-            tab = browser.new_page(viewport={"width": 400, "height": 900})
-            tab.set_default_timeout(WAIT)
-            outside: list[str] = []
-            tab.on("request", lambda one: outside.append(one.url) if address not in one.url else None)
-            tab.goto(address)
-            tab.wait_for_selector("h1")
-            yield Opened(tab, colours, kept, outside)
-            browser.close()
+    (folder / "films").mkdir()
+    engine, kept, shelf = Engine("a test"), folder / "kept", Shelf(folder / "films")
+    shown = [Shown(colours, engine, kept), Shown(Films(), engine, kept)]
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(quiet_gradio(folder / "uploads"))
+        pages = {}
+        for spoken in LANGUAGES:
+            with speaking(spoken):
+                pages[spoken] = build(shown, shelf)
+        playwright = stack.enter_context(api.sync_playwright())
+        address = stack.enter_context(serving(pages, "127.0.0.1", 0, shelf))
+        browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox"])
+        outside: list[str] = []
+
+        def tab(language, width):
+            page = browser.new_page(viewport={"width": width, "height": 900}, locale=language)
+            page.set_default_timeout(WAIT)
+            page.on("request", lambda one: outside.append(one.url) if address not in one.url else None)
+            page.goto(address)
+            page.wait_for_selector("h1")
+            return page
+
+        yield Opened(tab, colours, kept, outside)
+        browser.close()
+    left = [path for path in (folder / "films").rglob("*") if path.is_file()]
+    assert [path.name for path in left] == ["copy.txt"], "what was brought is gone, what was made of it is kept"
     assert not [path for path in (folder / "uploads").rglob("*") if path.is_file()], "uploads are gone"
 
 
@@ -141,7 +180,8 @@ def expect(tab, text):
 
 
 def test_a_walk_through_the_page(opened):
-    tab, colours = opened.page, opened.colours
+    tab, colours = opened.tab("en-GB", 400), opened.colours
+    assert tab.evaluate("document.documentElement.lang") == "en"
     tab.click("button[data-example='0']:visible")
     expect(tab, "mean 90 is enough")
     drop(tab, png((200, 200, 200)))
@@ -178,3 +218,59 @@ def test_a_walk_through_the_page(opened):
     assert not re.search(r"/tmp/|/home/|/root/", told), "no path of the machine"
     assert [url for url in opened.outside if not url.startswith(("data:", "blob:"))] == []
     assert tab.evaluate("document.documentElement.scrollWidth") <= 400, "nothing sticks out at 400 pixels"
+    tab.close()
+
+
+def test_a_browser_that_speaks_spanish_is_answered_in_spanish(opened):
+    tab = opened.tab("es-MX", 1300)
+    assert tab.evaluate("document.documentElement.lang") == "es"
+    for text in (
+        "Modelos entrenados: colours, films",
+        "Ejemplos de los datos de validación",
+        "Este modelo tells colours",
+    ):
+        expect(tab, text)
+    tab.click("button[data-example='0']:visible")
+    expect(tab, "mean 90 is enough")
+    tab.click("text=Guardar para entrenar")
+    expect(tab, "Kept as dark.")
+    tab.click("button[role=tab]:has-text('films')")
+    expect(tab, "Busque y haga clic para añadir")
+    for english in ("Drop", "Keep for training", "Click to Upload", "Search, then"):
+        assert english not in tab.inner_text("body"), english
+    tab.close()
+
+
+def test_a_video_is_looked_at_with_progress_and_shown_from_the_shelf(opened):
+    tab = opened.tab("es", 1300)
+    tab.click("text=Vídeo")
+    inputs = tab.locator("input[type=file]")
+    film = {"name": "a.mp4", "mimeType": "video/mp4", "buffer": b"three frames"}
+    inputs.nth(inputs.count() - 1).set_input_files(film)
+    expect(tab, "12 bytes, at 0")
+    address = tab.get_attribute("#film a", "href")
+    assert tab.request.get(opened.colours.videos.address).text() == "3"
+    assert address == opened.colours.videos.address
+    assert tab.request.get(address.replace("copy.txt", "brought.mp4")).status == 404
+    assert tab.request.get("/films/x/copy.txt").status == 404
+    inputs.nth(inputs.count() - 1).set_input_files({**film, "buffer": b""})
+    expect(tab, "This is no video.")
+    tab.close()
+
+
+def test_two_hundred_bad_uploads_leave_the_page_alive_and_the_memory_flat(opened):
+    tab = opened.tab("en", 400)
+    lots, sound = random.Random(0), png((200, 200, 200))
+    process, sizes = psutil.Process(), []
+    for number in range(200):
+        bad = lots.randbytes(lots.randrange(1, 4000)) if number % 2 else sound[: lots.randrange(8, 60)]
+        drop(tab, bad, f"{number}.png")
+        expect(tab, "This cannot be read as a picture")
+        if number % 20 == 0:
+            drop(tab, sound)
+            expect(tab, "mean 200 is")
+            sizes.append(process.memory_info().rss)
+    drop(tab, sound)
+    expect(tab, "mean 200 is")
+    assert sizes[-1] - sizes[2] < GROWTH, [size >> 20 for size in sizes]
+    tab.close()
