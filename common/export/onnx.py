@@ -22,6 +22,7 @@ from common.errors import DataError, DeviceError, KitError
 from common.export.layers import before_softmax, layers, multiplications, outermost, tail
 from common.export.muted_tools import quiet, scratch_folder
 from common.export.signature import Dimension, Signature, TensorSpec
+from common.export.tables import shrink_tables
 from common.export.weights import data_file, total_bytes
 from common.files import atomic_writer
 
@@ -70,9 +71,10 @@ def convert_precision(
 
     An INT8 graph is taken, too: what it leaves in float32 is typed, and its Q/DQ nodes stay.
     What comes after the last layers stays in float32, and so do nodes whose values in fp16 would leave a safe range on
-    `example` (random values without it).
+    `example` (random values without it). Of a graph that is too large for one file, only tables are made fp16.
     """
-    _require_convertible(fp32_path)
+    if total_bytes(fp32_path) > LARGEST_GRAPH:
+        return _with_small_tables(fp32_path, path, precision)
     unlimited = precision == "bf16"  # bfloat16 has float32's range
     with scratch_folder() as folder, quiet():
         import onnx
@@ -104,9 +106,11 @@ def quantize_int8(fp32_path: Path, path: Path, calibration: Iterable[dict[str, n
     after the last ones. In fp16 they would make ONNX Runtime on a CPU 2 to 3 times slower.
 
     calibration: batches of real inputs by name; 64 to 512 samples are enough for a classifier.
+    Of a graph that is too large for one file, only tables are made INT8, without calibration.
     Raises DataError where `calibration` is empty, KitError where a value's range is too wide for eight bits.
     """
-    _require_convertible(fp32_path)
+    if total_bytes(fp32_path) > LARGEST_GRAPH:
+        return _with_small_tables(fp32_path, path, "int8")
     batches = list(calibration)
     if not batches:
         raise DataError(
@@ -143,10 +147,11 @@ def quantize_int8(fp32_path: Path, path: Path, calibration: Iterable[dict[str, n
     return _write(graph, path)
 
 
-def _require_convertible(path: Path) -> None:
-    size = total_bytes(path)
-    if size > LARGEST_GRAPH:
-        raise KitError(f"the graph has {size / 2**30:.1f} GiB", "graphs below 2 GiB are converted", "serve it in fp32")
+def _with_small_tables(source: Path, path: Path, precision: Literal["fp16", "bf16", "int8"]) -> Path:
+    if precision == "bf16":
+        given = f"the graph has {total_bytes(source) / 2**30:.1f} GiB"
+        raise KitError(given, "graphs below 2 GiB are converted to bf16", "serve it in another precision")
+    return shrink_tables(source, path, precision)
 
 
 def _refuse_wide_ranges(graph: Any) -> None:

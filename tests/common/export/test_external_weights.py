@@ -7,9 +7,10 @@ from torch import nn
 
 from common.errors import KitError, ServingError
 from common.export import onnx as exporting
+from common.export import tables
 from common.export.artefact import read_sidecar, write_sidecar
 from common.export.lint import lint
-from common.export.onnx import export_onnx, quantize_int8
+from common.export.onnx import convert_precision, export_onnx, quantize_int8
 from common.export.runner import OnnxRunner, OpenVinoRunner, TorchRunner
 from common.export.signature import BatchRange, Signature, TensorSpec
 from common.export.weights import data_file, files_of, total_bytes
@@ -67,6 +68,33 @@ def test_the_record_vouches_for_both_files(graph):
         read_sidecar(graph)
 
 
+@pytest.mark.parametrize(("precision", "bytes_of_number", "error"), [("fp16", 2, 2e-3), ("int8", 1 + 4 / 16, 2e-2)])
+def test_of_a_large_graph_the_tables_are_made_smaller(graph, module, monkeypatch, precision, bytes_of_number, error):
+    monkeypatch.setattr(exporting, "LARGEST_GRAPH", 30_000)
+    monkeypatch.setattr(tables, "STRETCH", 64)
+    path = graph.with_name(f"model.{precision}.onnx")
+    made = quantize_int8(graph, path, [INPUTS]) if precision == "int8" else convert_precision(graph, path, "fp16")
+    assert files_of(made) == [path, data_file(path)]
+    assert sum(path.name.startswith(".") for path in path.parent.iterdir()) == 0
+    assert 500 * 16 * bytes_of_number <= data_file(path).stat().st_size <= 500 * 16 * bytes_of_number + 3 * 4096
+    assert lint(path) == []
+    expected = TorchRunner(module, SIGNATURE)(INPUTS)["scores"]
+    for runner in (OnnxRunner, OpenVinoRunner):
+        difference = np.abs(runner(path)(INPUTS)["scores"] - expected)
+        assert 0 < difference.max() < error
+
+
+def test_a_number_that_is_none_in_fp16_is_told(graph, module, monkeypatch):
+    monkeypatch.setattr(exporting, "LARGEST_GRAPH", exporting.ROOM + 10_000)
+    with torch.no_grad():
+        module.table.weight[3, 4] = 7e4
+    export_onnx(module, SIGNATURE, graph)
+    monkeypatch.setattr(exporting, "LARGEST_GRAPH", 30_000)
+    with pytest.raises(KitError, match="none in fp16"):
+        convert_precision(graph, graph.with_name("model.fp16.onnx"), "fp16")
+    assert not graph.with_name("model.fp16.onnx").exists()
+
+
 def test_a_repository_has_both_files_side_by_side(graph, module, tmp_path):
     repository = ModelRepository(tmp_path / "repository")
     repository.add("lookup", Exported(artefact=graph, signature=SIGNATURE, engine="onnxruntime"))
@@ -86,7 +114,7 @@ def test_other_precisions_are_made_of_both_and_a_smaller_export_leaves_no_second
     assert files_of(whole) == [whole]
     assert OnnxRunner(whole)(INPUTS)["scores"].shape == (7, 4)
     monkeypatch.setattr(exporting, "LARGEST_GRAPH", 30_000)
-    with pytest.raises(KitError, match="graphs below 2 GiB are converted"):
-        quantize_int8(graph, graph.with_name("model.int8.onnx"), [INPUTS])
+    with pytest.raises(KitError, match="graphs below 2 GiB are converted to bf16"):
+        convert_precision(graph, graph.with_name("model.bf16.onnx"), "bf16")
     monkeypatch.undo()
     assert files_of(export_onnx(module, SIGNATURE, graph)) == [graph]
