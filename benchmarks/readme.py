@@ -19,9 +19,10 @@ from typing import Annotated
 
 import tyro
 
-from benchmarks import absolute, outcomes, own_table
+from benchmarks import absolute, outcomes
 from benchmarks.command import run_command
 from benchmarks.compare import Group, figures, group, markdown_table
+from benchmarks.peers import own_table
 from benchmarks.picture import PICTURE, told_by
 from benchmarks.record import RESULTS, Record, read_all
 from benchmarks.sentences import THOUSANDS, with_figures

@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 from torchvision import models, transforms
 from torchvision.datasets import ImageFolder
 
-from benchmarks.picture_side import Job, Learnt, Meter, serve
+from benchmarks.peers.picture_side import Job, Learnt, Meter, serve
 
 RATE, BATCH = 1e-3, 32
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)

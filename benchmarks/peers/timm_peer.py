@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 from timm.data import create_transform, resolve_data_config
 
-from benchmarks.picture_side import Job, Learnt, affordable, serve
+from benchmarks.peers.picture_side import Job, Learnt, affordable, serve
 
 NETWORK, BATCH, EXPERIMENT = "resnet18", 32, "run"
 POINTS = (1.0, 2.0)

@@ -14,7 +14,7 @@ import torch
 from ultralytics import YOLO
 from ultralytics.engine import trainer as engine
 
-from benchmarks.picture_side import Box, Job, Learnt, Meter, serve
+from benchmarks.peers.picture_side import Box, Job, Learnt, Meter, serve
 
 DESCRIPTIONS = {"classify": "yolo11n-cls.yaml", "detect": "yolo11n.yaml"}
 SIDES = {"classify": 96, "detect": 320}  # its sides are multiples of 32

@@ -1,6 +1,6 @@
 """DLRM's training step, a click log's loader, or both together, beside those of others, in turns in one process.
 
-    python -m benchmarks.clicks --what step --batch 16384
+    python -m benchmarks.peers.clicks --what step --batch 16384
 
 26 tables with 10 million rows together, 16 wide, ids by a power law, and the layers of facebookresearch/dlrm's Kaggle
 script. Ours is the trainer's step with row-wise Adagrad and AdamW, in the precision that it chooses by itself; the
@@ -18,10 +18,10 @@ from typing import Literal, cast
 import torch
 from rich.console import Console
 
-from benchmarks.click_sides import COLUMNS, CPU, NUMBERS, Shape, What, peak_gib, sides
 from benchmarks.command import run_command
 from benchmarks.compare import publish
 from benchmarks.measure import HostClock, Interleaved, ProcessorClock, interleave
+from benchmarks.peers.click_sides import COLUMNS, CPU, NUMBERS, Shape, What, peak_gib, sides
 from benchmarks.record import ProtocolUsed, Record, Workload, environment_of, new_record
 from benchmarks.validity import judge
 from common.machine.precision import select_precision
@@ -96,7 +96,7 @@ def _record(settings: Settings, found: Interleaved, memory: dict[str, float], is
             **memory,
         },
         validity=judge(found.sides, environment=environment, data=data, ratios=ratios, losses_finite=is_finite),
-        command=("python", "-m", "benchmarks.clicks", *sys.argv[1:]),
+        command=("python", "-m", "benchmarks.peers.clicks", *sys.argv[1:]),
         environment=environment,
     )  # fmt: skip
 

@@ -1,13 +1,13 @@
 """This kit's recipes for pictures, beside a plain loop, timm and ultralytics, on data that nobody tuned for.
 
-    python -m benchmarks.own_data --real FOLDER --peer PYTHON --timm-script train.py
-    python -m benchmarks.own_data --sets balanced-100 gray-500 --budgets 60 --sides plain kit --peer PYTHON
-    python -m benchmarks.own_data --table
+    python -m benchmarks.peers.own_data --real FOLDER --peer PYTHON --timm-script train.py
+    python -m benchmarks.peers.own_data --sets balanced-100 gray-500 --budgets 60 --sides plain kit --peer PYTHON
+    python -m benchmarks.peers.own_data --table
 
 Every side learns each set from scratch on as many threads, for as many seconds of the processor, the sides in turns
-(benchmarks/picture_side.py says what is counted), and what it answers about the same validation pictures is judged
-here. A cell is one side, set, budget and seed; it is kept as soon as it is there, so that a command that was cut off
-goes on. Where all sides and seeds of a set and budget are there, they become one record under benchmarks/results.
+(picture_side.py says what is counted), and what it answers about the same validation pictures is judged here. A cell is
+one side, set, budget and seed; it is kept as soon as it is there, so that a command that was cut off goes on. Where all
+sides and seeds of a set and budget are there, they become one record under benchmarks/results.
 
 --peer is the Python of an environment with torch, torchvision, timm, ultralytics and psutil; --timm-script is train.py
 of a checkout of that timm.
@@ -24,12 +24,12 @@ from typing import Literal
 import numpy as np
 from rich.console import Console
 
-from benchmarks import picture_sets
 from benchmarks.command import run_command
 from benchmarks.compare import markdown_table, publish
 from benchmarks.measure import Interleaved, Warmup, Window, Windows, summarise
-from benchmarks.picture_sets import OwnSet, scenes_of
-from benchmarks.picture_side import Answer, Box, Job, Learnt, SideError, run_side
+from benchmarks.peers import picture_sets
+from benchmarks.peers.picture_sets import OwnSet, scenes_of
+from benchmarks.peers.picture_side import Answer, Box, Job, Learnt, SideError, run_side
 from benchmarks.record import (
     RESULTS,
     DataKind,
@@ -51,7 +51,7 @@ from common.files import cache_folder, read_json, write_json
 
 SideName = Literal["kit", "plain", "timm", "ultralytics"]
 MODULES: dict[SideName, str] = {
-    "kit": "benchmarks.picture_kit",
+    "kit": "benchmarks.peers.picture_kit",
     "plain": "benchmarks.peers.plain_peer",
     "timm": "benchmarks.peers.timm_peer",
     "ultralytics": "benchmarks.peers.ultralytics_peer",
@@ -272,7 +272,7 @@ def main(settings: Settings) -> int:
     """Compare the kit's recipes for pictures with others on data of one's own, at equal processor time."""
     console = Console()
     if not settings.table:
-        run(settings, ("python", "-m", "benchmarks.own_data", *sys.argv[1:]), console)
+        run(settings, ("python", "-m", "benchmarks.peers.own_data", *sys.argv[1:]), console)
     folder = settings.output or RESULTS
     console.print(table(read_all([folder]) if folder.exists() else []), markup=False, highlight=False, soft_wrap=True)
     return 0

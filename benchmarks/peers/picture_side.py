@@ -184,7 +184,7 @@ def run_side(python: Path, module: str, job: Job) -> Answer:
     folder, threads = Path(job.folder), str(job.threads)
     folder.mkdir(parents=True)
     variables = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), threads)
-    root = Path(__file__).resolve().parents[1]
+    root = Path(__file__).resolve().parents[2]
     with (folder / LOG_FILE).open("wb") as log:
         subprocess.run(
             [str(python), "-m", module, json.dumps(dataclasses.asdict(job))],

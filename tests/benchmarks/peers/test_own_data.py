@@ -15,9 +15,9 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from benchmarks import own_data, picture_sets
-from benchmarks.own_data import Settings, average_precision, table
-from benchmarks.picture_side import Job, Learnt, Meter, SideError, affordable, length, run_side
+from benchmarks.peers import own_data, picture_sets
+from benchmarks.peers.own_data import Settings, average_precision, table
+from benchmarks.peers.picture_side import Job, Learnt, Meter, SideError, affordable, length, run_side
 from benchmarks.record import Validity, read_all
 from common.errors import DataError, KitError
 
@@ -27,7 +27,7 @@ STAND_IN = '''
 """Knows every answer, or none."""
 import sys
 from pathlib import Path
-from benchmarks.picture_side import Learnt, serve
+from benchmarks.peers.picture_side import Learnt, serve
 
 class StandIn:
     package = "psutil"
@@ -62,7 +62,7 @@ def stand_ins(tmp_path, monkeypatch):
     folder.mkdir()
     (folder / "knows.py").write_text(STAND_IN.replace("NAMES(file)", "file.parent.name"))
     (folder / "guesses.py").write_text(STAND_IN.replace("NAMES(file)", f"{CLASSES[0]!r}"))
-    root = Path(own_data.__file__).parents[1]
+    root = Path(own_data.__file__).parents[2]
     python = tmp_path / "python"
     python.write_text(f'#!/bin/sh\nPYTHONPATH={root}:{folder} exec {sys.executable} "$@"\n')
     python.chmod(0o755)
@@ -154,14 +154,14 @@ def test_sides_are_judged_recorded_and_not_asked_twice(tmp_path, own_set, stand_
         cells=own_set.folder.parents[1] / "cells", output=tmp_path / "results",
     )  # fmt: skip
     monkeypatch.setattr(picture_sets, "prepare", lambda *arguments, **options: own_set)
-    own_data.run(settings, ("python", "-m", "benchmarks.own_data"), Console(quiet=True))
+    own_data.run(settings, ("python", "-m", "benchmarks.peers.own_data"), Console(quiet=True))
     (record,) = read_all([settings.output])
     assert (record.details["kit top1"], record.details["plain top1"]) == (1.0, 1 / len(CLASSES))
     assert record.protocol.windows == len(record.measurements["kit"].windows) == 3
     assert record.ratios["kit/plain"].pairs == 3
 
     monkeypatch.setattr(own_data, "run_side", lambda *arguments: pytest.fail("a kept cell was measured again"))
-    own_data.run(settings, ("python", "-m", "benchmarks.own_data"), Console(quiet=True))
+    own_data.run(settings, ("python", "-m", "benchmarks.peers.own_data"), Console(quiet=True))
     assert len(read_all([settings.output])) == 1
     assert "UNEQUAL_TIME" in {reason.code for reason in record.validity.reasons}
     assert "skewed-31" not in table([record])

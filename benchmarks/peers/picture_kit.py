@@ -15,7 +15,7 @@ import nvidia.dali.plugin.pytorch  # noqa: F401
 import tensorboard.summary.writer.event_file_writer  # noqa: F401
 import torch
 
-from benchmarks.picture_side import Box, Job, Learnt, Meter, SideError, serve
+from benchmarks.peers.picture_side import Box, Job, Learnt, Meter, SideError, serve
 from challenges.__main__ import main
 from challenges.classification.challenge import ClassificationChallenge
 from challenges.classification.manifest import Manifest

@@ -1,6 +1,6 @@
 """The best result on anyone's own interactions in equal processor time: the kit's recipes beside libraries and EASE.
 
-    python -m benchmarks.own_interactions --data FOLDER --rectools PYTHON --recbole PYTHON --seconds 60
+    python -m benchmarks.peers.own_interactions --data FOLDER --rectools PYTHON --recbole PYTHON --seconds 60
 
 FOLDER holds ml-100k/ml-100k.inter.gz and ml-1m/ml-1m.txt.gz; PYTHON are the interpreters of the peers' environments,
 see rectools_peer.py, recbole_peer.py and implicit_peer.py (that of RecTools runs implicit, too). Every side is told the
@@ -27,8 +27,8 @@ from rich.table import Table
 from benchmarks.command import run_command
 from benchmarks.compare import publish
 from benchmarks.measure import MachineLoad, Warmup, Window, summarise
-from benchmarks.own_sides import COMMON
-from benchmarks.own_table import NAME, PROTOCOL, comparison
+from benchmarks.peers.own_sides import COMMON
+from benchmarks.peers.own_table import NAME, PROTOCOL, comparison
 from benchmarks.peers.peer_process import CHOOSING, TOP_ITEMS_FILE, Job, PeerError, PeerHistories, PeerProcess
 from benchmarks.peers.recommendation_sides import METRICS, PEER_LEARNING_RATE, TOP_K, metrics_of
 from benchmarks.record import (
@@ -77,11 +77,11 @@ SIDES: Mapping[str, Side] = {
     "kit-ease": Side("own_sides", "ease", "kit"),
     "kit-item-knn": Side("own_sides", "item_knn", "kit"),
     "kit-popularity": Side("own_sides", "popularity", "kit"),
-    "implicit-als": Side("peers.implicit_peer", "als", "rectools"),
-    "rectools-sasrec": Side("peers.rectools_peer", "sasrec", "rectools", 128, _SMALL),
-    "rectools-bert4rec": Side("peers.rectools_peer", "bert4rec", "rectools", 128, _SMALL),
-    "recbole-multivae": Side("peers.recbole_peer", "vae_cf", "recbole", 128),
-    "recbole-neumf": Side("peers.recbole_peer", "ncf", "recbole", 1024, {"negatives": 1}),
+    "implicit-als": Side("implicit_peer", "als", "rectools"),
+    "rectools-sasrec": Side("rectools_peer", "sasrec", "rectools", 128, _SMALL),
+    "rectools-bert4rec": Side("rectools_peer", "bert4rec", "rectools", 128, _SMALL),
+    "recbole-multivae": Side("recbole_peer", "vae_cf", "recbole", 128),
+    "recbole-neumf": Side("recbole_peer", "ncf", "recbole", 1024, {"negatives": 1}),
 }
 
 
@@ -188,7 +188,7 @@ def measure(cell: Cell, data: Path, settings: Settings, command: Sequence[str]) 
         )  # fmt: skip
         before, load = _children_seconds(), MachineLoad()
         try:
-            with PeerProcess(python, f"benchmarks.{side.module}", job) as peer:
+            with PeerProcess(python, f"benchmarks.peers.{side.module}", job) as peer:
                 busy = load.busy_share()
             answer = peer.answer
         except (OSError, PeerError) as error:
@@ -277,7 +277,7 @@ def show(records: Sequence[Record], console: Console) -> None:
 def main(settings: Settings) -> int:
     """Let every side learn every data set in the same processor time, and say who is first."""
     console = Console(width=140)
-    command = ("python", "-m", "benchmarks.own_interactions", *sys.argv[1:])
+    command = ("python", "-m", "benchmarks.peers.own_interactions", *sys.argv[1:])
     known = _known(settings.cells)
     with tempfile.TemporaryDirectory() as name:
         data: dict[str, Path] = {}

@@ -6,10 +6,20 @@ import itertools
 import pytest
 import torch
 
-from benchmarks.click_sides import BOTTOM, COLUMNS, CPU, NUMBERS, TOP, OurStep, made_up_batch, peak_gib, prepared_clicks
-from benchmarks.clicks import Settings, measured
 from benchmarks.measure import MeasurementError
 from benchmarks.peers.click_peers import PeerBatch, PerTableDlrm, dataset_batches
+from benchmarks.peers.click_sides import (
+    BOTTOM,
+    COLUMNS,
+    CPU,
+    NUMBERS,
+    TOP,
+    OurStep,
+    made_up_batch,
+    peak_gib,
+    prepared_clicks,
+)
+from benchmarks.peers.clicks import Settings, measured
 from challenges.recommendation.clicks.data import ClickData
 
 SMALL = Settings(

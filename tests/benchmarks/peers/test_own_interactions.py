@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks import own_interactions
-from benchmarks.own_interactions import SIDES, Cell, Settings, Side, cells, main, standings, write_interactions
-from benchmarks.own_sides import COMMON, _scored, own_recipe
-from benchmarks.own_table import comparison, table
+from benchmarks.peers import own_interactions
 from benchmarks.peers.careful import Clock, choose, gain, grid, learn
+from benchmarks.peers.own_interactions import SIDES, Cell, Settings, Side, cells, main, standings, write_interactions
+from benchmarks.peers.own_sides import COMMON, _scored, own_recipe
+from benchmarks.peers.own_table import comparison, table
 from benchmarks.peers.peer_process import CHOOSING, TOP_ITEMS_FILE, Job, PeerHistories
 from benchmarks.record import read_all
 from challenges.recommendation.histories import baselines, check
