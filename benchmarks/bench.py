@@ -120,7 +120,7 @@ class Bench:
         training = self.recipe.training
         first = next(iter(next(self.data.train_batches(0, self.world.size, 1)).values()))
         made = Workload(
-            challenge=self.entry.package.split(".")[1],
+            challenge=self.entry.folder,
             model=f"{self.asked.model}/{self.recipe_name}",
             engine=engine,
             batch=self.batch_size,

@@ -11,7 +11,6 @@ device idle, as an answer does that someone waits for.
 
 import contextlib
 import sys
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +26,7 @@ from benchmarks.compare import publish
 from benchmarks.detection_stages import Stages
 from benchmarks.measure import Interleaved, Step, interleave
 from benchmarks.record import DataKind, ProtocolUsed, Record, Validity, Workload, environment_of, new_record
+from benchmarks.served import no_server, serving
 from benchmarks.validity import judge
 from challenges.detection.challenge import CHALLENGE
 from challenges.detection.demo import is_demo
@@ -38,11 +38,8 @@ from common.machine.precision import Precision, select_precision
 from common.machine.processes import usable_cores
 from common.run.run_directory import RunDirectory
 from common.serving.encoded import padded
-from common.serving.payload import Payload
-from common.serving.repository import ModelRepository
 from common.serving.server import LocalServer
-from common.stages.deployment import Choice, chosen, engines, write_repository
-from common.stages.serving_stage import payload_folder
+from common.stages.deployment import Choice, chosen, engines
 from common.vision.image_folders import list_images
 
 WHOLE = "file to boxes"
@@ -233,23 +230,6 @@ def measure(bench: Bench, settings: Settings, server: LocalServer | None) -> Rec
     return record_of(bench, settings, found, megapixels)
 
 
-def served(bench: Bench, stack: contextlib.ExitStack, console: Console) -> LocalServer | None:
-    """A real Triton with the run's model, in a folder of its own; None, and said so, where it cannot be had here."""
-    payload = Payload(payload_folder())
-    if not payload.is_installed():
-        console.print("Triton is left out: this machine has not got its files. make triton", soft_wrap=True)
-        return None
-    if bench.choice.engine == "tensorrt":
-        console.print("Triton is left out: the server for tests has no backend for TensorRT plans.", soft_wrap=True)
-        return None
-    folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="triton-")))
-    repository = ModelRepository(folder / "models")
-    write_repository(CHALLENGE, bench.trained.run, bench.choice, repository, CHALLENGE.model)
-    server = stack.enter_context(LocalServer(repository.path, payload, folder / "triton.log"))
-    server.wait_ready()
-    return server
-
-
 def main(run: Annotated[Path, tyro.conf.Positional], settings: Settings) -> int:
     """Measure a trained and exported detector.
 
@@ -259,7 +239,10 @@ def main(run: Annotated[Path, tyro.conf.Positional], settings: Settings) -> int:
     console, device = Console(), select_device(settings.device)
     benches = [open_bench(run, batch, settings.images, device) for batch in settings.batch]
     with contextlib.ExitStack() as stack:
-        server = served(benches[0], stack, console) if settings.server else None
+        why = no_server(benches[0].choice) if settings.server else "it was not asked for"
+        if why:
+            console.print(f"Triton is left out: {why}.", soft_wrap=True)
+        server = None if why else stack.enter_context(serving(benches[0].trained.run, benches[0].choice))
         for bench in benches:
             record = measure(bench, settings, server)
             publish(record, settings.output, console)

@@ -131,7 +131,7 @@ def _record(
         kind="inference",
         name="inference",
         workload=Workload(
-            challenge=find_model(trained.challenge.model).package.split(".")[1],
+            challenge=find_model(trained.challenge.model).folder,
             model=f"{trained.challenge.model}/{description['recipe']}",
             engine=engine,
             batch=size,

@@ -177,7 +177,7 @@ def record_of(model: str, settings: Settings, summary: Mapping[str, str], shape:
         kind="serve",
         name=f"mlperf-{name}",
         workload=Workload(
-            challenge=entry.package.split(".")[1] if entry else "serving", model=model, engine="triton", batch=1,
+            challenge=entry.folder if entry else "serving", model=model, engine="triton", batch=1,
             input_shape=shape, precision="unknown", sample_unit="request", data="real", dataset="inputs",
             concurrency=1 if settings.scenario == "SingleStream" else settings.clients,
         ),

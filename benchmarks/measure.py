@@ -289,19 +289,23 @@ class MachineLoad:
         return total
 
 
+def estimate(rates: np.ndarray) -> Estimate:
+    """Of (window,) throughputs."""
+    return Estimate(
+        median=float(np.median(rates)),
+        minimum=float(rates.min()),
+        maximum=float(rates.max()),
+        interval=bootstrap(rates, np.median),
+    )
+
+
 def summarise(warmup: Warmup, windows: Sequence[Window], step_seconds: Sequence[float], busy_share: float) -> Windows:
     """Figures of windows timed here or elsewhere (a load generator); step_seconds: a duration per step or request."""
-    rates = throughputs(windows)
     percentiles = np.percentile(np.asarray(step_seconds) * 1000, (50, 90, 99))
     return Windows(
         warmup=warmup,
         windows=tuple(windows),
-        samples_per_s=Estimate(
-            median=float(np.median(rates)),
-            minimum=float(rates.min()),
-            maximum=float(rates.max()),
-            interval=bootstrap(rates, np.median),
-        ),
+        samples_per_s=estimate(throughputs(windows)),
         step_ms=Percentiles(p50=float(percentiles[0]), p90=float(percentiles[1]), p99=float(percentiles[2])),
         busy_share=busy_share,
     )

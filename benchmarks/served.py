@@ -8,9 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from benchmarks import loadgen
-from benchmarks.record import Finding, Record
+from benchmarks.record import Record
 from benchmarks.serving import LoadedModel, record_of_load
-from benchmarks.validity import BY_NOISE
+from benchmarks.validity import BY_NOISE, SHRUNK
 from challenges.asking import batches
 from challenges.parser import build_parser
 from challenges.registry import find_model
@@ -21,7 +21,7 @@ from common.serving.load import LoadGenerator, LoadPlan
 from common.serving.payload import Payload
 from common.serving.repository import ModelRepository
 from common.serving.server import LocalServer
-from common.stages.deployment import chosen, write_repository
+from common.stages.deployment import Choice, chosen, write_repository
 from common.stages.serving_stage import payload_folder
 
 CLIENTS = (1, 4, 16)
@@ -38,11 +38,28 @@ def why_not(run: RunDirectory) -> str:
         words = tuple(served.example(run))
     except (KitError, OSError) as error:
         return str(error)
+    unasked = words == tuple(served.dialogue.example.split())
+    return no_server(choice) or (f"{model} has no question of its own data to ask" if unasked else "")
+
+
+def no_server(choice: Choice) -> str:
+    """Why this machine has no server for an engine; empty where it has."""
     if choice.engine == "tensorrt":
         return "the server for tests has no backend for TensorRT plans"
-    if not Payload(payload_folder()).is_installed():
-        return "this machine has not got a Triton server: make triton"
-    return f"{model} has no question of its own data to ask" if words == tuple(served.dialogue.example.split()) else ""
+    return "" if Payload(payload_folder()).is_installed() else "this machine has not got a Triton server: make triton"
+
+
+@contextlib.contextmanager
+def serving(run: RunDirectory, choice: Choice) -> Iterator[LocalServer]:
+    """A real Triton, ready, with the run's model under its own name, in a folder that goes with the block."""
+    model = run.description()["model"]
+    with tempfile.TemporaryDirectory(prefix="served-") as place:
+        folder, payload = Path(place), Payload(payload_folder())
+        repository = ModelRepository(folder / "models")
+        write_repository(find_model(model).load(), run, choice, repository, model)
+        with LocalServer(repository.path, payload, folder / "triton.log") as server:
+            server.wait_ready()
+            yield server
 
 
 def measure_served(run: RunDirectory, seconds: float, *, smoke: bool, logs: Path) -> Iterator[Record]:
@@ -52,12 +69,7 @@ def measure_served(run: RunDirectory, seconds: float, *, smoke: bool, logs: Path
     """
     name = run.description()["model"]
     challenge = find_model(name).load()
-    with contextlib.ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="served-")))
-        repository = ModelRepository(folder / "models")
-        write_repository(challenge, run, chosen(run, "auto"), repository, name)
-        server = stack.enter_context(LocalServer(repository.path, Payload(payload_folder()), folder / "triton.log"))
-        server.wait_ready()
+    with serving(run, chosen(run, "auto")) as server:
         url, question = server.url("http"), question_of(tuple(challenge.served.example(run)))
         with server.client("http") as connection:
             asked = batches(connection, name, question)
@@ -86,9 +98,8 @@ def labelled(record: Record, smoke: bool) -> Record:
     """The record, and of a smoke run one that says so and is not judged by its length or its scatter."""
     if not smoke:
         return record
-    text = "Everything was shrunk to show that it works: the figures are not to be compared."
-    told, found = Finding(code="SMOKE", text=text), record.validity
+    found = record.validity
     reasons = tuple(reason for reason in found.reasons if reason.code not in ("TOO_SHORT", *BY_NOISE))
     return replace(
-        record, validity=replace(found, valid=not reasons, reasons=reasons, warnings=(*found.warnings, told))
+        record, validity=replace(found, valid=not reasons, reasons=reasons, warnings=(*found.warnings, SHRUNK))
     )

@@ -5,14 +5,11 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-import numpy as np
-
-from benchmarks.measure import Estimate, Percentiles, Warmup, Window, Windows, throughputs
+from benchmarks.measure import Percentiles, Warmup, Window, Windows, estimate, throughputs
 from benchmarks.record import ELSEWHERE, ProtocolUsed, Record, Workload, as_json, environment_of, new_record
 from benchmarks.validity import judge
 from challenges.registry import MODELS
 from common.errors import ServingError
-from common.run.bootstrap import bootstrap
 
 HERE = ("127.0.0.1", "localhost", "::1")
 PROTOCOL_NAME, PROTOCOL_VERSION = "load", 1
@@ -64,7 +61,7 @@ def record_of_load(served: LoadedModel, load: Mapping[str, Any]) -> Record:
         kind="serve",
         name="load",
         workload=Workload(
-            challenge=entry.package.split(".")[1] if entry else "serving",
+            challenge=entry.folder if entry else "serving",
             model=served.name,
             engine="triton",
             batch=max(load["request_batch"]),
@@ -98,16 +95,10 @@ def _name(step: Mapping[str, Any]) -> str:
 
 def _windows(step: Mapping[str, Any], warmup_seconds: float) -> Windows:
     windows, latency = _joined(step["answered_by_tenth"], step["seconds"] / 10), step["latency_ms"]
-    rates = throughputs(windows)
     return Windows(
         warmup=Warmup(seconds=warmup_seconds, steps=0, steady=False),
         windows=tuple(windows),
-        samples_per_s=Estimate(
-            median=float(np.median(rates)),
-            minimum=float(rates.min()),
-            maximum=float(rates.max()),
-            interval=bootstrap(rates, np.median),
-        ),
+        samples_per_s=estimate(throughputs(windows)),
         step_ms=Percentiles(p50=latency["p50"], p90=latency["p90"], p99=latency["p99"]),
         busy_share=0.0,  # the server is another process, and its work is what is measured
     )

@@ -36,6 +36,7 @@ class Demands:
     ratio: float = UNSTEADY_RATIO
 
 
+SHRUNK = Finding(code="SMOKE", text="Everything was shrunk to show that it works: the figures are not to be compared.")
 FULL = Demands()
 SMOKE = Demands(seconds=0.5, steps=3)
 """Of a run that is to show that everything works: such a record carries the warning SMOKE and is never ranked."""
@@ -245,8 +246,7 @@ def _above_roof(seen: Seen) -> Iterator[Finding]:
 
 def _told(environment: Mapping[str, Any], data: DataKind, seen: Seen) -> Iterator[Finding]:
     if seen.smoke:
-        text = "Everything was shrunk to show that it works: the figures are not to be compared."
-        yield Finding(code="SMOKE", text=text)
+        yield SHRUNK
     if environment["kit"]["dirty"]:
         yield Finding(code="DIRTY_TREE", text="Files differed from the commit named in the record.")
     if data == "synthetic":

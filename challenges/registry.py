@@ -34,6 +34,11 @@ class Entry:
         """The recipe that is taken where none is named, by what was given."""
         return self.recipe_for_weights if weights else self.recipe_for_data if data else "demo"
 
+    @property
+    def folder(self) -> str:
+        """Its challenge's, below challenges/: what a record calls the challenge."""
+        return self.package.split(".")[1]
+
     def recipes(self) -> Mapping[str, Recipe]:
         recipes: Mapping[str, Recipe] = importlib.import_module(f"{self.package}.recipes").RECIPES
         return recipes
