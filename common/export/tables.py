@@ -160,7 +160,8 @@ def _to_bytes(body: Any, table: Any, writer: _Writer) -> None:
     def scales(rows: np.ndarray) -> np.ndarray:
         if not np.isfinite(rows).all():
             raise KitError(f"{table.name} holds numbers that are not finite", "eight bits have none")
-        return np.maximum(np.abs(rows).max(1, keepdims=True) / LARGEST_BYTE, np.finfo(np.float32).tiny)
+        largest: np.ndarray = np.abs(rows).max(1, keepdims=True)
+        return np.maximum(largest / LARGEST_BYTE, np.finfo(np.float32).tiny)
 
     name, scale = f"{table.name}.bytes", f"{table.name}.scale"
     writer.add(scale, table, 1, TensorProto.FLOAT, scales)
