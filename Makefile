@@ -50,7 +50,7 @@ MODELS_3 := ncf vae_cf bert4rec dlrm wide_and_deep
 models = $(or $(MODEL),$(MODELS_$(1)))
 
 .PHONY: aws-challenge1 aws-challenge2 aws-challenge3 aws-benchmark
-.PHONY: help challenge1 challenge2 challenge3 demo list doctor benchmark compare docs triton prove-gpu check test lock messages clean
+.PHONY: help challenge1 challenge2 challenge3 demo torchrec list doctor benchmark compare docs triton prove-gpu check test lock messages clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -88,6 +88,8 @@ aws-challenge1 aws-challenge2 aws-challenge3 aws-benchmark: aws-%: $(VENV)/ready
 
 demo: $(VENV)/ready-demo ## try the newest run of each model in the browser [ARGS='RUN ... --port 0']
 	@$(KIT) demo $(ARGS)
+
+torchrec: $(VENV)/ready-clicks ## install TorchRec, for --tables.shard auto, table or column
 
 list: $(VENV)/ready ## list models and recipes with their targets
 	@$(KIT) list
@@ -158,9 +160,13 @@ $(VENV)/ready: pyproject.toml locked/kit.txt $(VENV)/torch
 	@touch $@
 
 # What most never need comes when it is first asked for; the tests need all of it.
-$(VENV)/ready-dev: | $(VENV)/ready-aws $(VENV)/ready-demo $(VENV)/ready-docs
+$(VENV)/ready-dev: | $(VENV)/ready-aws $(VENV)/ready-clicks $(VENV)/ready-demo $(VENV)/ready-docs
 $(VENV)/ready-aws $(VENV)/ready-demo $(VENV)/ready-docs $(VENV)/ready-dev: $(VENV)/ready-%: locked/%.txt $(VENV)/ready
 	$(INSTALL) -r $<
+	@touch $@
+$(VENV)/ready-clicks: locked/clicks.txt locked/fbgemm-cpu.txt locked/fbgemm-cuda.txt $(VENV)/ready
+	@if $(VENV)/bin/python -c '$(NEEDS_CUDA)'; then build=cuda; else build=cpu; fi; \
+	  set -- -r locked/clicks.txt -r locked/fbgemm-$$build.txt; echo $(INSTALL) "$$@"; $(INSTALL) "$$@"
 	@touch $@
 
 # A machine that cannot run the server (not Linux on x86-64) goes on without it and is told so.

@@ -10,6 +10,9 @@
     cuda.txt        the CUDA libraries that a CUDA build of torch needs
     kit.txt         all else that the kit runs on
     aws.txt         what the launcher on AWS needs besides, installed where it is first asked for
+    clicks.txt      what TorchRec needs besides, likewise
+    fbgemm-cpu.txt  TorchRec's kernels, beside a build of torch for CPUs
+    fbgemm-cuda.txt the same with those for GPUs, beside a CUDA build
     demo.txt        what the page in the browser needs besides, likewise
     docs.txt        what the handbook is built by, likewise
     dev.txt         what the tests need besides all of these
@@ -31,10 +34,12 @@ from pathlib import Path
 
 FOLDER = Path(__file__).resolve().parent
 ROOT = FOLDER.parent
-ASKED_FOR = ("aws", "demo", "docs")  # extras that are installed where a target first needs them
+ASKED_FOR = ("aws", "clicks", "demo", "docs")  # extras that are installed where a target first needs them
 TENSORRT = ("tensorrt-cu13", "tensorrt-cu13-bindings", "tensorrt-cu13-libs")
 APART = (*ASKED_FOR, "dev", "gpu")  # extras with a file of their own; those of all others are the kit's
 CUDA = re.compile(r"(nvidia|cuda)-.*|triton")
+FBGEMM = {"cpu": "fbgemm-gpu-cpu", "cuda": "fbgemm-gpu"}  # two builds of one package, of which an environment has one
+EXCLUDED = ("fbgemm-gpu", "torchmetrics")  # which TorchRec asks for, the latter never to be imported by the kit
 BLOCK = re.compile(r"^([a-z0-9][\w.-]*).*\n(?: +--hash=.*\n)*", re.IGNORECASE | re.MULTILINE)
 HEADER = "# Written by `make lock`; locked/lock.py says what each file is for.\n"
 
@@ -55,6 +60,7 @@ def main() -> None:
     blocks = resolved(before)
     files = split(blocks, {name: closure(blocks, wanted) for name, wanted in requirement_sets().items()})
     files["gpu"] = tensorrt_of_image()
+    files |= fbgemm_builds(files["clicks"].pop(FBGEMM["cpu"]))
     torch = files["torch"]["torch"]
     if options.torch_index:
         files["torch-cpu"] = {"torch": torch_of_index(options.torch_index, torch)}
@@ -89,6 +95,13 @@ def tensorrt_of_image() -> dict[str, str]:
     assert found is not None
     wanted = [f"{part}=={found[1]}" for part in TENSORRT]
     return parse(compile_requirements(wanted, "--no-deps", "--generate-hashes"))
+
+
+def fbgemm_builds(cpu: str) -> dict[str, dict[str, str]]:
+    """The files of FBGEMM's two builds at the version of the one for CPUs."""
+    (wanted,) = (line for line in requirement_sets()["clicks"] if line.startswith(FBGEMM["cpu"]))
+    cuda = compile_requirements([wanted.replace(FBGEMM["cpu"], FBGEMM["cuda"])], "--no-deps", "--generate-hashes")
+    return {"fbgemm-cpu": {FBGEMM["cpu"]: cpu}, "fbgemm-cuda": parse(cuda)}
 
 
 def resolved(before: str) -> Blocks:
@@ -158,7 +171,12 @@ def compile_requirements(wanted: Iterable[str], *options: str) -> str:
     """What uv answers for every platform and every Python from the oldest on that the kit supports."""
     command = [sys.executable, "-m", "uv", "pip", "compile", "-", "--universal", "--python-version", "3.11", "--quiet"]
     command += ["--no-header", "--no-annotate", *options]
-    return subprocess.run(command, input="\n".join(wanted), capture_output=True, text=True, check=True).stdout
+    with tempfile.NamedTemporaryFile("w", suffix=".txt") as excluded:
+        excluded.write("\n".join(EXCLUDED))
+        excluded.flush()
+        if "--no-deps" not in options:
+            command += ["--excludes", excluded.name]
+        return subprocess.run(command, input="\n".join(wanted), capture_output=True, text=True, check=True).stdout
 
 
 if __name__ == "__main__":

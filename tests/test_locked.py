@@ -51,7 +51,7 @@ def asked_for(environment: dict[str, str], *extras: str) -> list[Requirement]:
 @pytest.mark.parametrize("environment", ENVIRONMENTS, ids=lambda each: "-".join(each.values()))
 @pytest.mark.parametrize("torch", ["torch", "torch-cpu"])
 def test_every_requirement_is_locked_at_a_version_that_fits(environment, torch):
-    taken = locked(environment, ["build", torch, "cuda", "kit", *APART])
+    taken = locked(environment, ["build", torch, "cuda", "kit", "fbgemm-cpu", *APART])
     for requirement in asked_for(environment, *PROJECT["project"]["optional-dependencies"]):
         version = taken[canonicalize_name(requirement.name)]
         assert requirement.specifier.contains(version, prereleases=True), (requirement, version)
@@ -97,6 +97,12 @@ def test_plans_are_built_by_the_tensorrt_whose_plans_the_server_reads():
     assert {name: version_of(block) for name, block in FILES["gpu"].items()} == dict.fromkeys(TENSORRT, version)
 
 
+def test_both_builds_of_fbgemm_are_of_one_version_and_torchrec_brings_neither():
+    assert version_of(FILES["fbgemm-cpu"]["fbgemm-gpu-cpu"]) == version_of(FILES["fbgemm-cuda"]["fbgemm-gpu"])
+    assert "torchrec" in FILES["clicks"]
+    assert not FILES["clicks"].keys() & {"fbgemm-gpu", "fbgemm-gpu-cpu", "torchmetrics"}
+
+
 def test_a_lock_is_split_without_loss_or_doubles():
     torch = {"torch", "nvidia-cublas", "triton", "setuptools"}
     kit = torch | {"rich"}
@@ -105,9 +111,10 @@ def test_a_lock_is_split_without_loss_or_doubles():
         "torch": torch,
         "kit": kit,
         "aws": kit | {"boto3", "urllib3"},
+        "clicks": kit | {"torchrec"},
         "demo": kit | {"gradio", "urllib3"},
         "docs": kit | {"sphinx"},
-        "dev": kit | {"boto3", "gradio", "sphinx", "urllib3", "pytest"},
+        "dev": kit | {"boto3", "torchrec", "gradio", "sphinx", "urllib3", "pytest"},
     }
     files = split(dict.fromkeys(set().union(*sets.values()), "x"), sets)
     assert {file: set(content) for file, content in files.items()} == {
@@ -116,6 +123,7 @@ def test_a_lock_is_split_without_loss_or_doubles():
         "cuda": {"nvidia-cublas", "triton"},
         "kit": {"rich", "urllib3"},
         "aws": {"boto3"},
+        "clicks": {"torchrec"},
         "demo": {"gradio"},
         "docs": {"sphinx"},
         "dev": {"pytest"},
