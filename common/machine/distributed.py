@@ -105,6 +105,11 @@ def process_group(world: World, device: torch.device) -> Iterator[None]:
         yield
 
 
+def group_device(world: World) -> torch.device:
+    """Where the processes of a group exchange tensors: this one's GPU, or the CPU."""
+    return torch.device("cuda", world.local_rank) if dist.get_backend() == "nccl" else torch.device("cpu")
+
+
 def barrier() -> None:
     if dist.is_initialized():
         dist.barrier()

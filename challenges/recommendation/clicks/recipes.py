@@ -9,6 +9,8 @@ from common.language.telling import english
 from common.run.recipe import OptimizerConfig, Recipe, Target, TrainingConfig
 
 LARGEST_WIDTH = 1024
+BLOCK = 4
+"""FBGEMM's rows have so many numbers, or several times as many."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,17 +19,19 @@ class TablesConfig:
 
     width: int = 16
     """Numbers in a row."""
-    optimizer: Literal["rowwise-adagrad", "sgd", "dense"] = "rowwise-adagrad"
-    """Of the rows that a batch read: Adagrad with one sum a row, or SGD. dense: the network's own optimizer, for tables
-    so small that every row may be updated at every step."""
+    optimizer: Literal["rowwise-adagrad", "adagrad", "sgd", "dense"] = "rowwise-adagrad"
+    """Of the rows that a batch read: Adagrad with one sum a row or one a number, or SGD. dense: the network's own
+    optimizer, for tables so small that every row may be updated at every step."""
     peak_lr: float = 0.05
     """Of the rows' optimizer, with the network's schedule; unused by dense."""
     weight_decay: float = 0.0
     """dense: of the rows, where optimizer.weight-decay is the network's."""
     dtype: Literal["fp32", "fp16"] = "fp32"
     """What rows are kept in; fp16 halves them, and updates are rounded at random."""
-    shard: Literal["none", "row"] = "none"
-    """row: every process has a share of the rows and updates these; ids and rows travel between them."""
+    shard: Literal["none", "row", "table", "column", "auto"] = "none"
+    """Over processes, each of which updates what it has; ids and rows travel. row: each has a share of every column's
+    rows. By TorchRec: table: each has some columns' tables whole; column: a share of every row's numbers; auto: its
+    planner chooses for every column between table and stretches of rows."""
     spread: float | None = None
     """Rows start evenly in ± spread; None: ± sqrt(1 / rows) of their column."""
     unknown_share: float = 0.0
@@ -44,18 +48,45 @@ class TablesConfig:
             raise RecipeError(
                 f"tables.optimizer dense was chosen with tables.dtype {self.dtype}.",
                 "It updates every row at every step, in fp32.",
-                "Use --tables.optimizer rowwise-adagrad or sgd.",
+                "Use --tables.optimizer rowwise-adagrad, adagrad or sgd.",
             )
         if self.optimizer == "dense" and self.shard != "none":
             raise RecipeError(
                 f"tables.optimizer dense was chosen with tables.shard {self.shard}.",
                 "It updates every row on every process.",
-                "Use --tables.optimizer rowwise-adagrad or sgd.",
+                "Use --tables.optimizer rowwise-adagrad, adagrad or sgd.",
             )
+        if self.is_placed:
+            self._refuse_placed()
         if self.weight_decay and self.optimizer != "dense":
             raise RecipeError(
                 f"tables.weight-decay {self.weight_decay} was chosen for {self.optimizer}.",
                 "Rows that a batch did not read are not touched, so that only dense tables decay.",
+            )
+
+    @property
+    def is_placed(self) -> bool:
+        """Whether TorchRec places the tables of several processes."""
+        return self.shard in ("table", "column", "auto")
+
+    def _refuse_placed(self) -> None:
+        if self.dtype != "fp32":
+            raise RecipeError(
+                f"tables.dtype {self.dtype} was chosen with tables.shard {self.shard}.",
+                "Updates of half precision rows are rounded at random, and TorchRec rounds to the nearest on a CPU.",
+                "Use --tables.shard row, or leave tables.dtype out.",
+            )
+        if self.width % BLOCK:
+            raise RecipeError(
+                f"tables.width {self.width} was chosen with tables.shard {self.shard}.",
+                f"TorchRec's rows have a multiple of {BLOCK} numbers.",
+                "Use --tables.shard row, or another --tables.width.",
+            )
+        if self.shard == "column" and self.optimizer == "rowwise-adagrad":
+            raise RecipeError(
+                "tables.optimizer rowwise-adagrad was chosen with tables.shard column.",
+                "It keeps one sum of a whole row's squares, and no process has a whole row.",
+                "Use --tables.optimizer adagrad or sgd, or another --tables.shard.",
             )
 
 
@@ -99,6 +130,12 @@ class ClickRecipe(Recipe):
                 f"training.compile was chosen with tables.shard {self.tables.shard}.",
                 "Rows that travel between processes are not compiled.",
                 "Leave training.compile out, or use --tables.shard none.",
+            )
+        if self.tables.is_placed and isinstance(self.training.micro_batch, int):
+            raise RecipeError(
+                f"training.micro-batch {self.training.micro_batch} was chosen with tables.shard {self.tables.shard}.",
+                "TorchRec updates rows at every pass, so that a step has one.",
+                "Leave training.micro-batch out, or use --tables.shard row.",
             )
 
     def _refuse(self, field: str, given: object, allowed: object, why: str) -> None:

@@ -14,10 +14,11 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn.parallel import DistributedDataParallel
 
-from challenges.recommendation.clicks.sparse_optimizers import RowOptimizer
+from challenges.recommendation.clicks.sparse_optimizers import RowOptimizer, TableOptimizer
 from challenges.recommendation.clicks.tables import (
     Bag,
     FusedTable,
+    Tables,
     drawn,
     equal_together,
     for_each,
@@ -200,6 +201,13 @@ class _SharedScaler(DeviceScaler):
         for found in self._per_optimizer_states[id(optimizer)]["found_inf_per_device"].values():
             dist.all_reduce(found, dist.ReduceOp.MAX)
 
+    def _maybe_opt_step(
+        self, optimizer: torch.optim.Optimizer, optimizer_state: dict[str, Any], *args: Any, **kwargs: Any
+    ) -> float | None:
+        if isinstance(optimizer, TableOptimizer):  # whose rows are not in its parameters, to be put back
+            return torch.amp.GradScaler._maybe_opt_step(self, optimizer, optimizer_state, *args, **kwargs)
+        return super()._maybe_opt_step(optimizer, optimizer_state, *args, **kwargs)
+
 
 class RowStep(TrainStep):
     """A step with tables whose rows have optimizers of their own, which checkpoints keep by their shards.
@@ -210,7 +218,7 @@ class RowStep(TrainStep):
 
     def __init__(self, task: Task, optimizers: Sequence[ScheduledOptimizer], settings: StepSettings) -> None:
         super().__init__(task, optimizers, settings)
-        self._alike = [one.optimizer for one in optimizers if not isinstance(one.optimizer, RowOptimizer)]
+        self._alike = [one.optimizer for one in optimizers if not isinstance(one.optimizer, TableOptimizer)]
         if settings.world_size > 1:
             scale, interval = self.scaler.get_scale(), self.scaler.get_growth_interval()
             self.scaler = _SharedScaler(settings.device.type, init_scale=scale, growth_interval=interval)
@@ -230,15 +238,29 @@ class RowStep(TrainStep):
 
 
 def table_shards(
-    tables: Mapping[str, FusedTable], optimizers: Sequence[ScheduledOptimizer], world: World
+    tables: Mapping[str, Tables], optimizers: Sequence[ScheduledOptimizer], world: World
 ) -> dict[str, Shard]:
     """This process's part of the tables, and of what their optimizers keep for each row."""
     shards: dict[str, Shard] = {}
     for name, table in tables.items():
-        cut, kept = RowCut(sum(table.rows), world.size), {name: table.weight.detach()}
-        for optimizer in (scheduled.optimizer for scheduled in optimizers):
-            if isinstance(optimizer, RowOptimizer) and optimizer.updates(table.weight):
-                kept |= {f"{name}.{kind}": values for kind, values in optimizer.kept(table.weight).items()}
-        for part, values in kept.items():
-            shards |= cut.shards(part, values, world.rank)
+        if isinstance(table, FusedTable) and table.placement is None:
+            cut = RowCut(sum(table.rows), world.size)
+            for kind, values in _kept(table, optimizers).items():
+                shards |= cut.shards(name + kind, values, world.rank)
+            continue
+        assert table.placement is not None
+        of_columns = table.kept()
+        if isinstance(table, FusedTable):
+            of_columns = {k: dict(enumerate(v.split(table.rows))) for k, v in _kept(table, optimizers).items()}
+        for kind, columns in of_columns.items():
+            shards |= table.placement.shards(name + kind, columns, world.rank)
     return shards
+
+
+def _kept(table: FusedTable, optimizers: Sequence[ScheduledOptimizer]) -> dict[str, Tensor]:
+    """A table's rows, named "", and what an optimizer keeps for each of them, named with a dot before it."""
+    kept = {"": table.weight.detach()}
+    for optimizer in (scheduled.optimizer for scheduled in optimizers):
+        if isinstance(optimizer, RowOptimizer) and optimizer.updates(table.weight):
+            kept |= {f".{kind}": values for kind, values in optimizer.kept(table.weight).items()}
+    return kept

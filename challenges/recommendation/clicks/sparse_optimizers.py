@@ -16,9 +16,15 @@ from challenges.recommendation.clicks.tables import equal_together, gather, sums
 from common.training.optimizers import ftrl_update
 
 HALF_BITS, SMALLEST_HALF_STEP = 11, 2.0**-24
+ROW_EPS = 1e-8
+"""Beside the root of Adagrad's sums, as FBGEMM has it."""
 
 
-class RowOptimizer(torch.optim.Optimizer):
+class TableOptimizer(torch.optim.Optimizer):
+    """Of rows that checkpoints keep by their shards, what it keeps for each of them included."""
+
+
+class RowOptimizer(TableOptimizer):
     """Updates the rows that a sparse gradient names, each once, by the sum of its entries.
 
     Rows are float32 or float16; these are updated in float32 and rounded at random, up or down so that the mean is
@@ -88,7 +94,7 @@ class RowwiseAdagrad(RowOptimizer):
     Source: FBGEMM's exact row-wise Adagrad, of which facebookresearch/dlrm and TorchRec make use.
     """
 
-    def __init__(self, params: Iterable[Any], lr: float = 0.01, eps: float = 1e-8, start: float = 0.0) -> None:
+    def __init__(self, params: Iterable[Any], lr: float = 0.01, eps: float = ROW_EPS, start: float = 0.0) -> None:
         super().__init__(params, {"lr": lr, "eps": eps, "start": start})
 
     def _begun(self, weight: Tensor) -> dict[str, Tensor]:
@@ -99,6 +105,26 @@ class RowwiseAdagrad(RowOptimizer):
         total = state["sum"].index_select(0, rows) + gradient.square().mean(1)
         state["sum"].index_copy_(0, rows, total)
         gradient.div_(total.sqrt_().add_(group["eps"])[:, None])
+        store(weight, rows, gather(weight, rows).sub_(gradient, alpha=group["lr"]))
+
+
+class RowAdagrad(RowOptimizer):
+    """Adagrad with a sum for every number of a row: s += g²; w -= lr g / (sqrt(s) + eps).
+
+    Source: FBGEMM's exact Adagrad; Duchi et al. 2011.
+    """
+
+    def __init__(self, params: Iterable[Any], lr: float = 0.01, eps: float = ROW_EPS) -> None:
+        super().__init__(params, {"lr": lr, "eps": eps})
+
+    def _begun(self, weight: Tensor) -> dict[str, Tensor]:
+        return {"sum": torch.zeros(weight.shape, device=weight.device)}
+
+    def _update(self, weight: Tensor, rows: Tensor, gradient: Tensor, group: dict[str, Any]) -> None:
+        state = self.kept(weight)
+        total = state["sum"].index_select(0, rows).addcmul_(gradient, gradient)
+        state["sum"].index_copy_(0, rows, total)
+        gradient.div_(total.sqrt_().add_(group["eps"]))
         store(weight, rows, gather(weight, rows).sub_(gradient, alpha=group["lr"]))
 
 

@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
+from challenges.recommendation.clicks.placement import Placement
+
 INT32_ROWS = 2**31 - 1
 """As far as 32 bits count; sorting and gathering by these takes half as long."""
 DRAWN_ROWS = 1 << 16
@@ -25,16 +27,18 @@ class Bag(NamedTuple):
 
 
 class Tables(nn.Module, ABC):
-    """Rows for all columns with ids: in one process below, cut over several in clicks/row_wise.py.
+    """Rows for all columns with ids: in one process below, over several in clicks/row_wise.py and clicks/placed.py.
 
-    columns:  how many there are, columns of one id first.
-    width:    numbers in a row.
-    is_apart: whether the rows are left out of the module's state, since checkpoints keep them by their shards.
+    columns:   how many there are, columns of one id first.
+    width:     numbers in a row.
+    is_apart:  whether the rows are left out of the module's state, since checkpoints keep them by their shards.
+    placement: which process has what of each column; None: the rows of all are dealt out in turn.
     """
 
     columns: int
     width: int
     is_apart = False
+    placement: Placement | None = None
 
     @abstractmethod
     def forward(self, ids: Tensor, bags: Sequence[Bag] | Tensor = ()) -> Tensor:
@@ -46,8 +50,16 @@ class Tables(nn.Module, ABC):
         """
 
     @abstractmethod
-    def whole(self) -> "FusedTable":
+    def whole(self) -> "Tables":
         """The rows in the main process, to be saved or exported; every process takes part, and trains no more."""
+
+    def own_optimizer(self, lr: float) -> torch.optim.Optimizer | None:
+        """Updates the rows where the module's parameters are not these."""
+        return None
+
+    def kept(self) -> dict[str, dict[int, Tensor]]:
+        """This process's rows ("") and their optimizer's sums (".sum") by column, where it updates them itself."""
+        return {}
 
     def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:
         if not self.is_apart:

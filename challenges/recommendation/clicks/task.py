@@ -12,12 +12,13 @@ import torch.distributed
 from torch import Tensor, nn
 from torch.nn import functional
 
-from challenges.recommendation.clicks.memory import free_memory, memory_need, require_memory
+from challenges.recommendation.clicks.memory import placed_within_memory
 from challenges.recommendation.clicks.metrics import by_part, grouped, intervals, summary
 from challenges.recommendation.clicks.numbers import NUMBERS, PlainNumbers
+from challenges.recommendation.clicks.placement import Placement
 from challenges.recommendation.clicks.recipes import ClickRecipe
 from challenges.recommendation.clicks.row_wise import RowStep, ShardedTable, table_shards
-from challenges.recommendation.clicks.sparse_optimizers import RowSgd, RowwiseAdagrad
+from challenges.recommendation.clicks.sparse_optimizers import RowAdagrad, RowSgd, RowwiseAdagrad
 from challenges.recommendation.clicks.spec import FIRST, RARE, FeatureSpec
 from challenges.recommendation.clicks.tables import Bag, FusedTable, Tables
 from common.errors import RecipeError
@@ -41,6 +42,7 @@ from common.training.task import (
 )
 
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16}
+ROW_OPTIMIZERS = {"rowwise-adagrad": RowwiseAdagrad, "adagrad": RowAdagrad, "sgd": RowSgd}
 HEAD = 0.1
 """The commonest tenth of a column's values."""
 NORMAL_95 = 1.96  # standard errors from the middle to an end of a 95 % interval
@@ -65,9 +67,9 @@ class ClickTask(Task, Generic[RecipeType]):
         super().__init__()
         self.recipe, self.spec, self.world = recipe, spec, world
         self._row_optimizers: Sequence[ScheduledOptimizer] = ()
-        self._require_room(device or torch.device("cpu"))
+        placement = placed_within_memory(recipe, _rows(spec), self.wide_rows, device or torch.device("cpu"), world)
         self.numbers: PlainNumbers = NUMBERS[recipe.numbers.encoding](spec.dense)
-        self.tables: Tables = self.table(_rows(spec), recipe.tables.width, spread=recipe.tables.spread)
+        self.tables = self._all_columns(placement)
         self.network = self.build_network()
 
     @abstractmethod
@@ -83,15 +85,20 @@ class ClickTask(Task, Generic[RecipeType]):
         """Weights of a wide part."""
         return 0
 
-    def _require_room(self, device: torch.device) -> None:
-        rows = _rows(self.spec)
-        need = memory_need(self.recipe, sum(rows), len(rows), wide_rows=self.wide_rows, ranks=self.world.size)
-        require_memory(self.recipe, need, free_memory(device, self.world), self.world.size)
+    def _all_columns(self, placement: Placement | None) -> Tables:
+        config = self.recipe.tables
+        if placement is None or self.world.size == 1:
+            table = self.table(_rows(self.spec), config.width, spread=config.spread)
+            table.placement = placement
+            return table
+        from challenges.recommendation.clicks.placed import PlacedTable
+
+        return PlacedTable(placement, config, self.world, bags=len(self.spec.multi_hot))
 
     def table(self, rows: Sequence[int], width: int, *, spread: float | None) -> FusedTable:
         """For columns of single ids, of which the spec's multi-hot ones follow last."""
         config = self.recipe.tables
-        if config.shard == "row" and self.world.size > 1:
+        if config.shard != "none" and self.world.size > 1:
             return ShardedTable(
                 rows, width, self.world, bags=len(self.spec.multi_hot), spread=spread, dtype=DTYPES[config.dtype]
             )
@@ -132,12 +139,14 @@ class ClickTask(Task, Generic[RecipeType]):
         weights = self.table_weights()
         if tables.optimizer == "dense":
             groups.append({"params": weights, "weight_decay": tables.weight_decay, "lr_scale": 1.0, "name": "tables"})
-        own = ScheduledOptimizer(build_optimizer(config, groups, weights[0].device), schedule)
-        if tables.optimizer == "dense" or not weights:
+        own = ScheduledOptimizer(build_optimizer(config, groups, next(self.network.parameters()).device), schedule)
+        if tables.optimizer == "dense":
             return [own]
-        kind = RowSgd if tables.optimizer == "sgd" else RowwiseAdagrad
         rate = build_schedule(replace(config, peak_lr=tables.peak_lr), total_steps, steps_per_epoch)
-        return [own, ScheduledOptimizer(kind(weights, lr=tables.peak_lr), rate)]
+        of_rows = [self.tables.own_optimizer(tables.peak_lr)]
+        if weights:
+            of_rows.append(ROW_OPTIMIZERS[tables.optimizer](weights, lr=tables.peak_lr))
+        return [own, *(ScheduledOptimizer(optimizer, rate) for optimizer in of_rows if optimizer is not None)]
 
     def network_groups(self) -> list[dict[str, Any]]:
         """What the network's optimizer updates, tables left out."""
@@ -179,8 +188,8 @@ class ClickTask(Task, Generic[RecipeType]):
         for name, table in self._all_tables().items():
             setattr(self, name, table.whole())
 
-    def _all_tables(self) -> dict[str, FusedTable]:
-        return {name: module for name, module in self.named_children() if isinstance(module, FusedTable)}
+    def _all_tables(self) -> dict[str, Tables]:
+        return {name: module for name, module in self.named_children() if isinstance(module, Tables)}
 
     def _shards(self) -> dict[str, Shard]:
         return table_shards(self._all_tables(), self._row_optimizers, self.world)

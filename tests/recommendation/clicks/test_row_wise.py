@@ -1,53 +1,39 @@
 """Tables that are cut over processes, against those of one process: values, losses, checkpoints and weights files."""
 
 import math
-import os
 import re
 import shutil
-import signal
-from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
 from torch.multiprocessing import ProcessExitedException, ProcessRaisedException
 
-from challenges.recommendation.clicks.challenge import ClickWeights
 from challenges.recommendation.clicks.memory import memory_need, require_memory
 from challenges.recommendation.clicks.recipes import TablesConfig
 from challenges.recommendation.clicks.row_wise import SLICES, RowCut, ShardedTable
 from challenges.recommendation.clicks.tables import Bag, FusedTable
-from challenges.recommendation.dlrm.recipes import DlrmRecipe
-from challenges.recommendation.dlrm.task import DlrmTask
-from challenges.recommendation.wide_and_deep.recipes import WideAndDeepConfig
-from challenges.recommendation.wide_and_deep.task import WideAndDeepTask
-from common.errors import InterruptedRunError, RecipeError
-from common.machine.distributed import ALONE, World
+from common.errors import RecipeError
+from common.machine.distributed import World
 from common.run.recipe import TrainingConfig
-from common.run.run_directory import RunDirectory
-from common.training.observers import JsonLines
 from common.training.step import build_step
 from common.training.task import StepSettings
-from common.training.trainer import Trainer
 from tests.ranks import on_ranks
-from tests.recommendation.clicks.logs import KINDS, ClickRows, rows, spec
-from tests.recommendation.clicks.test_click_task import dlrm, wide_and_deep
-from tests.toy import CPU, FP32, StopAfter
-
-SIZES = (2000, 1500, 6)
-SPEC = spec(sizes=SIZES, crosses=1100)
-TABLES = TablesConfig(width=4, peak_lr=0.1, shard="row")
-TRAINING = TrainingConfig(
-    epochs=8, batch_size=24, evaluate_every=4, checkpoint_every=60, checkpoint_seconds=0, log_every=1
+from tests.recommendation.clicks.logs import KINDS, rows
+from tests.recommendation.clicks.over_ranks import (
+    CUT,
+    SIZES,
+    SPEC,
+    STEPS,
+    TABLES,
+    killed,
+    log,
+    opened_weights,
+    started,
+    task,
 )
-RECIPES = {
-    "dlrm": dlrm(TABLES, TRAINING),
-    "wide and deep": replace(
-        wide_and_deep("ftrl", TABLES, TRAINING), model=WideAndDeepConfig(hidden=(16,), dropout=0.0)
-    ),
-    "average, a bad row": dlrm(replace(TABLES, unknown_share=0.1), replace(TRAINING, ema_decay=0.9, micro_batch=3)),
-}
-LEARNT, STEPS, BAD_ROW = 600, 200, 5
+from tests.recommendation.clicks.test_click_task import dlrm
+from tests.toy import CPU, FP32
+
 WORLDS = [World(rank, 3, rank, 3) for rank in range(3)]
 
 
@@ -111,61 +97,17 @@ def test_rows_and_gradients_of_three_processes_are_those_of_one():
     on_ranks(3, read)
 
 
-class SharedRows(ClickRows):
-    """Clicks cut over the processes, all of the validation on the main one; is_bad: a row has no label."""
-
-    def __init__(self, world: World, is_bad: bool) -> None:
-        super().__init__(SPEC, count=LEARNT, held_out=300, world=world)
-        if is_bad:
-            self.train["label"][BAD_ROW] = torch.nan
-
-    def validation_batches(self):
-        return super().validation_batches() if self.world.is_main else []
-
-
-def task(recipe, world: World = ALONE):
-    torch.manual_seed(0)
-    return (DlrmTask if isinstance(recipe, DlrmRecipe) else WideAndDeepTask)(recipe, SPEC, world=world)
-
-
-def train(world: World, folder: Path, name: str, stop: int = 0, weights: Path | None = None) -> None:
-    recipe, data = RECIPES[name], SharedRows(world, "bad" in name)
-    observers = (JsonLines(), *([StopAfter(stop)] if stop else []))
-    trainer = Trainer(
-        task(recipe, world), data, recipe, RunDirectory(folder), device=CPU, precision=FP32, world=world,
-        observers=observers,
-    )  # fmt: skip
-    try:
-        trained = trainer.fit().task
-    except InterruptedRunError:
-        assert stop
-        return
-    trained.gather()
-    if world.is_main and weights is not None:
-        described = type("Data", (), {"spec": SPEC})()
-        ClickWeights().save(trained, described, recipe, weights)
-
-
-def log(folder: Path, kind: str = "train", value: str = "loss") -> list[float]:
-    return [entry[value] for entry in RunDirectory(folder).metrics() if entry["kind"] == kind]
-
-
-def started(size: int, folder: Path, name: str, *arguments) -> None:
-    folder.mkdir(exist_ok=True)
-    train(ALONE, folder, name, *arguments) if size == 1 else on_ranks(size, train, folder, name, *arguments)
-
-
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory):
     """The runs of one process, and their weights files."""
-    folders = {name: tmp_path_factory.mktemp("alone") for name in RECIPES}
+    folders = {name: tmp_path_factory.mktemp("alone") for name in CUT}
     for name, folder in folders.items():
         started(1, folder, name, 0, folder / "weights")
     return folders
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("name", CUT)
 def test_several_processes_learn_what_one_learns(tmp_path, alone, name):
     expected = log(alone[name])
     assert len(expected) == STEPS
@@ -183,12 +125,6 @@ def test_several_processes_learn_what_one_learns(tmp_path, alone, name):
             torch.testing.assert_close(opened[1][key], value, rtol=1e-4, atol=1e-4)
 
 
-def opened_weights(name, path):
-    model = task(replace(RECIPES[name], tables=replace(TABLES, shard="none")))
-    ClickWeights().load(model, path)
-    return model.state_dict()
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["wide and deep", "average, a bad row"])
 def test_what_two_processes_saved_any_number_goes_on_with(tmp_path, alone, name):
@@ -199,19 +135,6 @@ def test_what_two_processes_saved_any_number_goes_on_with(tmp_path, alone, name)
         shutil.copytree(tmp_path / "cut", folder)
         started(size, folder, name)
         assert log(folder) == pytest.approx(log(alone[name]), abs=1e-5, nan_ok=True)
-
-
-def killed(world: World, folder: Path, name: str, victim: int) -> None:
-    """Train; one process is killed at its first flush to the disk in the save of step 120."""
-    flush, part = os.fsync, folder / "checkpoints" / "step-00000120"
-
-    def dying(descriptor: int) -> None:
-        if part.exists() and world.rank == victim:
-            os.kill(os.getpid(), signal.SIGKILL)
-        flush(descriptor)
-
-    os.fsync = dying
-    train(world, folder, name)
 
 
 @pytest.mark.slow
@@ -227,7 +150,7 @@ def test_a_kill_during_a_save_leaves_the_one_before(tmp_path, alone, victim):
 
 
 def test_one_process_keeps_its_rows_apart_while_it_trains(tmp_path):
-    model = task(RECIPES["wide and deep"])
+    model = task(CUT["wide and deep"])
     build_step(model, model.optimizers(10, 5.0), StepSettings(FP32, CPU))
     model.own_checkpoints(tmp_path, 1)
     kept = {"tables", "tables.sum", "weights", "weights.squares", "weights.linear"}
@@ -235,7 +158,7 @@ def test_one_process_keeps_its_rows_apart_while_it_trains(tmp_path):
     state = model.state_dict()
     assert not any(name.startswith(("tables", "weights")) for name in state)
     with pytest.raises(KeyError, match="weight is whole"):
-        model.load_state_dict(task(RECIPES["wide and deep"]).state_dict())
+        model.load_state_dict(task(CUT["wide and deep"]).state_dict())
     model.gather()
     assert {"tables.weight", "weights.weight"} <= model.state_dict().keys()
 

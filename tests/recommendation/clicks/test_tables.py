@@ -7,6 +7,8 @@ import torch
 from torch import nn
 
 from challenges.recommendation.clicks.sparse_optimizers import (
+    ROW_EPS,
+    RowAdagrad,
     RowFtrl,
     RowSgd,
     RowwiseAdagrad,
@@ -17,6 +19,7 @@ from challenges.recommendation.clicks.tables import Bag, FusedTable
 from common.training.optimizers import Ftrl
 from tests.recommendation.clicks.logs import KINDS, SIZES, padded_bags, rows, spec
 
+ROW_KINDS = (RowSgd, RowwiseAdagrad, RowAdagrad, RowFtrl)
 LOG = rows(spec(), 64)
 BAG = Bag(LOG["kinds__values"], LOG["kinds__offsets"])
 
@@ -85,7 +88,7 @@ def trained(kind, weight, steps=3, **options):
     for step in range(steps):
         index, values = sparse_gradient(weight.shape[1])
         weight.grad = torch.sparse_coo_tensor(index[None], values * (step + 1), weight.shape, check_invariants=True)
-        if not issubclass(kind, (RowSgd, RowwiseAdagrad, RowFtrl)):
+        if not issubclass(kind, ROW_KINDS):
             weight.grad = weight.grad.to_dense()
         optimizer.step()
     return optimizer
@@ -116,6 +119,13 @@ def test_rowwise_adagrad_equals_a_written_out_one():
     torch.testing.assert_close(ours.detach(), expected)
 
 
+def test_adagrad_equals_torchs():
+    ours, theirs = weights(), weights()
+    trained(RowAdagrad, ours, lr=0.1)
+    trained(torch.optim.Adagrad, theirs, lr=0.1, eps=ROW_EPS)
+    torch.testing.assert_close(ours, theirs)
+
+
 def test_ftrl_equals_the_dense_one_on_the_rows_that_were_read():
     ours, theirs = weights(1), weights(1)
     trained(RowFtrl, ours, lr=0.1, l1=0.3, l2=0.01)
@@ -124,7 +134,7 @@ def test_ftrl_equals_the_dense_one_on_the_rows_that_were_read():
     torch.testing.assert_close(ours[read], theirs[read])
 
 
-@pytest.mark.parametrize("kind", [RowSgd, RowwiseAdagrad, RowFtrl])
+@pytest.mark.parametrize("kind", ROW_KINDS)
 def test_rows_that_no_sample_read_stay_bit_for_bit(kind):
     before, weight = weights().detach().clone(), weights()
     trained(kind, weight)
