@@ -1,6 +1,8 @@
 """What a recipe for photographs of one's own takes from them: rules from the check's facts to fields, with reasons."""
 
+import json
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,7 +27,9 @@ def fits(recipe: ClassificationRecipe, manifest: Manifest, record: Mapping[str, 
     train = manifest.subset("train")
     count = f"there are {len(train):,} training photographs"
     found = [*_length(recipe, len(train), count), *_balance(train), _flip(recipe)]
-    if recipe.weights is None:
+    if recipe.weights is not None:
+        found += _of_weights(recipe.weights)
+    else:
         depth = 18 if len(train) < SMALL_NETWORK else 50
         found += [Fit("model.depth", depth, f"since {count}"), _start(recipe, depth), _size(train)]
         found += _scans(train, record)
@@ -47,6 +51,27 @@ def _length(recipe: ClassificationRecipe, count: int, told: str) -> Iterator[Fit
         rate = recipe.optimizer.peak_lr * batch / before
         yield Fit("optimizer.peak_lr", rate, f"{recipe.optimizer.peak_lr:g} is for batches of {before}")
         yield Fit("training.micro_batch", None, "such a batch needs no cutting")
+
+
+def _of_weights(path: Path) -> Iterator[Fit]:
+    """The network that the weights are of, and the pictures that they know, where the file tells; a wrong file is told
+    of by whoever loads it.
+    """
+    from common.errors import CheckpointError
+    from common.vision.resnet_weights import depth_of, read_metadata
+
+    try:
+        depth, metadata = depth_of(path), read_metadata(path)
+    except CheckpointError:
+        return
+    if depth is not None:
+        yield Fit("model.depth", depth, f"since {path.name} is of {depth} layers")
+    if "preprocessing" in metadata:
+        plain: dict[str, Any] = json.loads(metadata["preprocessing"])
+        known: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value for name, value in plain.items()
+        }
+        yield Fit("preprocessing", ImagePreprocessing(**known), f"since {path.name} was trained so")
 
 
 def _start(recipe: ClassificationRecipe, depth: int) -> Fit:

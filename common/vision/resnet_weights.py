@@ -15,6 +15,7 @@ from common.vision.resnet import ARCHITECTURES, Bottleneck, ResNet, Trunk
 __all__ = [
     "LoadReport",
     "TrunkReport",
+    "depth_of",
     "fill_counters",
     "load_trunk",
     "load_weights",
@@ -178,11 +179,30 @@ def _likely_reason(found: Mapping[str, Tensor], depth: int) -> str:
         return "These are weights of a ResNet with squeeze-and-excitation."
     if middle.shape[0] != 64 or middle.shape[1] != 64:
         return "These are weights of a ResNet with wide or grouped convolutions (Wide ResNet, ResNeXt)."
-    blocks = tuple(
-        sum(bool(re.fullmatch(rf"layer{n}\.\d+\.conv1\.weight", name)) for name in found) for n in range(1, 5)
+    other = _depth(found)
+    if other is not None:
+        return f"These are ResNet-{other} weights{', of which a few are off' if other == depth else ''}."
+    return f"These are weights of a ResNet with {', '.join(map(str, _blocks(found)))} blocks per stage."
+
+
+def depth_of(path: Path) -> int | None:
+    """The depth of the ResNet whose weights a file holds; None where they are no ResNet's that is known.
+
+    Raises CheckpointError as `read_weights` does.
+    """
+    return _depth(rename(read_weights(path).tensors))
+
+
+def _depth(found: Mapping[str, Tensor]) -> int | None:
+    blocks, is_bottleneck = _blocks(found), "layer1.0.conv3.weight" in found
+    fitting = (
+        depth
+        for depth, (block, counts) in ARCHITECTURES.items()
+        if counts == blocks and (block is Bottleneck) == is_bottleneck
     )
-    is_bottleneck = "layer1.0.conv3.weight" in found
-    for other, (block, counts) in ARCHITECTURES.items():
-        if counts == blocks and (block is Bottleneck) == is_bottleneck:
-            return f"These are ResNet-{other} weights{', of which a few are off' if other == depth else ''}."
-    return f"These are weights of a ResNet with {', '.join(map(str, blocks))} blocks per stage."
+    return next(fitting, None)
+
+
+def _blocks(found: Mapping[str, Tensor]) -> tuple[int, ...]:
+    """How many a file's network has in each of its four stages."""
+    return tuple(sum(bool(re.fullmatch(rf"layer{n}\.\d+\.conv1\.weight", name)) for name in found) for n in range(1, 5))

@@ -4,12 +4,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from challenges.classification.fits import fits
 from challenges.classification.manifest import Manifest
 from challenges.classification.recipes import RECIPES, ModelConfig, starts_as_identity
 from common.run.fitting import apply
 from common.run.overrides import apply_overrides
+from common.storage.weight_files import save_weights, weights_metadata
+from common.vision.preprocessing import ImagePreprocessing
+from common.vision.resnet import ResNet
 
 PHOTOS, FINETUNE = RECIPES["photos"], RECIPES["finetune"]
 
@@ -68,6 +72,19 @@ def test_a_smaller_batch_takes_smaller_steps():
     assert found.optimizer.peak_lr / found.training.batch_size == pytest.approx(0.01 / 64)
     assert found.model == recipe.model
     assert found.preprocessing == recipe.preprocessing
+
+
+def test_weights_say_their_network_and_the_pictures_that_they_know(tmp_path):
+    model = ResNet(depth=18, num_classes=2, zero_init_last_norm=False)
+    own, foreign = tmp_path / "own.safetensors", tmp_path / "foreign.pth"
+    known = ImagePreprocessing(resize=55, crop=48)
+    save_weights(model.state_dict(), own, weights_metadata(["a", "b"], known.to_plain()))
+    torch.save({f"module.{name}": tensor for name, tensor in model.state_dict().items()}, foreign)
+    for path, crop in ((own, 48), (foreign, FINETUNE.preprocessing.crop)):
+        found = fitted(FINETUNE.__class__(**{**vars(FINETUNE), "weights": path}), manifest([20, 20]))
+        assert (found.model.depth, found.preprocessing.crop) == (18, crop)
+        assert found.preprocessing.mean == FINETUNE.preprocessing.mean
+        assert path != own or found.preprocessing == known
 
 
 def test_small_pictures_get_a_small_input():
