@@ -236,7 +236,7 @@ def export(options: argparse.Namespace) -> None:
     from common.stages.deployment import export as write_graphs
 
     with run.lock("export"):
-        write_graphs(challenge, run, _console())
+        write_graphs(challenge, run, _console(), embedding=options.embedding)
 
 
 def parity(options: argparse.Namespace) -> None:
@@ -328,7 +328,7 @@ def index(options: argparse.Namespace) -> None:
         if not folder.exists():
             raise DataError(f"There is no folder {folder}.", "Pictures are read from folders.", "Check the path.")
     with run.lock("index", shared=True):
-        search.index(Trained.load(challenge, run), folders, _console())
+        search.index(Trained.load(challenge, run), folders, _console(), options.url)
 
 
 def similar(options: argparse.Namespace) -> None:
@@ -339,7 +339,7 @@ def similar(options: argparse.Namespace) -> None:
     page = Path(options.html) if options.html else None
     with run.lock("similar", shared=True):
         images = [Path(given) for given in options.images]
-        search.similar(Trained.load(challenge, run), images, options.top_k, page, _console())
+        search.similar(Trained.load(challenge, run), images, options.top_k, page, _console(), options.url)
 
 
 def repository(options: argparse.Namespace) -> None:

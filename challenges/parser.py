@@ -190,8 +190,16 @@ def _add_benchmark(verb: Callable[..., argparse.ArgumentParser]) -> None:
 
 def _add_serving_verbs(verb: Callable[..., argparse.ArgumentParser]) -> None:
     run = "runs/resnet50-demo-1a2b3c4d"
-    _add_run(
-        verb("export", "write a run's ONNX graphs in every precision, and TensorRT plans on a GPU", f"kit export {run}")
+    export = verb(
+        "export",
+        "write a run's ONNX graphs in every precision, and TensorRT plans on a GPU",
+        f"kit export {run}\nkit export {run} --embedding",
+    )
+    _add_run(export)
+    export.add_argument(
+        "--embedding",
+        action=argparse.BooleanOptionalAction,
+        help="a classifier also answers with what it sees, for a search by picture; left out: as before, at first not",
     )
 
     parity = verb("parity", "prove that every engine, and Triton, answers as the trained model", f"kit parity {run}")
@@ -300,6 +308,10 @@ def _add_search(verb: Callable[..., argparse.ArgumentParser]) -> None:
     similar.add_argument("images", nargs="+", metavar="IMAGE")
     similar.add_argument("--top-k", type=whole_number, default=5, help="pictures for each image (default: 5)")
     similar.add_argument("--html", metavar="PAGE", help="also write a page that shows them")
+    for parser in (index, similar):
+        parser.add_argument(
+            "--url", help="host:port of a server of the run, exported with --embedding; left out: this process"
+        )
 
 
 def _add_data(verb: Callable[..., argparse.ArgumentParser]) -> None:

@@ -10,6 +10,7 @@ import torch
 from rich.console import Console
 
 from common.errors import DataError
+from common.export.exported import gives_embedding
 from common.machine.distributed import ALONE, World
 from common.question import Question
 from common.report.elements import Section
@@ -159,12 +160,23 @@ class PictureSearch(ABC):
     """How a run finds pictures that are like others."""
 
     @abstractmethod
-    def index(self, trained: "Trained[Any, Any, Any]", folders: Sequence[Path], console: Console) -> None:
-        """Bring the run's index up to date with the pictures of folders, and tell how well it finds a class's."""
+    def index(
+        self, trained: "Trained[Any, Any, Any]", folders: Sequence[Path], console: Console, url: str | None = None
+    ) -> None:
+        """Bring the run's index up to date with the pictures of folders, and tell how well it finds a class's.
+
+        url: of a server whose answers have the embedding; None: this process computes it.
+        """
 
     @abstractmethod
     def similar(
-        self, trained: "Trained[Any, Any, Any]", images: Sequence[Path], top_k: int, page: Path | None, console: Console
+        self,
+        trained: "Trained[Any, Any, Any]",
+        images: Sequence[Path],
+        top_k: int,
+        page: Path | None,
+        console: Console,
+        url: str | None = None,
     ) -> None:
         """Print the indexed pictures that are most like each image, and write them to an HTML page if one is named."""
 
@@ -270,6 +282,7 @@ class Trained(Generic[RecipeType, Data, TaskType]):
         data = challenge.open_data(recipe, run.data, device)
         task = challenge.build_task(recipe, data)
         challenge.weights.load(task, run.weights_file)
+        task.gives_embedding = gives_embedding(run)
         return cls(challenge, run, recipe, data, task.eval())
 
     def reference(self, device: torch.device = CPU) -> "TorchRunner":

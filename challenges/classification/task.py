@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from challenges.classification.accuracy import accuracies, balanced_interval
 from challenges.classification.losses import adjusted, cross_entropy, cutmix, mixup
 from challenges.classification.recipes import ClassificationRecipe
+from challenges.classification.serving.asking import EMBEDDING
 from common.export.signature import GPU_BATCH, Signature, TensorSpec
 from common.machine.distributed import from_all_ranks
 from common.run.result import wilson
@@ -29,6 +30,7 @@ class ClassificationTask(Task):
     counts: (class,), the training samples of each; read where the recipe balances classes.
     """
 
+    can_embed = True
     _log_prior: Tensor
 
     def __init__(self, recipe: ClassificationRecipe, counts: Sequence[int]) -> None:
@@ -114,15 +116,17 @@ class ClassificationTask(Task):
         return Evaluation({**metrics, "loss": loss.compute()}, intervals, predictions=columns)
 
     def inference_module(self) -> nn.Module:
-        return ImageClassifier(self.model)
+        return EmbeddingClassifier(self.model) if self.gives_embedding else ImageClassifier(self.model)
 
     def signature(self) -> Signature:
         crop = self.recipe.preprocessing.crop
+        embedding = (TensorSpec(EMBEDDING, "float32", (self.model.fc.in_features,)),) if self.gives_embedding else ()
         return Signature(
             inputs=(TensorSpec("images", "float32", (3, crop, crop)),),
             outputs=(
                 TensorSpec("logits", "float32", (self.num_classes,)),
                 TensorSpec("probabilities", "float32", (self.num_classes,)),
+                *embedding,
             ),
             plan_batch=GPU_BATCH,
         )
@@ -145,6 +149,23 @@ class ImageClassifier(nn.Module):
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         logits = self.model(images)
         return logits, logits.softmax(1)
+
+
+class EmbeddingClassifier(nn.Module):
+    """The same with what the classifier sees, of length one, so that vectors multiply to the cosine of two pictures.
+
+    images:  (batch, 3, crop, crop)
+    returns: logits and probabilities, both (batch, class), and embedding (batch, width)
+    """
+
+    def __init__(self, model: ResNet) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        features = self.model.features(images)
+        logits = self.model.fc(features)
+        return logits, logits.softmax(1), nn.functional.normalize(features)
 
 
 def _gathered(rows: dict[str, list[Tensor]]) -> dict[str, np.ndarray]:

@@ -39,9 +39,15 @@ def begin_export(run: RunDirectory) -> None:
     _record_file(run).unlink(missing_ok=True)
 
 
-def finish_export(run: RunDirectory, left_out: dict[str, str]) -> None:
-    """left_out: precision, or `tensorrt` and a precision -> why it was not written."""
-    write_json(_record_file(run), {**stamp(run), "left_out": left_out})
+def finish_export(run: RunDirectory, left_out: dict[str, str], *, embedding: bool = False) -> None:
+    """left_out: precision, or `tensorrt` and a precision -> why it was not written. embedding: see gives_embedding."""
+    told = {"embedding": True} if embedding else {}
+    write_json(_record_file(run), {**stamp(run), "left_out": left_out, **told})
+
+
+def gives_embedding(run: RunDirectory) -> bool:
+    """Whether the last export's graphs have the embedding as an output of their own."""
+    return bool(_record(run).get("embedding", False))
 
 
 def is_exported(run: RunDirectory) -> bool:

@@ -1,7 +1,8 @@
 """Whether every engine answers as the trained module does: numbers, decisions and the task's own metric."""
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,7 @@ class Tolerance:
     disagreement: fraction of samples with another decision, rounded up to whole samples.
     metric_loss:  fraction of the reference metric, and never less than one sample's worth or `metric_floor`.
     metric_floor: of the metric, in its own unit: a share of next to nothing is nothing (an AP of .007 fell by .0007).
+    cosine:       of a direction with the reference's, at least; see `Comparison.directions`.
     """
 
     absolute: float | None
@@ -50,6 +52,7 @@ class Tolerance:
     disagreement: float
     metric_loss: float
     metric_floor: float = 0.0
+    cosine: float = 0.9999
 
     def describe(self) -> str:
         return f"{self.absolute:g}" if self.absolute is not None else f"{self.relative:.0%} of range"
@@ -64,19 +67,29 @@ class Tolerances:
     """
 
     fp32: Tolerance = Tolerance(absolute=1e-3, relative=1e-3, disagreement=0.0, metric_loss=0.0)
-    fp16: Tolerance = Tolerance(absolute=None, relative=0.02, disagreement=0.005, metric_loss=0.005, metric_floor=0.002)
-    bf16: Tolerance = Tolerance(absolute=None, relative=0.10, disagreement=0.005, metric_loss=0.01, metric_floor=0.002)
-    int8: Tolerance = Tolerance(absolute=None, relative=0.20, disagreement=0.02, metric_loss=0.01, metric_floor=0.002)
+    fp16: Tolerance = Tolerance(
+        absolute=None, relative=0.02, disagreement=0.005, metric_loss=0.005, metric_floor=0.002, cosine=0.999
+    )
+    bf16: Tolerance = Tolerance(
+        absolute=None, relative=0.10, disagreement=0.005, metric_loss=0.01, metric_floor=0.002, cosine=0.99
+    )
+    int8: Tolerance = Tolerance(
+        absolute=None, relative=0.20, disagreement=0.02, metric_loss=0.01, metric_floor=0.002, cosine=0.9
+    )
 
     def of(self, precision: str) -> Tolerance:
         return {"fp32": self.fp32, "fp16": self.fp16, "bf16": self.bf16, "int8": self.int8}[precision]
 
 
 class Comparison:
-    """How answers are held against the reference's; as it stands, for one answer per sample."""
+    """How answers are held against the reference's; as it stands, for one answer per sample.
 
-    def __init__(self, tolerances: Tolerances | None = None) -> None:
+    directions: outputs (batch, width) of which only the direction counts, held against the reference's by the cosine.
+    """
+
+    def __init__(self, tolerances: Tolerances | None = None, directions: Collection[str] = ()) -> None:
         self.tolerances = tolerances or Tolerances()
+        self.directions = frozenset(directions)
 
     def align(self, expected: Arrays, answers: Arrays, precision: str) -> Arrays:
         """The answers in the order of the expected ones, so that their numbers can be compared."""
@@ -107,6 +120,7 @@ class ParityRow:
     agreement:      fraction of samples with the reference's decision, of the validation set where it was judged.
     relative_error: fraction of the reference outputs' range over all inputs.
     metric:         None where the task's metric was not measured.
+    cosine:         the smallest of the directions with the reference's; None where there are none.
     """
 
     engine: str
@@ -119,6 +133,7 @@ class ParityRow:
     metric_delta: float | None
     tolerance: str
     failures: tuple[str, ...]
+    cosine: float | None = None
 
     @property
     def label(self) -> str:
@@ -181,7 +196,8 @@ class ParityTable:
         """One line per engine: the worst over all batch sizes, and why it failed or was left out."""
         table = Table(title=f"Parity with {self.reference}")
         table.add_column("engine", no_wrap=True)
-        for column in ("error", "of range", "same", "metric", "allowed"):
+        with_cosines = any(row.cosine is not None for row in self.rows)
+        for column in ("error", "of range", "same", "metric", *(("cosine",) if with_cosines else ()), "allowed"):
             table.add_column(column, justify="right", no_wrap=True)
         table.add_column("")
         for label in self._labels():
@@ -192,11 +208,12 @@ class ParityTable:
                 f"{max(row.relative_error for row in rows):.2%}",
                 f"{min(row.agreement for row in rows):.1%}",
                 "" if rows[0].metric is None else f"{rows[0].metric:.4f}",
+                *([f"{min(row.cosine or 0.0 for row in rows):.5f}"] if with_cosines else []),
                 rows[0].tolerance,
                 _verdict("failed", "; ".join(reasons)) if (reasons := self.reasons(label)) else "[green]passed[/]",
             )
         for label, reason in self.left_out.items():
-            table.add_row(label, "", "", "", "", "", _verdict("left out", reason))
+            table.add_row(label, *[""] * (5 + with_cosines), _verdict("left out", reason))
         console.print(table)
 
 
@@ -213,7 +230,7 @@ def compare(
     What differs is recorded and not raised; so is why an engine in a reduced precision cannot answer at all.
     """
     expected = {batch: reference(arrays) for batch, arrays in inputs.items()}
-    ranges = _ranges(expected.values())
+    ranges = _ranges(expected.values(), comparison.directions)
     baseline = judge(reference) if judge else None
     rows: list[ParityRow] = []
     left_out = {}
@@ -246,7 +263,12 @@ def _held_against(
         aligned = comparison.align(expected[batch], answers, precision)
         absolute, relative = _errors(expected[batch], aligned, ranges)
         same = comparison.same_answers(expected[batch], answers, precision)
-        failures = [*_number_failures(absolute, relative, allowed), *_agreement_failure(same, allowed)]
+        cosine = _smallest_cosine(expected[batch], aligned, comparison.directions)
+        failures = [
+            *_number_failures(absolute, relative, allowed),
+            *_direction_failure(cosine, allowed),
+            *_agreement_failure(same, allowed),
+        ]
         if baseline and judged:
             same = comparison.same_decisions(baseline, judged, precision)
             failures += [
@@ -266,6 +288,7 @@ def _held_against(
                 metric_delta=judged.metric - baseline.metric if judged and baseline else None,
                 tolerance=allowed.describe(),
                 failures=tuple(dict.fromkeys(failures)),
+                cosine=cosine,
             )
         )
     return rows
@@ -275,8 +298,8 @@ def _verdict(word: str, reason: str) -> str:
     return f"[red]{word}[/]: {escape(reason)}"
 
 
-def _ranges(expected: Iterable[Arrays]) -> dict[str, float]:
-    """Largest minus smallest value of each float output over all inputs; other outputs must be equal."""
+def _ranges(expected: Iterable[Arrays], directions: Collection[str]) -> dict[str, float]:
+    """Largest minus smallest value of each float output over all inputs, directions apart; others must be equal."""
     collected: dict[str, list[np.ndarray]] = {}
     for outputs in expected:
         for name, values in outputs.items():
@@ -284,8 +307,21 @@ def _ranges(expected: Iterable[Arrays]) -> dict[str, float]:
     return {
         name: float(np.ptp(np.concatenate(parts).astype(np.float64))) or 1.0
         for name, parts in collected.items()
-        if np.issubdtype(parts[0].dtype, np.floating)
+        if np.issubdtype(parts[0].dtype, np.floating) and name not in directions
     }
+
+
+def _smallest_cosine(expected: Arrays, answers: Arrays, directions: AbstractSet[str]) -> float | None:
+    """Over all rows of the outputs that are directions; -1 for a wrong shape or no number, None where none is there."""
+    smallest = []
+    for name in directions & expected.keys():
+        ours = answers.get(name)
+        if ours is None or ours.shape != expected[name].shape or not np.isfinite(ours).all():
+            return -1.0
+        pairs = [rows.astype(np.float64) for rows in (ours, expected[name])]
+        lengths = np.maximum(np.prod([np.linalg.norm(rows, axis=1) for rows in pairs], axis=0), 1e-12)
+        smallest.append(float(((pairs[0] * pairs[1]).sum(1) / lengths).min(initial=1.0)))
+    return min(smallest, default=None)
 
 
 def _errors(expected: Arrays, answers: Arrays, ranges: Mapping[str, float]) -> tuple[float, float]:
@@ -316,6 +352,12 @@ def _number_failures(absolute: float, relative: float, allowed: Tolerance) -> li
             allowed=allowed.relative,
         )
     ]
+
+
+def _direction_failure(cosine: float | None, allowed: Tolerance) -> list[str]:
+    if cosine is None or cosine >= allowed.cosine:
+        return []
+    return [f"an embedding has a cosine of {cosine:.4f} with the trained module's, allowed {allowed.cosine:g}"]
 
 
 def _agreement_failure(same: np.ndarray, allowed: Tolerance) -> list[str]:

@@ -23,7 +23,8 @@ def deployment_sections(run: RunDirectory) -> list[Section]:
 
 def _parity(record: Mapping[str, Any]) -> Section:
     latencies = record["latency_batch_1"]
-    rows = []
+    rows: list[tuple[object, ...]] = []
+    with_cosines = any(row.get("cosine") is not None for row in record["rows"])
     for row in record["rows"]:
         label = f"{row['engine']} {row['precision']}"
         latency = f"{latencies[label]['p50_ms']:.1f}" if row["batch"] == 1 and label in latencies else ""
@@ -35,20 +36,20 @@ def _parity(record: Mapping[str, Any]) -> Section:
                 "" if row["relative_error"] is None else f"{row['relative_error']:.2%}",
                 f"{row['agreement']:.1%}",
                 "" if row["metric"] is None else f"{row['metric']:.4f}",
+                *([f"{row['cosine']:.5f}"] if with_cosines else []),
                 latency,
                 tell("passed") if row["passed"] else "; ".join(map(retell, row["failures"])),
             )
         )
     left_out = record.get("left_out", {})  # runs before 2026-11-28 lack it
-    rows += [
-        (label, "", "", "", "", "", "", tell("left out: {reason}", reason=retell(reason)))
-        for label, reason in left_out.items()
-    ]
+    blank = [""] * (6 + with_cosines)
+    rows += [(label, *blank, tell("left out: {reason}", reason=retell(reason))) for label, reason in left_out.items()]
+    cosine = (tell("embedding's cosine"),) if with_cosines else ()
     head = (
-        tell("engine"), tell("batch"), tell("worst error"), tell("of range"), tell("same answer"), tell("metric"),
+        tell("engine"), tell("batch"), tell("worst error"), tell("of range"), tell("same answer"), tell("metric"), *cosine,
         tell("ms for one"), "",
     )  # fmt: skip
-    body = table(head, rows, numeric=range(1, 7))
+    body = table(head, rows, numeric=range(1, 7 + with_cosines))
     choice = record["choice"]
     if choice:
         told = tell("Served: {engine} in {precision}: {why}.", **{**choice, "why": retell(choice["why"])})

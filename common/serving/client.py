@@ -60,11 +60,16 @@ class Client:
             self._connection = self._api.InferenceServerClient(self.url)
             self._limits = {"client_timeout": timeout}
 
-    def infer(self, model: str, inputs: Mapping[str, np.ndarray], *, classes: int = 0) -> dict[str, np.ndarray]:
-        """All outputs of one batch; every array is (batch, ...).
+    def infer(
+        self, model: str, inputs: Mapping[str, np.ndarray], *, classes: int = 0, outputs: Sequence[str] = ()
+    ) -> dict[str, np.ndarray]:
+        """The outputs of one batch; every array is (batch, ...).
 
         classes: where not 0, the first output alone, as its so many best classes: `score:index:name`, bytes.
+        outputs: those that are wanted; all where none is named.
         """
+        if outputs:
+            return self._infer(model, inputs, [self._api.InferRequestedOutput(name) for name in outputs])
         wanted = [self._api.InferRequestedOutput(self._first_output(model), class_count=classes)] if classes else []
         return self._infer(model, inputs, wanted)
 

@@ -12,7 +12,7 @@ import torch
 from rich.console import Console
 
 from common.challenge import Challenge, Trained
-from common.errors import DamagedFileError, ServingError, TrainingError
+from common.errors import DamagedFileError, KitError, ServingError, TrainingError
 from common.export.artefact import Precision, read_sidecar, write_sidecar
 from common.export.exported import (
     artefact,
@@ -20,6 +20,7 @@ from common.export.exported import (
     finish_export,
     forget,
     forget_file,
+    gives_embedding,
     has_graphs,
     is_exported,
     left_out_of,
@@ -66,20 +67,34 @@ class Choice:
         return f"{self.engine} {self.precision}"
 
 
-def export(challenge: Challenge[Any, Any, Any], run: RunDirectory, console: Console) -> None:
+def export(
+    challenge: Challenge[Any, Any, Any], run: RunDirectory, console: Console, *, embedding: bool | None = None
+) -> None:
     """Write the run's ONNX graphs in every precision, and TensorRT plans where there is a GPU.
 
     A reduced precision that cannot be made of this model is left out and said so, and so is a plan that cannot be built
     of it here: another engine serves then.
+
+    embedding: whether the graphs also give what tells samples apart; None: as the last export did, at first not.
+    Raises KitError where the model has no such layer.
     """
     run.require_weights()
-    if is_exported(run):
+    gave = gives_embedding(run)
+    gives = gave if embedding is None else embedding
+    if is_exported(run) and gives == gave:
         console.print("export: nothing changed since the last export.")
         return
     if torch.cuda.is_available() and not plan_target():
         say(console, "export: there is a GPU and no TensorRT, so that the CPU will serve: kit doctor tells more.")
     trained = Trained.load(challenge, run)
-    left_before = left_out_of(run) if has_graphs(run) else None  # then plans alone are made anew, for this machine
+    if gives and not trained.task.can_embed:
+        raise KitError(
+            f"{challenge.model} was asked for an embedding.", "Classifiers have one.", "Leave out --embedding."
+        )
+    trained.task.gives_embedding = gives
+    left_before = (
+        left_out_of(run) if has_graphs(run) and gives == gave else None
+    )  # then plans alone are made anew, for this machine
     begin_export(run)
     left_out: dict[str, str] = {}
     for precision in get_args(Precision):
@@ -97,7 +112,7 @@ def export(challenge: Challenge[Any, Any, Any], run: RunDirectory, console: Cons
         if plan_target() and (reason := _hindrance(_write_plan, trained, precision)):
             left_out[f"tensorrt {precision}"] = reason
             say(console, f"export: tensorrt {precision} is left out: {reason}")
-    finish_export(run, left_out)
+    finish_export(run, left_out, embedding=gives)
 
 
 def _hindrance(write: Callable[..., None], *arguments: Any, required: bool = False) -> str:

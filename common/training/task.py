@@ -107,6 +107,11 @@ class HeldOut(NamedTuple):
 class Task(nn.Module, ABC):
     """A model with its losses and metrics. `forward` is `loss`, so that data parallelism can wrap the task itself."""
 
+    can_embed: bool = False
+    """Whether there is a layer whose vectors tell samples apart."""
+    gives_embedding: bool = False
+    """Whether `inference_module` and `signature` have these vectors besides the answer; of tasks that can."""
+
     def place(self, device: torch.device, *, channels_last: bool = True) -> Self:
         """Move to a device, with image weights in the layout its convolutions are fastest in."""
         layout = torch.channels_last if channels_last else torch.contiguous_format

@@ -1,11 +1,13 @@
 """Pictures as vectors: what an exported classifier computes before its last layer, of length one."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from challenges.classification.data import PhotographData
+from challenges.classification.serving.asking import EMBEDDING, embed
 from common.challenge import Trained
 from common.errors import ServingError
 from common.export.artefact import read_sidecar
@@ -13,7 +15,10 @@ from common.export.exported import artefact
 from common.export.runner import OnnxRunner
 from common.run.run_directory import RunDirectory
 
-LAST, EMBEDDING = "logits", "embedding"
+if TYPE_CHECKING:
+    from common.serving.client import Client
+
+LAST = "logits"
 
 
 def write_embedding_graph(source: Path, target: Path) -> int:
@@ -53,24 +58,37 @@ def graph_of(run: RunDirectory) -> tuple[Path, str]:
 
 
 class Embedder:
-    """A run's graph without its last layer, over files that have been looked at."""
+    """A run's graph without its last layer, or one that gives the embedding itself, over files that DALI reads."""
 
     def __init__(self, trained: Trained[Any, Any, Any], graph: Path) -> None:
         self._data = trained.data
         self._runner = OnnxRunner(graph)
 
     def __call__(self, paths: Sequence[Path]) -> np.ndarray:
-        """(file, width) float32, each of length one, of files that DALI reads."""
-        return np.concatenate(
-            [normalised(self._runner({"images": images})[EMBEDDING]) for images in self.images(paths)]
-        )
+        batches = prepared(self._data, paths)
+        return np.concatenate([normalised(self._runner({"images": images})[EMBEDDING]) for images in batches])
 
-    def images(self, paths: Sequence[Path]) -> Iterator[np.ndarray]:
-        """(batch, 3, crop, crop) float32, prepared as for the evaluation, in the files' order."""
-        manifest = self._data.manifest
-        split = manifest.with_files(Path("/"), [str(path.resolve()) for path in paths], np.zeros(len(paths), np.int64))
-        for batch in self._data.batches_of(split, np.arange(len(paths))):
-            yield np.array(batch["images"].cpu().numpy(), order="C")
+
+class ServedEmbedder:
+    """The same by a server, which is sent the files as they are."""
+
+    def __init__(self, client: "Client", model: str) -> None:
+        self._client, self._model = client, model
+
+    def __call__(self, paths: Sequence[Path]) -> np.ndarray:
+        return normalised(embed(self._client, self._model, paths))
+
+
+Embed = Callable[[Sequence[Path]], np.ndarray]
+"""(file, width) float32 of files that have been looked at, each of length one."""
+
+
+def prepared(data: PhotographData, paths: Sequence[Path]) -> Iterator[np.ndarray]:
+    """(batch, 3, crop, crop) float32, prepared as for the evaluation, in the files' order."""
+    names = [str(path.resolve()) for path in paths]
+    split = data.manifest.with_files(Path("/"), names, np.zeros(len(paths), np.int64))
+    for batch in data.batches_of(split, np.arange(len(paths))):
+        yield np.array(batch["images"].cpu().numpy(), order="C")
 
 
 def normalised(vectors: np.ndarray) -> np.ndarray:

@@ -1,8 +1,9 @@
 """`kit index` and `kit similar`: an index of pictures beside a run, and the pictures that are most like others."""
 
+import contextlib
 import importlib.util
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,17 +23,27 @@ from challenges.classification.search.copies import (
     thumbnail_vectors,
     write_copies,
 )
-from challenges.classification.search.embedding import Embedder, graph_of, write_embedding_graph
+from challenges.classification.search.embedding import (
+    Embed,
+    Embedder,
+    ServedEmbedder,
+    graph_of,
+    prepared,
+    write_embedding_graph,
+)
 from challenges.classification.search.index import PictureIndex, load_faiss
 from challenges.classification.search.measuring import colour_histograms, random_vectors, retrieval
 from challenges.classification.search.report import FOLDER, MEASURED
+from challenges.classification.serving.asking import EMBEDDING
 from common.challenge import PictureSearch, Trained
 from common.errors import DataError
+from common.export.artefact import read_sidecar
 from common.files import write_json, write_text
 from common.language.telling import english
 from common.report.elements import Markup, gallery, join, picture
 from common.report.pictures import thumbnail
 from common.run.run_directory import RunDirectory
+from common.serving.client import Client
 from common.storage.run_lock import hold
 from common.terminal.console import plain, say
 from common.terminal.progress import counting
@@ -50,13 +61,14 @@ STYLE = (
 class ClassifierSearch(PictureSearch):
     """By the layer before the classifier."""
 
-    def index(self, trained: Trained[Any, Any, Any], folders: Sequence[Path], console: Console) -> None:
+    def index(
+        self, trained: Trained[Any, Any, Any], folders: Sequence[Path], console: Console, url: str | None = None
+    ) -> None:
         load_faiss()
         paths = pictures_in(folders)
         folder = trained.run.path / FOLDER
         folder.mkdir(exist_ok=True)
-        with hold(folder, "index"):
-            embed, graph = _embedder(trained, folder)
+        with hold(folder, "index"), _embedder(trained, folder, url) as (embed, graph):
             started = time.perf_counter()
             index, told = brought_up_to_date(embed, graph, paths, folder, console)
             seconds = time.perf_counter() - started
@@ -67,7 +79,13 @@ class ClassifierSearch(PictureSearch):
             self._measure(trained, embed, folder, console)
 
     def similar(
-        self, trained: Trained[Any, Any, Any], images: Sequence[Path], top_k: int, page: Path | None, console: Console
+        self,
+        trained: Trained[Any, Any, Any],
+        images: Sequence[Path],
+        top_k: int,
+        page: Path | None,
+        console: Console,
+        url: str | None = None,
     ) -> None:
         load_faiss()
         if page is not None:
@@ -78,8 +96,8 @@ class ClassifierSearch(PictureSearch):
                 raise DataError(f"{path} cannot be read as a picture: {problem.reason}.", remedy="Name another.")
         folder = trained.run.path / FOLDER
         index = _index(trained.run, folder)
-        embed, _ = _embedder(trained, folder)
-        cosines, rows = index.nearest(embed(images), top_k)
+        with _embedder(trained, folder, url) as (embed, _):
+            cosines, rows = index.nearest(embed(images), top_k)
         table = Table(
             Column("image", overflow="fold"), Column("similar", overflow="fold"), Column("cosine", justify="right")
         )
@@ -115,21 +133,21 @@ class ClassifierSearch(PictureSearch):
         kept, own = checked / FOLDER, trained.run.path / FOLDER
         kept.mkdir(exist_ok=True)
         own.mkdir(exist_ok=True)
-        with hold(own, "check --similar"):
-            embed, graph = _embedder(trained, own)
+        with hold(own, "check --similar"), _embedder(trained, own) as (embed, graph):
             paths = [Path(manifest.root) / path for path in manifest.paths.tolist()]
             index, _ = brought_up_to_date(embed, graph, paths, kept, console)
         index.write(kept)
         forget_parts(kept)
         rows = {path: row for row, path in enumerate(index.paths)}
-        return index.vectors[[rows[str(path)] for path in paths]]
+        vectors = index.vectors[: len(index)]
+        return vectors[[rows[str(path)] for path in paths]]
 
-    def _measure(self, trained: Trained[Any, Any, Any], embed: Embedder, folder: Path, console: Console) -> None:
+    def _measure(self, trained: Trained[Any, Any, Any], embed: Embed, folder: Path, console: Console) -> None:
         """Write how well the run's own validation pictures find their class, for the report."""
         validation = trained.data.validation
         paths = [Path(validation.root) / str(path) for path in validation.paths]
         vectors = embed(paths)
-        seen = np.concatenate([trained.data.preprocessing.pixels(images) for images in embed.images(paths)])
+        seen = np.concatenate([trained.data.preprocessing.pixels(images) for images in prepared(trained.data, paths)])
         others = {
             english("this run"): vectors,
             english("colour histogram"): colour_histograms(seen),
@@ -153,14 +171,12 @@ class SimilarPictures:
     def of(cls, trained: Trained[Any, Any, Any]) -> "SimilarPictures | None":
         """None where there is no index, or none of this export, or no faiss to read it."""
         folder = trained.run.path / FOLDER
-        if importlib.util.find_spec("faiss") is None or not (folder / GRAPH).is_file():
+        if importlib.util.find_spec("faiss") is None:
             return None
         index = PictureIndex.read(folder)
-        return (
-            None
-            if index is None or index.graph != graph_of(trained.run)[1]
-            else cls(_embedder(trained, folder)[0], index)
-        )
+        if index is None or index.graph != graph_of(trained.run)[1]:
+            return None
+        return cls(_embedder_here(trained, folder)[0], index)
 
     def __call__(self, image: Path, count: int) -> list[tuple[Path, float]]:
         """The indexed pictures that are most like one that DALI reads, and their cosines, the most alike first."""
@@ -168,9 +184,24 @@ class SimilarPictures:
         return [(Path(self._index.paths[row]), float(cosine)) for cosine, row in zip(cosines[0], rows[0], strict=True)]
 
 
-def _embedder(trained: Trained[Any, Any, Any], folder: Path) -> tuple[Embedder, str]:
-    """What embeds, and the sha256 of the exported graph that it is made of."""
+@contextlib.contextmanager
+def _embedder(trained: Trained[Any, Any, Any], folder: Path, url: str | None = None) -> Iterator[tuple[Embed, str]]:
+    """What embeds, and the sha256 of the run's exported graph in float32: parity held all others against it.
+
+    url: of a server of the run; None: in this process.
+    """
+    if url is None:
+        yield _embedder_here(trained, folder)
+        return
+    with Client(url) as client:
+        yield ServedEmbedder(client, trained.challenge.model), graph_of(trained.run)[1]
+
+
+def _embedder_here(trained: Trained[Any, Any, Any], folder: Path) -> tuple[Embedder, str]:
+    """By the exported graph where it gives embeddings, else by one made of it, kept in the index's folder."""
     source, digest = graph_of(trained.run)
+    if EMBEDDING in {spec.name for spec in read_sidecar(source).signature.outputs}:
+        return Embedder(trained, source), digest
     graph = folder / GRAPH
     marked = folder / f"{GRAPH}.of"
     if not (graph.is_file() and marked.is_file() and marked.read_text() == digest):

@@ -5,9 +5,11 @@ from collections.abc import Set as AbstractSet
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from common.errors import ServingError
 from common.question import Question
 from common.serving.dialogue import Dialogue
 from common.serving.encoded import image_requests
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
     from common.serving.client import Client
 
 SHOWN = 3  # classes of an image, where the question does not say
+EMBEDDING = "embedding"
+"""The output that a server has where the run was exported with it: (image, width) float32, of length one."""
 
 
 def classify(
@@ -29,6 +33,21 @@ def classify(
     """
     answers = (client.infer(model, inputs, classes=top_k) for inputs in image_requests(images, batch))
     return [row for answer in answers for row in best_classes(answer)]
+
+
+def embed(client: "Client", model: str, images: Sequence[Path | str | bytes], batch: int = 8) -> np.ndarray:
+    """(image, width) float32, of length one: what the served network sees. images: files or their bytes.
+
+    Raises ServingError where the model was exported without it.
+    """
+    if EMBEDDING not in {tensor["name"] for tensor in client.metadata(model)["outputs"]}:
+        raise ServingError(
+            f"The model {model} at {client.url} gives no embedding.",
+            "It does where the run was exported with it.",
+            "kit export RUN --embedding, then kit parity RUN, then kit serve RUN",
+        )
+    answers = [client.infer(model, inputs, outputs=(EMBEDDING,)) for inputs in image_requests(images, batch)]
+    return np.concatenate([answer[EMBEDDING] for answer in answers])
 
 
 def best_classes(answer: "Arrays") -> list[list[tuple[str, float]]]:
@@ -50,7 +69,7 @@ class ClassifierDialogue(Dialogue):
     example = "IMAGE"
 
     def fits(self, inputs: AbstractSet[str], outputs: AbstractSet[str]) -> bool:
-        return inputs == {"encoded"} and len(outputs) == 1
+        return inputs == {"encoded"} and len(outputs - {EMBEDDING}) == 1
 
     def requests(self, question: Question, batch: int) -> "Iterator[Arrays]":
         return image_requests(question.inputs, batch)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from challenges.classification.serving.asking import EMBEDDING
 from common.export.signature import Signature
 from common.serving.images import ENCODED, ImageModel, add_image_model
 from common.serving.repository import ModelRepository
@@ -12,7 +13,8 @@ def add_classifier(
 ) -> None:
     """Add the ensemble `name`, from encoded images to scores, and its three parts.
 
-    scores: the output with one number per class that the ensemble gives; the first by default.
+    scores: the output with one number per class that the ensemble gives; the first by default. A model's embedding is
+            given after it.
 
     Class names leave through Triton's classification extension: a client asks for the k best of the output and
     gets `score:index:name` from the labels of the model inside. So no step after the model is needed, and the
@@ -20,5 +22,7 @@ def add_classifier(
     """
     signature = model.exported.signature
     output = next(spec for spec in signature.outputs if scores in (None, spec.name))
-    parts = add_image_model(repository, name, model, {output.name: output.name}, labels={output.name: classes})
-    repository.add_ensemble(name, Signature((ENCODED,), (output,), signature.batch), parts)
+    given = (output, *(spec for spec in signature.outputs if spec.name == EMBEDDING))
+    names = {spec.name: spec.name for spec in given}
+    parts = add_image_model(repository, name, model, names, labels={output.name: classes})
+    repository.add_ensemble(name, Signature((ENCODED,), given, signature.batch), parts)

@@ -8,13 +8,13 @@ import numpy as np
 from challenges.classification.data import PhotographData
 from challenges.classification.manifest import Manifest
 from challenges.classification.recipes import ClassificationRecipe
-from challenges.classification.serving.asking import ClassifierDialogue, classify
+from challenges.classification.serving.asking import EMBEDDING, ClassifierDialogue, classify
 from common.challenge import ServedFace
 from common.language.telling import english
 from common.run.run_directory import RunDirectory
 
 if TYPE_CHECKING:
-    from common.export.parity import Judged
+    from common.export.parity import Comparison, Judged
     from common.export.runner import Arrays, Runner
     from common.serving.client import Client
     from common.serving.repository import Exported, ModelRepository
@@ -27,6 +27,11 @@ class ServedClassifier(ServedFace[ClassificationRecipe, PhotographData]):
     """Image files in, the likeliest classes out."""
 
     dialogue = ClassifierDialogue()
+
+    def comparison(self) -> "Comparison":
+        from common.export.parity import Comparison
+
+        return Comparison(directions=(EMBEDDING,))
 
     def example(self, run: RunDirectory) -> Sequence[str]:
         validation = Manifest.read(run.data / "manifest.csv").subset("val")
