@@ -1,12 +1,12 @@
 """Bringing an index up to date with folders: what is known is kept, the rest embedded in parts that survive a kill."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from rich.console import Console
 
-from challenges.classification.search.embedding import Embedder
+from challenges.classification.search.embedding import Embed
 from challenges.classification.search.index import PictureIndex
 from common.errors import DataError
 from common.files import atomic_writer, file_stamp
@@ -36,7 +36,7 @@ def pictures_in(folders: Sequence[Path]) -> list[Path]:
 
 
 def brought_up_to_date(
-    embed: Embedder, graph: str, paths: Sequence[Path], folder: Path, console: Console
+    embed: Embed, graph: str, paths: Sequence[Path], folder: Path, console: Console
 ) -> tuple[PictureIndex, dict[str, int]]:
     """The index of these files, and how many were known, embedded and left out; parts are kept in `folder` meanwhile.
 
@@ -53,30 +53,20 @@ def brought_up_to_date(
             if sound:
                 names = tuple(str(path) for path in sound)
                 part = PictureIndex(graph, names, tuple(stamps[name] for name in names), embed(sound))
-                _write_part(folder, part)
-                parts.append(part)
+                parts.append(_read_part(_write_part(folder, part)))
             embedded += len(sound)
             count(min(begin + PART, len(wanted)), len(wanted))
-    current = [_still_current(part, stamps) for part in parts]
-    if not sum(map(len, current)):
+    index = PictureIndex.join(graph, parts, stamps)
+    if not len(index):
         raise DataError("None of the images can be read.", remedy="See above what is wrong with each.")
-    index = PictureIndex.join(graph, [part for part in current if len(part)])
     told = {"known": len(paths) - len(wanted), "embedded": embedded, "left out": len(wanted) - embedded}
     return index, told
 
 
 def forget_parts(folder: Path) -> None:
     """Delete what a whole index has taken in."""
-    for path in folder.glob("part-*.npz"):
+    for path in (*folder.glob("part-*.npz"), *folder.glob("part-*.npy")):
         path.unlink()
-
-
-def _still_current(part: PictureIndex, stamps: Mapping[str, tuple[int, int]]) -> PictureIndex:
-    rows = [
-        row for row, (path, stamp) in enumerate(zip(part.paths, part.stamps, strict=True)) if stamps.get(path) == stamp
-    ]
-    chosen = tuple(part.paths[row] for row in rows), tuple(part.stamps[row] for row in rows)
-    return PictureIndex(part.graph, *chosen, part.vectors[rows])
 
 
 def _readable(paths: Sequence[Path], console: Console) -> list[Path]:
@@ -88,20 +78,26 @@ def _readable(paths: Sequence[Path], console: Console) -> list[Path]:
     return [path for path in paths if isinstance(answers[path], ImageFacts)]
 
 
-def _write_part(folder: Path, part: PictureIndex) -> None:
-    number = sum(1 for _ in folder.glob("part-*.npz"))
-    with atomic_writer(folder / f"part-{number:06}.npz") as stream:
+def _write_part(folder: Path, part: PictureIndex) -> Path:
+    """The vectors, and then, in the file that is returned, whose they are."""
+    path = folder / f"part-{sum(1 for _ in folder.glob('part-*.npz')):06}.npz"
+    with atomic_writer(path.with_suffix(".npy")) as stream:
+        np.save(stream, part.vectors[:], allow_pickle=False)
+    with atomic_writer(path) as stream:
         np.savez(
             stream, allow_pickle=False, graph=np.array(part.graph), paths=np.array(part.paths, str),
-            stamps=np.array(part.stamps, np.int64).reshape(-1, 2), vectors=part.vectors,
+            stamps=np.array(part.stamps, np.int64).reshape(-1, 2),
         )  # fmt: skip
+    return path
 
 
 def _parts(folder: Path) -> list[PictureIndex]:
-    found = []
-    for path in sorted(folder.glob("part-*.npz")):
-        with np.load(path) as arrays:
-            stamps = tuple((int(size), int(time)) for size, time in arrays["stamps"])
-            paths = tuple(arrays["paths"].tolist())
-            found.append(PictureIndex(str(arrays["graph"]), paths, stamps, arrays["vectors"]))
-    return found
+    return [_read_part(path) for path in sorted(folder.glob("part-*.npz"))]
+
+
+def _read_part(path: Path) -> PictureIndex:
+    """Its vectors stay in their file until they are wanted."""
+    with np.load(path) as arrays:
+        stamps = tuple((int(size), int(time)) for size, time in arrays["stamps"])
+        paths, graph = tuple(arrays["paths"].tolist()), str(arrays["graph"])
+    return PictureIndex(graph, paths, stamps, np.load(path.with_suffix(".npy"), mmap_mode="r"))

@@ -5,10 +5,13 @@ import pytest
 from PIL import Image
 
 from challenges.classification.search import building
+from challenges.classification.search import index as module
 from challenges.classification.search.building import brought_up_to_date, forget_parts, pictures_in
+from challenges.classification.search.embedding import normalised
 from challenges.classification.search.index import PictureIndex
 from challenges.classification.search.measuring import random_vectors
 from common.errors import DamagedFileError, DataError
+from common.files import read_json, write_json
 from common.terminal.console import SafeConsole
 
 pytest.importorskip("faiss", reason="no search without the extra similar: pip install '.[similar]'")
@@ -94,10 +97,38 @@ def test_what_was_embedded_before_a_kill_is_not_again(pictures, kept, monkeypatc
 
 def test_a_changed_file_is_told(pictures, kept):
     update(Embed(), pictures, kept)
-    with (kept / "index.faiss").open("ab") as stream:
+    with (kept / "vectors.npy").open("ab") as stream:
         stream.write(b"x")
     with pytest.raises(DamagedFileError):
         PictureIndex.read(kept)
+
+
+def test_what_another_version_wrote_is_made_anew(pictures, kept):
+    update(Embed(), pictures, kept)
+    record = read_json(kept / "index.json")
+    write_json(kept / "index.json", record | {"format": 1})
+    assert update(Embed(), pictures, kept)[1]["known"] == 0
+
+
+def test_many_vectors_are_searched_in_cells_and_in_parts_that_fit(kept, monkeypatch):
+    monkeypatch.setattr(module, "AT_ONCE", 700)
+    centres = random_vectors(40, 16)
+    noise = np.random.default_rng(1).standard_normal((3_000, 16)) * 0.05
+    vectors = normalised(centres[np.arange(3_000) % 40] + noise)
+    names = tuple(f"{row:05}" for row in range(3_000))
+    written = PictureIndex("graph", names, ((1, 2),) * 3_000, vectors)
+    expected = np.argsort(-(vectors[:50] @ vectors.T), axis=1, kind="stable")[:, :10]
+    for large, exact in ((10_000, True), (1_000, False)):
+        monkeypatch.setattr(module, "LARGE", large)
+        written.write(kept)
+        index = PictureIndex.read(kept)
+        assert (kept / "cells.faiss").is_file() != exact
+        cosines, rows = index.nearest(vectors[:50], 10)
+        np.testing.assert_allclose(cosines, np.take_along_axis(vectors[:50] @ vectors.T, rows, 1), atol=1e-6)
+        recall = np.mean([len({*mine} & {*theirs}) / 10 for mine, theirs in zip(rows, expected, strict=True)])
+        assert recall == 1 if exact else recall > 0.95
+        assert rows[:, 0].tolist() == list(range(50))
+        assert index.nearest(vectors[:2], 5_000)[1].shape == (2, 3_000), "more than a few cells hold"
 
 
 def test_a_folder_without_pictures_is_refused(tmp_path):
