@@ -12,6 +12,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from challenges.__main__ import main
 from challenges.data_sets.getting import find
@@ -256,6 +257,44 @@ def require_recipe(options: argparse.Namespace, overrides: list[str]) -> None:
     ]  # fmt: skip
     for name in named:
         apply_overrides(find_recipe(name)[2], overrides, "kit")
+
+
+ANSWERED = {"kit list", "kit data list", "kit aws prices", "kit exercise list", "kit exercise show halve-learning-rate"}
+"""Commands that need nothing and change nothing."""
+
+
+@pytest.mark.parametrize("line", sorted(ANSWERED))
+def test_kit_answers(line, capsys):
+    assert line in KIT
+    assert main(shlex.split(line)[1:]) == 0
+    assert len(capsys.readouterr().out) > 100
+
+
+@pytest.mark.parametrize("line", [line for line in KIT if "RUN" in line.split() and "kit demo" not in line])
+def test_kit_looks_for_the_run(line, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["." if word == "FOLDER" else word for word in shlex.split(line)[1:]]) == 2
+    assert "RUN is not a run directory" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+def test_kit_checks_the_data_that_the_handbook_describes(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("CHALLENGE_KIT_CACHE", str(tmp_path / "cache"))
+    for number, name in enumerate(("cat", "dog") * 3):
+        folder = tmp_path / "my-photos" / name
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (32, 24), (40 * number, 90, 200 - 30 * number)).save(folder / f"{number}.png")
+    rows = [f"u{user},i{(user * step) % 11},{step}" for user in range(12) for step in range(1, 8)]
+    (tmp_path / "my-ratings.csv").write_text("\n".join(["customer,sku,bought", *rows]) + "\n")
+    lines = [line for line in KIT if re.match(r"kit check ~/my-(photos|ratings)", line)]
+    assert len(lines) == 2
+    for line in lines:
+        assert main([word.replace("~", str(tmp_path)) for word in shlex.split(line)[1:]]) == 0
+    told = capsys.readouterr().out
+    assert "model: resnet50" in told
+    assert "understood" in told
 
 
 @pytest.mark.parametrize("line", MAKE)
