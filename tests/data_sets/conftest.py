@@ -30,14 +30,20 @@ def part_of(server):
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
+    """Hangs up after `stops_after` bytes of an answer; understands ranges or not."""
+
     def do_GET(self):
-        start = int((self.headers.get("Range") or "bytes=0-").removeprefix("bytes=").rstrip("-"))
+        wanted = self.headers.get("Range") if self.server.ranges else None
+        start = int((wanted or "bytes=0-").removeprefix("bytes=").rstrip("-"))
         if self.path != "/set.tgz":
             self.send_error(404)
             return
-        body = self.server.archive[start:]
         self.server.asked.append(start)
-        self.send_response(206 if start else 200)
+        if start >= len(self.server.archive):
+            self.send_error(416)
+            return
+        body = self.server.archive[start:]
+        self.send_response(206 if wanted else 200)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body[: self.server.stops_after])
@@ -50,6 +56,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
 def server():
     content = hashlib.shake_128(b"kit").digest(200_000)
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as found:
+        found.ranges = True
         found.archive, found.asked, found.stops_after = packed({"set/numbers.bin": content}), [], 10**9
         thread = threading.Thread(target=found.serve_forever)
         thread.start()

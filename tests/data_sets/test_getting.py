@@ -20,14 +20,40 @@ def test_a_mirror_answers_and_the_second_call_fetches_nothing(server, entry, tmp
     assert server.asked == [0]
 
 
-def test_a_cut_one_is_continued(server, entry, tmp_path):
-    server.stops_after = 50_000
+@pytest.mark.parametrize("ranges", [True, False])
+def test_a_cut_one_is_continued(server, entry, tmp_path, ranges):
+    server.stops_after, server.ranges = 50_000, ranges
     with pytest.raises(DataError, match="connection ended"):
         get("numbers", tmp_path, CONSOLE, entry=entry)
     assert not (tmp_path / "numbers").exists()
     server.stops_after = 10**9
     get("numbers", tmp_path, CONSOLE, entry=entry)
-    assert server.asked == [0, 50_000]
+    assert server.asked == [0, 50_000 if ranges else 0]
+
+
+def test_one_that_was_complete_is_only_unpacked(server, entry, tmp_path):
+    (tmp_path / ".fetching" / "numbers").mkdir(parents=True)
+    (tmp_path / ".fetching" / "numbers" / ".gone.tgz.unfinished").write_bytes(server.archive)
+    get("numbers", tmp_path, CONSOLE, entry=entry)
+    assert server.asked == [len(server.archive)]
+
+
+@pytest.mark.parametrize(("end", "told"), [("gone.tgz", "404"), ("", "refused")])
+def test_without_an_answer_one_is_told_how_to_do_without(server, entry, tmp_path, end, told):
+    address = f"http://127.0.0.1:{server.server_port}/{end}" if end else "http://127.0.0.1:9/set.tgz"
+    (part,) = entry.parts
+    away = dataclasses.replace(entry, parts=(dataclasses.replace(part, urls=(address,)),))
+    with pytest.raises(DataError, match=rf"cannot be downloaded: .*{told}") as raised:
+        get("numbers", tmp_path, CONSOLE, entry=away)
+    assert "DATA=" in raised.value.remedy
+
+
+def test_what_is_there_already_stays(server, entry, tmp_path):
+    (tmp_path / "numbers").mkdir()
+    (tmp_path / "numbers" / "mine.txt").write_text("keep")
+    with pytest.raises(DataError, match="something else"):
+        get("numbers", tmp_path, CONSOLE, entry=entry)
+    assert server.asked == []
 
 
 def test_a_changed_one_is_refused_and_deleted(server, entry, tmp_path):
