@@ -4,6 +4,7 @@ import argparse
 import csv
 import re
 import shlex
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from challenges.registry import MODELS, find_model, find_recipe
@@ -19,6 +20,7 @@ TARGETS = ("challenge1", "challenge2", "challenge3", BENCHMARK)
 """make's targets that an instance can be given."""
 PUBLISHED = {"resnet50": "resnet50", "ssd300": "ssd300-r50"}
 """What the table of published speeds calls the models whose samples are images."""
+Rates = Callable[[str], Mapping[str, float]]
 INSIDE = "/kit/data/"
 """Where an instance keeps DATA."""
 
@@ -74,8 +76,11 @@ def _disk(text: str) -> int:
     return int(text)
 
 
-def order_of(options: argparse.Namespace, table: "PriceTable") -> "Order":
-    """What was asked for; raises KitError for what the instance would refuse, which would cost its start."""
+def order_of(options: argparse.Namespace, table: "PriceTable", rates: Rates) -> "Order":
+    """What was asked for; raises KitError for what the instance would refuse, which would cost its start.
+
+    rates: samples/s by instance that records tell of a model and recipe.
+    """
     from common.aws.plan import Order
 
     instances = tuple(filter(None, options.instance.split(",")))
@@ -102,12 +107,13 @@ def order_of(options: argparse.Namespace, table: "PriceTable") -> "Order":
     model, training = (next(iter(recipes.items()))) if len(recipes) == 1 else ("", None)
     minutes = [float(options.minutes or 15)] if measures else [each.minutes or 0.0 for each in recipes.values()]
     passes = training.epochs if training and options.data and not training.minutes else 0.0
+    recipe = f"{model}/{options.recipe or MODELS[model].recipe_for_data}" if passes and model in PUBLISHED else ""
     return Order(
         target=options.target, instances=instances, data=options.data, measures=measures,
         variables=tuple((name, value) for name, value in given.items() if value),
         spot=options.spot, max_usd=options.max_usd, max_hours=options.max_hours, capacity_block=options.capacity_block,
-        given_name=options.name, disk_gb=options.disk, epochs=passes, speeds=_speeds(PUBLISHED.get(model, "")),
-        told_hours=sum(minutes) / 60,
+        given_name=options.name, disk_gb=options.disk, epochs=passes, told_hours=sum(minutes) / 60,
+        rates=rates(recipe) if recipe else {}, speeds=_speeds(PUBLISHED.get(model, "")),
     )  # fmt: skip
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from challenges.ordering import add_order, order_of
+from challenges.ordering import Rates, add_order, order_of
 from common.errors import KitError
 
 if TYPE_CHECKING:
@@ -56,15 +56,17 @@ def add_aws(verb: Callable[..., argparse.ArgumentParser]) -> None:
         added.add_argument("--region", help="AWS's, where none is configured")
 
 
-def rent(options: argparse.Namespace, console: "Console") -> int:
-    """Do what `kit aws` was asked; returns the exit code."""
+def rent(options: argparse.Namespace, console: "Console", rates: Rates) -> int:
+    """Do what `kit aws` was asked; returns the exit code. rates: see `order_of`."""
     if options.action == "prices":
         return _prices(options, console)
     from common.storage.cloud import Cloud
 
     cloud = Cloud(options.region or os.environ.get("AWS_REGION"))
+    if options.action in ("plan", "run"):
+        return _run(options, cloud, console, rates)
     done: Callable[[argparse.Namespace, Cloud, Console], int] = {
-        "plan": _run, "run": _run, "ls": _ls, "logs": _logs, "shell": _shell, "down": _down,
+        "ls": _ls, "logs": _logs, "shell": _shell, "down": _down,
     }[options.action]  # fmt: skip
     return done(options, cloud, console)
 
@@ -82,7 +84,7 @@ def _prices(options: argparse.Namespace, console: "Console") -> int:
     return 0
 
 
-def _run(options: argparse.Namespace, cloud: "Cloud", console: "Console") -> int:
+def _run(options: argparse.Namespace, cloud: "Cloud", console: "Console", rates: Rates) -> int:
     from common.aws.launch import is_under_way, launch
     from common.aws.lookup import make_plan
     from common.aws.plan import rows
@@ -90,7 +92,7 @@ def _run(options: argparse.Namespace, cloud: "Cloud", console: "Console") -> int
     from common.machine.prices import read_prices
 
     table = read_prices(Path(options.prices) if options.prices else None)
-    order = order_of(options, table)
+    order = order_of(options, table, rates)
     launches = options.action == "run" and not options.dry_run
     if launches and is_under_way(cloud, order.name):
         _say(console, f"{order.name} is under way already.")

@@ -34,7 +34,7 @@ def make_plan(cloud: Cloud, order: Order, table: PriceTable, today: datetime.dat
     image, root_device = _image(cloud)
     zones, block_hours = _block(cloud, order, frozenset().union(*(machine.zones for machine in machines)))
     vpc, subnets = _network(cloud, zones)
-    expected = _expected_hours(order, machines, samples, listing.bytes if listing else local_bytes)
+    expected = _expected_hours(order, machines, samples, listing.bytes if listing else local_bytes, notes)
     plan = Plan(
         order, account, cloud.region, machines, listing, local_bytes, image, root_device, subnets, vpc, expected,
         block_hours, tuple(filter(None, notes)),
@@ -192,12 +192,18 @@ def _network(cloud: Cloud, zones: frozenset[str]) -> tuple[str, tuple[str, ...]]
     return str(subnets[0]["VpcId"]), tuple(sorted(row["SubnetId"] for row in subnets))
 
 
-def _expected_hours(order: Order, machines: Iterable[Machine], samples: int, size: int) -> float:
-    """From published speeds of the slowest machine, where there are any; else what every run takes before it learns."""
-    waiting = OVERHEAD_HOURS + size / WITHIN_REGION / 3600
-    speeds = [order.speeds.get(machine.price.gpu, 0.0) * machine.price.num_gpus for machine in machines]
-    slowest = min(speeds, default=0.0)
-    return waiting + order.told_hours + (samples * order.epochs / slowest / 3600 if slowest else 0.0)
+def _expected_hours(order: Order, machines: Iterable[Machine], samples: int, size: int, notes: list[str]) -> float:
+    """By what records say of the slowest machine, else published speeds; else what every run takes before it learns."""
+    waiting = OVERHEAD_HOURS + size / WITHIN_REGION / 3600 + order.told_hours
+    speeds = [
+        order.rates.get(each.price.instance) or order.speeds.get(each.price.gpu, 0.0) * each.price.num_gpus
+        for each in machines
+    ]
+    if not order.epochs or not min(speeds):
+        if order.data and not order.told_hours:
+            notes.append("how long it learns is not known, only what comes before: MAX_HOURS and MAX_USD end it")
+        return waiting
+    return waiting + samples * order.epochs / min(speeds) / 3600
 
 
 def _require_within_bounds(plan: Plan) -> None:

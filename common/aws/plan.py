@@ -24,7 +24,8 @@ class Order:
     """What is to run, and within which bounds.
 
     target: of make, such as challenge1; variables are make's, such as RECIPE.
-    epochs, speeds: of the data, and published samples/s by GPU; empty where nothing is known.
+    epochs: of the data; rates: samples/s by instance that records tell, speeds: published ones by GPU; empty where
+            nothing is known.
     told_hours: that a benchmark, or a training by minutes, is given; measures: whether it is a benchmark.
     max_usd, max_hours: whichever comes first ends the run.
     """
@@ -40,6 +41,7 @@ class Order:
     given_name: str = ""
     disk_gb: int = 200
     epochs: float = 0.0
+    rates: Mapping[str, float] = field(default_factory=dict)
     speeds: Mapping[str, float] = field(default_factory=dict)
     told_hours: float = 0.0
     measures: bool = False
@@ -123,7 +125,8 @@ def rows(plan: Plan) -> Iterable[tuple[str, str]]:
         minutes = math.ceil(plan.data_bytes / speed / 60)
         how = "from S3" if plan.listing else "uploaded from here at 20 Mbit/s"
         yield "data", f"{order.data}: {plan.data_bytes / 1e9:,.2f} GB, some {minutes} min {how}"
-    yield "expected", f"{plan.expected_hours:.1f} h, ${plan.expected_hours * plan.usd_per_hour:.2f} or less"
+    less = " or less, as spot instances cost" if order.spot else ""
+    yield "expected", f"{plan.expected_hours:.1f} h, ${plan.expected_hours * plan.usd_per_hour:.2f}{less}"
     bounds = f"MAX_HOURS={order.max_hours:g} and MAX_USD={order.max_usd:g} at {hour}"
     yield "ends at the latest", f"after {plan.hours:.1f} h: {bounds}"
     made = ["launch template", "Auto Scaling group of 0 or 1", "role and instance profile"]

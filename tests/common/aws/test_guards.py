@@ -73,8 +73,16 @@ def test_a_refusal_that_should_pass_and_does_not_is_told_in_the_end(cloud, monke
     assert len(pauses) == cloud_module.PASSING_TRIES
 
 
+@pytest.fixture
+def ctrl_c():
+    """Ctrl-C interrupts, as it does not in a process that a shell has put into the background."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.mark.parametrize("operation", ["create_bucket", "create_role", "create_launch_template"])
-def test_ctrl_c_while_aws_makes_something_leaves_nothing(operation, cloud, monkeypatch):
+def test_ctrl_c_while_aws_makes_something_leaves_nothing(operation, cloud, monkeypatch, ctrl_c):
     plan = make_plan(cloud, Order(target="challenge1", instances=("g5.xlarge",), given_name="a"), TABLE, TABLE.date)
     ask, asked = Cloud.ask, []
 

@@ -319,6 +319,10 @@ def test_a_run_that_is_not_there_is_told(verb, aws, capsys):
     assert "There is no run nothing in AWS" in capsys.readouterr().err
 
 
+def interrupted(*_):
+    raise KeyboardInterrupt
+
+
 def test_nothing_is_launched_unless_somebody_agrees(aws, capsys, monkeypatch):
     line = ["aws", "run", "challenge1", "--instance", "g6e.xlarge"]
     monkeypatch.setattr("sys.stdin.isatty", lambda: False, raising=False)
@@ -328,14 +332,13 @@ def test_nothing_is_launched_unless_somebody_agrees(aws, capsys, monkeypatch):
     monkeypatch.setattr("builtins.input", lambda _: "")
     assert main(line) == 0
     assert "Nothing was made." in capsys.readouterr().out
+    monkeypatch.setattr("builtins.input", interrupted)
+    assert main(line) == 130
     assert main([*line, "--dry-run", "-y"]) == 0
     assert made() == {}
 
 
 def test_ctrl_c_while_following_leaves_the_run_going(aws, capsys, monkeypatch):
-    def interrupted(*_):
-        raise KeyboardInterrupt
-
     monkeypatch.setattr(launch, "follow", interrupted)
     line = ["aws", "run", "challenge1", "--instance", "g6e.xlarge", "--name", "photos", "-y"]
     assert main(line) == 130

@@ -3,18 +3,22 @@
 import datetime
 import hashlib
 import json
+from dataclasses import replace
 
 import pytest
 
+from benchmarks.record import write
 from challenges.__main__ import main
+from challenges.commands import _measured_rates
 from challenges.ordering import order_of
 from challenges.parser import build_parser
 from common.aws import launch
 from common.aws.lookup import OVERHEAD_HOURS, make_plan
-from common.aws.plan import rows
+from common.aws.plan import Order, rows
 from common.errors import KitError
 from common.machine.prices import read_prices
 from common.storage.cloud import Cloud
+from tests.benchmarks.builders import planted
 from tests.common.aws.conftest import made
 
 TABLE = read_prices()
@@ -24,7 +28,7 @@ HELLO = hashlib.sha256(b"hello").hexdigest()
 
 def order(*words, target="challenge1"):
     line = ["aws", "plan", target, "--instance", "g5.xlarge", *words]
-    return order_of(build_parser().parse_args(line), TABLE)
+    return order_of(build_parser().parse_args(line), TABLE, lambda recipe: {"g5.xlarge": float(len(recipe))})
 
 
 @pytest.mark.parametrize(
@@ -67,6 +71,7 @@ def test_a_challenge_takes_its_flags_as_make_does():
     given = order("--recipe", "photos", "--make-args=--training.epochs 5", "--data", "s3://b-b-b/photos")
     assert given.variables == (("RECIPE", "photos"), ("ARGS", "--training.epochs 5"))
     assert (given.epochs, given.told_hours) == (5, 0)
+    assert given.rates == {"g5.xlarge": len("resnet50/photos")}
     by_minutes = order("--make-args=--training.minutes 30", "--data", "s3://b-b-b/photos")
     assert (by_minutes.epochs, by_minutes.told_hours) == (0, 0.5)
     assert order("--make-args=--weights /kit/data/w.pth").variables == (("ARGS", "--weights /kit/data/w.pth"),)
@@ -84,6 +89,28 @@ def test_a_benchmark_is_measured_once_in_a_container_and_expected_to_take_its_mi
     assert sent["command"] == [*words, "CONTAINER=1"]
     assert sent["attempts"] == 1
     assert made() == {}
+
+
+def test_records_of_a_rented_benchmark_tell_how_long_a_training_takes(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "runs" / "aws-benchmark-1a2b3c" / "benchmark" / "results"
+    write(planted("NVIDIA A10G", compute=500.0, data=800.0, cores=4, model="resnet50/photos"), folder)
+    rates = _measured_rates("resnet50/photos")
+    assert rates["g5.xlarge"] == pytest.approx(500 * 0.98)
+    assert "g6e.xlarge" not in rates  # no GPU stands in for another
+    assert _measured_rates("resnet50/small") == {}
+
+
+def test_what_records_tell_is_expected_and_what_is_not_known_is_said(cloud, tmp_path):
+    for number in range(4):
+        (tmp_path / f"{number}.jpg").write_bytes(b"x")
+    given = Order(target="challenge1", instances=("g5.xlarge",), data=str(tmp_path), epochs=90, speeds={"A10G": 9.0})
+    known = make_plan(cloud, replace(given, rates={"g5.xlarge": 0.5}), TABLE, TABLE.date)
+    assert known.expected_hours == pytest.approx(OVERHEAD_HOURS + 4 * 90 / 0.5 / 3600)
+    assert not any("how long it learns" in note for note in known.notes)
+    unknown = make_plan(cloud, replace(given, speeds={}), TABLE, TABLE.date)
+    assert unknown.expected_hours == pytest.approx(OVERHEAD_HOURS)
+    assert any("how long it learns is not known" in note for note in unknown.notes)
 
 
 def test_a_benchmark_longer_than_its_price_is_refused(cloud):
