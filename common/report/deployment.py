@@ -46,8 +46,8 @@ def _parity(record: Mapping[str, Any]) -> Section:
     rows += [(label, *blank, tell("left out: {reason}", reason=retell(reason))) for label, reason in left_out.items()]
     cosine = (tell("embedding's cosine"),) if with_cosines else ()
     head = (
-        tell("engine"), tell("batch"), tell("worst error"), tell("of range"), tell("same answer"), tell("metric"), *cosine,
-        tell("ms for one"), "",
+        tell("engine"), tell("batch"), tell("worst error"), tell("of range"), tell("same answer"), tell("metric"),
+        *cosine, tell("ms for one"), "",
     )  # fmt: skip
     body = table(head, rows, numeric=range(1, 7 + with_cosines))
     choice = record["choice"]
