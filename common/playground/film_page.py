@@ -55,7 +55,7 @@ def lay_out_films(shown: Sequence["Shown"], shelf: Shelf, controls: Sequence[Wid
     def turn(*given: Any) -> Any:
         settings = settings_of(controls, given[len(shown) :])
         told = [
-            "" if answer is None else str(texts.inside(one.session.videos.show(answer, settings)))
+            str(texts.inside(one.session.videos.show(answer, settings))) if answer and one.session.videos else ""
             for one, answer in zip(shown, given, strict=False)
         ]
         return told if len(told) > 1 else told[0]
