@@ -1,10 +1,12 @@
 """Exercises done for real, on a little data: trained, evaluated, and judged by the command line."""
 
 import gzip
+import hashlib
 
 import pytest
 
 from challenges.__main__ import main
+from challenges.data_sets.table import DATA_SETS
 from challenges.recommendation.histories.demo import generate
 from tests.common.vision.picture_files import dark_and_bright
 
@@ -58,13 +60,29 @@ def test_a_recommender_that_has_learnt_nothing_is_not_above_popularity(tmp_path,
     assert "recommending what is popular reaches" in told
 
 
+def census_as_published(shared_data):
+    """adult.data, and adult.test, whose copy lacks the remark at its beginning and the points behind the labels."""
+    data, test = (
+        gzip.decompress((shared_data / "recsys" / "adult" / f"{name}.gz").read_bytes())
+        for name in ("adult.data", "adult.test")
+    )
+    lines = [b"|1x3 Cross validator", *(line + b"." for line in test.splitlines()), b"", b""]
+    return {"adult.data": data, "adult.test": b"\n".join(lines)}
+
+
+@pytest.mark.dataset
+def test_the_census_has_the_checksums_of_its_entry(shared_data):
+    published = census_as_published(shared_data)
+    for part in DATA_SETS["adult"].parts:
+        assert part.checksum == f"sha256:{hashlib.sha256(published[part.file]).hexdigest()}"
+
+
 @pytest.mark.slow
 @pytest.mark.dataset
-def test_a_census_reaches_what_the_record_says(shared_data, tmp_path, capsys):
+def test_the_census_as_published_reaches_what_the_record_says(shared_data, tmp_path, capsys):
     (tmp_path / "adult").mkdir()
-    for name in ("adult.data", "adult.test"):
-        packed = (shared_data / "recsys" / "adult" / f"{name}.gz").read_bytes()
-        (tmp_path / "adult" / name).write_bytes(gzip.decompress(packed))
+    for name, content in census_as_published(shared_data).items():
+        (tmp_path / "adult" / name).write_bytes(content)
     trained("wide_and_deep/adult", "adult", "--device", "cpu")
     code, told = verdict("finance", capsys)
     assert code == 0, told
