@@ -20,7 +20,10 @@ FOLDER = Path(__file__).parent
 NARROW_BLANK = "\u202f"  # between digits in groups, where a comma would be read as the decimal sign
 VARIABLES = ("LANGUAGE", "LC_ALL", "LC_MESSAGES", "LANG")
 """Of the environment, in the order in which gettext asks them."""
-LEAST_LETTERS = 3  # of a message beside its places, for texts to be known by them
+LEAST_LETTERS = 2  # of a message beside its places, for texts to be known by them
+
+QUOTED = r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*\""""
+"""What `!r` makes of a text."""
 
 _spoken: ContextVar[Language] = ContextVar("language", default="en")
 
@@ -70,20 +73,29 @@ def english(message: str, **values: Any) -> str:
 
 
 def retell(text: str) -> str:
-    """An English text that `english` made, in the language that is spoken; any other text as it is."""
+    """An English text that `english` made, or several with commas between, in the language that is spoken.
+
+    Any other text stays as it is.
+    """
     spoken = language()
     if spoken == "en" or not text:
         return text
-    catalogue = _catalogue(spoken)
-    translated = catalogue.gettext(text)
+    translated = _catalogue(spoken).gettext(text)
     if translated != text:
         return translated
+    parts = [_by_template(part) for part in text.split(", ")]
+    return ", ".join(parts) if all(parts) else _by_template(text) or text
+
+
+def _by_template(text: str) -> str:
+    """The text by the message with places that it was made of; empty where there is none."""
+    spoken = language()
     for template in _templates(spoken):
         found = template.pattern.fullmatch(text) if text.startswith(template.begin) else None
         if found:
             values = {name: _regrouped(value, template.specs[name]) for name, value in found.groupdict().items()}
-            return _Filled().vformat(catalogue.gettext(template.message), (), values)
-    return text
+            return _Filled().vformat(_catalogue(spoken).gettext(template.message), (), values)
+    return ""
 
 
 def grouped(number: int) -> str:
@@ -143,12 +155,14 @@ class _Template:
         self.specs: dict[str, str] = {}
         parts = []
         self.letters, self.begin = 0, ""
-        for number, (literal, name, spec, _) in enumerate(string.Formatter().parse(message)):
+        for number, (literal, name, spec, conversion) in enumerate(string.Formatter().parse(message)):
             parts.append(re.escape(literal))
             self.letters += sum(map(str.isalpha, literal))
             self.begin = literal if number == 0 else self.begin
             if name:
-                parts.append(f"(?P={name})" if name in self.specs else f"(?P<{name}>.+?)")
+                parts.append(
+                    f"(?P={name})" if name in self.specs else f"(?P<{name}>{QUOTED if conversion == 'r' else '.+?'})"
+                )
                 self.specs[name] = spec or ""
         self.pattern = re.compile("".join(parts), re.DOTALL)
 

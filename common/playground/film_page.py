@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from common.language.telling import in_this_language, tell
 from common.playground import texts
 from common.playground.films import KEPT_SECONDS, LONGEST, MAX_FILM, Shelf
-from common.playground.widgets import Widget, markup, settings_of
+from common.playground.widgets import Widget, markup, path_of, settings_of
 
 if TYPE_CHECKING:
     from common.playground.page import Shown
@@ -27,6 +27,7 @@ def lay_out_films(shown: Sequence["Shown"], shelf: Shelf, controls: Sequence[Wid
     with gradio.Accordion(tell("Video"), open=False):
         markup(texts.inside(texts.hint(hint)))
         drop = gradio.File(label=tell("Video"), file_types=["video"], height=140)
+        drop.preprocess = path_of  # Gradio's own leaves an empty file behind
         source = gradio.State(None, time_to_live=KEPT_SECONDS)
         with gradio.Row():
             answers, outputs = zip(*(_column(one, alone=len(shown) == 1) for one in shown), strict=True)

@@ -48,7 +48,7 @@ def serving(pages: Mapping[Language, Any], host: str, port: int, shelf: Shelf | 
     with contextlib.closing(_listening(host, port)) as listener:
         config = uvicorn.Config(
             _application(pages, host, shelf),
-            log_level="error",
+            log_level="critical",
             timeout_graceful_shutdown=LEAVING_SECONDS,
             lifespan="on",
         )

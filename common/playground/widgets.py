@@ -87,7 +87,7 @@ class _Picture(Widget):
             label=f"{field.told}. {retell(field.help)}", sources=["upload", "clipboard", "webcam"], type="filepath",
             height=240, buttons=[],
         )  # fmt: skip
-        self._drop.preprocess = _path_of  # as it came: what the file holds is looked at by the kit
+        self._drop.preprocess = path_of  # as it came: what the file holds is looked at by the kit
         self.value = gradio.State(None)
         self.parts = [self.value]
 
@@ -208,7 +208,7 @@ def widget_of(field: fields.Field) -> Widget:
     raise TypeError(f"The page has no component for {type(field).__name__}.")
 
 
-def _path_of(payload: Any) -> str | None:
+def path_of(payload: Any) -> str | None:
     """Where Gradio keeps what was brought."""
     return getattr(payload, "path", None)
 

@@ -96,11 +96,11 @@ def test_a_cut_video_is_told_so_and_what_is_none_is_refused(videos, lock, place,
 
 
 def test_a_long_video_is_looked_at_as_far_as_is_allowed(videos, lock, place, tmp_path, monkeypatch):
-    monkeypatch.setattr(films, "LONGEST", 0.2)
+    monkeypatch.setattr(films, "LONGEST", 0.19)
     make_video(tmp_path / "a.mp4")
     answer = videos.annotate(tmp_path / "a.mp4", place, {"threshold": 0.5}, lock, lambda *_: None)
     assert len(answer.times) == 5
-    assert answer.notes == ("Only the first 0.2 seconds were looked at",)
+    assert answer.notes == ("Only the first 0.19 seconds were looked at",)
 
 
 def test_frames_that_would_fill_the_memory_are_refused(videos, lock, place, tmp_path, monkeypatch):

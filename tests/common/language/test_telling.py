@@ -59,6 +59,14 @@ def test_grouped_digits_of_a_kept_text_are_grouped_anew():
         assert retell(kept).startswith(f"1{NARROW_BLANK}234 de 98{NARROW_BLANK}765 ")
 
 
+def test_messages_with_commas_between_are_each_known_again():
+    roles = [english("{role} is {column!r}", role=role, column=f"{role} 1") for role in ("user", "item")]
+    kept = english("{roles}; not read: {columns}", roles=", ".join(roles), columns="'a', 'b'")
+    with speaking("es"):
+        assert retell(kept) == "usuario es 'user 1', ítem es 'item 1'; no se leen: 'a', 'b'"
+        assert retell("data, test, none") == "data, test, none", "words alone may be the data's own"
+
+
 def test_the_wordier_message_is_the_one_that_is_known_again():
     kept = english("finds {names} and {others:,} other things", names="cat, dog", others=3)
     with speaking("es"):
