@@ -86,7 +86,7 @@ def _of_outcome(reached: Sequence[Outcome], name: str) -> Numbers:
         "target": run.target["value"] if run.target else None,
         "baseline": run.baseline["value"] if run.baseline else None,
         "epochs": run.epochs,
-        "seconds": run.seconds,
+        "seconds": round(run.seconds),
         "minutes": round(run.seconds / MINUTE, 1),
     }
 
