@@ -26,7 +26,7 @@ gradio = pytest.importorskip("gradio", reason="no page without the extra demo: p
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]  # Gradio uses what pandas deprecates
 CHROMIUM = Path("/usr/bin/chromium")
 WAIT = 60_000  # milliseconds
-UPLOADS, GROWTH = 200, 60 << 20  # bad ones, and bytes of this process over most of them
+UPLOADS, GROWTH = 50, 60 << 20  # bad ones, and bytes of this process over most of them
 ITEMS = ("Alien", "Brazil", "Casablanca")
 
 
