@@ -31,6 +31,7 @@ override RECORDS := $(value RECORDS)
 override PRICES := $(value PRICES)
 override GOAL := $(value GOAL)
 override OUTPUT := $(value OUTPUT)
+override UPDATE := $(value UPDATE)
 override INSTANCE := $(value INSTANCE)
 override MAX_USD := $(value MAX_USD)
 override MAX_HOURS := $(value MAX_HOURS)
@@ -38,7 +39,7 @@ override CAPACITY_BLOCK := $(value CAPACITY_BLOCK)
 override DISK := $(value DISK)
 override REGION := $(value REGION)
 override NAME := $(value NAME)
-export DATA RECIPE TORCH_INDEX GPUS MINUTES LIKE RECORDS PRICES GOAL OUTPUT
+export DATA RECIPE TORCH_INDEX GPUS MINUTES LIKE RECORDS PRICES GOAL OUTPUT UPDATE
 export INSTANCE MAX_USD MAX_HOURS DISK CAPACITY_BLOCK REGION NAME
 quoted = '$(subst ','\'',$(1))'
 WALK   = $(if $(DATA),--data="$$DATA") $(if $(RECIPE),--recipe="$$RECIPE") $(ARGS)
@@ -50,7 +51,7 @@ MODELS_3 := ncf vae_cf bert4rec dlrm wide_and_deep
 models = $(or $(MODEL),$(MODELS_$(1)))
 
 .PHONY: aws-challenge1 aws-challenge2 aws-challenge3 aws-benchmark
-.PHONY: help challenge1 challenge2 challenge3 demo torchrec list doctor benchmark compare docs triton prove-gpu check test lock messages clean
+.PHONY: help challenge1 challenge2 challenge3 demo torchrec list doctor benchmark compare speed docs triton prove-gpu check test lock messages clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -105,6 +106,9 @@ prove-gpu: $(VENV)/ready-dev ## what only a GPU shows, in ten minutes: records a
 compare: $(VENV)/ready ## what machines reach, cost and lose, as one page [RECORDS= PRICES= GOAL='resnet50 90 epochs' OUTPUT=comparison]
 	@$(VENV)/bin/python -m benchmarks.compare $(if $(RECORDS),"$$RECORDS") --output="$${OUTPUT:-comparison}" \
 	  $(if $(GOAL),--goal="$$GOAL") $(if $(PRICES),--prices="$$PRICES") $(ARGS)
+
+speed: $(VENV)/ready-dev ## instructions of the hot paths, against those committed [UPDATE='what made them change']
+	@$(VENV)/bin/python -m benchmarks.speed $(if $(UPDATE),--update="$$UPDATE") $(ARGS)
 
 docs: $(VENV)/ready-docs ## the student's handbook in Spanish and English, as a site to read offline [ARGS='--output DIR']
 	@$(VENV)/bin/python -m docs.site.build $(ARGS)
