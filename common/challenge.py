@@ -51,7 +51,7 @@ class CheckedData:
 class Weights(ABC, Generic[RecipeIn, DataIn, TaskIn]):
     """How a task's weights are started from, kept and read again."""
 
-    def start(self, task: TaskIn, recipe: RecipeIn, console: Console) -> None:
+    def start(self, task: TaskIn, data: DataIn, recipe: RecipeIn, console: Console) -> None:
         """Load what a training starts from, where the recipe names any, and say which; most start from nothing."""
 
     @abstractmethod

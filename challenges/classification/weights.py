@@ -16,9 +16,11 @@ from common.vision.resnet_weights import load_weights
 class ClassificationWeights(Weights[ClassificationRecipe, PhotographData, ClassificationTask]):
     """Any ResNet's to start from; the kit's own, with its head, to go on with."""
 
-    def start(self, task: ClassificationTask, recipe: ClassificationRecipe, console: Console) -> None:
+    def start(
+        self, task: ClassificationTask, data: PhotographData, recipe: ClassificationRecipe, console: Console
+    ) -> None:
         if recipe.weights is not None:
-            say(console, f"weights: {load_weights(task.model, recipe.weights)}")
+            say(console, f"weights: {load_weights(task.model, recipe.weights, classes=data.manifest.classes)}")
 
     def save(self, task: ClassificationTask, data: PhotographData, recipe: ClassificationRecipe, path: Path) -> None:
         metadata = weights_metadata(data.manifest.classes, recipe.preprocessing.to_plain())

@@ -150,7 +150,7 @@ def _likely_reason(found: Mapping[str, Tensor]) -> str:
 class DetectionWeights(Weights[DetectionRecipe, SceneData, DetectionTask]):
     """A backbone's weights, or a whole detector's."""
 
-    def start(self, task: DetectionTask, recipe: DetectionRecipe, console: Console) -> None:
+    def start(self, task: DetectionTask, data: SceneData, recipe: DetectionRecipe, console: Console) -> None:
         if recipe.backbone is not None:
             say(console, f"backbone: {load_backbone(task.model, recipe.backbone)}")
         if recipe.weights is not None:

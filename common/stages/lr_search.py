@@ -41,7 +41,7 @@ def _sweep(request: Request, folder: Path, console: Console) -> Sweep:
     torch.manual_seed(recipe.training.seed)
     data = request.challenge.open_data(recipe, folder, device)
     task = request.challenge.build_task(recipe, data)
-    request.challenge.weights.start(task, recipe, console)
+    request.challenge.weights.start(task, data, recipe, console)
     precision = select_precision(recipe.training.precision, device)
     sweep: Sweep | None = None
     with Progress(console=console, transient=True) as progress:

@@ -267,7 +267,7 @@ def _fit(run: RunDirectory, request: Request, device: torch.device, world: World
     precision = select_precision(training.precision, device)
     data = challenge.open_data(recipe, run.data, device, world)
     task = challenge.build_task(recipe, data)
-    challenge.weights.start(task, recipe, console)
+    challenge.weights.start(task, data, recipe, console)
     observers: list[Observer] = []
     if world.is_main:
         run.record_environment(

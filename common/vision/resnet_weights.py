@@ -1,7 +1,8 @@
 """Weights of ResNets from torchvision, timm, NVIDIA's DeepLearningExamples and this kit, under one set of names."""
 
+import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -72,29 +73,33 @@ class TrunkReport:
         return f"ResNet-{self.depth} backbone from {source}{', checksum verified' if self.verified else ''}"
 
 
-def load_weights(model: ResNet, path: Path, *, strict_head: bool = False) -> LoadReport:
+def load_weights(
+    model: ResNet, path: Path, *, strict_head: bool = False, classes: Sequence[str] | None = None
+) -> LoadReport:
     """Load a file of weights into a model; the model changes only if everything fits.
 
-    A classifier of another number of classes is left out, and the model keeps its own, unless `strict_head`.
+    A classifier of another number of classes is left out, and the model keeps its own, unless `strict_head`; so is one
+    that the file tells to be of others than `classes`, in this order.
     Raises CheckpointError when the file cannot be read safely (see read_weights) or its weights are not this model's.
     """
     file = read_weights(path)
     found = rename(file.tensors)
     expected = model.state_dict()
     head = found.get("fc.weight")
-    classes = head.shape[0] if head is not None and head.ndim == 2 else None
-    new_head = classes != model.num_classes
+    count = head.shape[0] if head is not None and head.ndim == 2 else None
+    known = read_metadata(path).get("class_names") if classes is not None else None
+    new_head = count != model.num_classes or (known is not None and json.loads(known) != list(classes or ()))
     if new_head:
         if strict_head:
             raise CheckpointError(
-                f"{path} has a classifier for {classes or 'no'} classes, the model one for {model.num_classes}.",
+                f"{path} has a classifier for {count or 'no'} classes, the model one for {model.num_classes}.",
                 "They must agree here.",
             )
         found |= {name: expected[name] for name in ("fc.weight", "fc.bias")}
     fill_counters(found, expected)
     require_match(found, expected, path, f"a ResNet-{model.depth}", _likely_reason(found, model.depth))
     model.load_state_dict(found)
-    return LoadReport(path, file.part, model.depth, classes, new_head, file.verified)
+    return LoadReport(path, file.part, model.depth, count, new_head, file.verified)
 
 
 def load_trunk(trunk: Trunk, path: Path) -> TrunkReport:

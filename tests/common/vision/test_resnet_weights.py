@@ -185,6 +185,16 @@ def test_another_class_count_gives_a_new_head_and_says_so(source, tmp_path):
         load_weights(model, tmp_path / "weights.pth", strict_head=True)
 
 
+@pytest.mark.parametrize(("names", "is_new"), [(list("abcdef"), False), (list("abcdeg"), True), (list("fedcba"), True)])
+def test_as_many_other_classes_give_a_new_head_too(source, tmp_path, names, is_new):
+    path = tmp_path / "weights.safetensors"
+    save_weights(source.state_dict(), path, weights_metadata(list("abcdef"), {}))
+    model = build()
+    report = load_weights(model, path, classes=names)
+    assert report.new_head == is_new
+    assert torch.equal(model.fc.weight, source.fc.weight) != is_new
+
+
 def test_a_file_without_a_head_gives_a_new_one(source, tmp_path):
     state = {name: tensor for name, tensor in source.state_dict().items() if not name.startswith("fc.")}
     torch.save(state, tmp_path / "backbone.pth")
