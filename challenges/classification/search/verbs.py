@@ -129,10 +129,13 @@ class ClassifierSearch(PictureSearch):
     def _vectors(
         self, trained: Trained[Any, Any, Any], manifest: Manifest, checked: Path, console: Console
     ) -> np.ndarray:
-        """(picture, width) of the manifest's pictures; those of an earlier check by the same graph are kept."""
-        kept, own = checked / FOLDER, trained.run.path / FOLDER
-        kept.mkdir(exist_ok=True)
-        own.mkdir(exist_ok=True)
+        """(picture, width) of the manifest's pictures; those of an earlier check by the same graph are kept.
+
+        They lie in the run: what lies in the check's folder goes into every run that is trained on the data.
+        """
+        own = trained.run.path / FOLDER
+        kept = own / "checked" / checked.name
+        kept.mkdir(parents=True, exist_ok=True)
         with hold(own, "check --similar"), _embedder(trained, own) as (embed, graph):
             paths = [Path(manifest.root) / path for path in manifest.paths.tolist()]
             index, _ = brought_up_to_date(embed, graph, paths, kept, console)

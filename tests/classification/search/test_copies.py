@@ -2,11 +2,14 @@
 
 import csv
 import io
+import re
+import shlex
 
 import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
+from challenges.__main__ import main
 from challenges.classification import check as module
 from challenges.classification.recipes import DataConfig
 from challenges.classification.search.copies import (
@@ -139,3 +142,18 @@ def test_chains_are_one_group_and_nothing_found_is_said(checked, tmp_path):
     screen = SafeConsole(record=True, file=io.StringIO())
     print_copies(checked, [], {}, tmp_path, screen)
     assert "none found" in screen.export_text()
+
+
+def test_the_verb_tells_the_share_and_prints_what_trains_with_copies_together(made, capsys, tmp_path, monkeypatch):
+    monkeypatch.setenv("CHALLENGE_KIT_CACHE", str(tmp_path))
+    assert main(["check", str(made), "--model", "resnet50", "--similar", "--resplit", "by-group"]) == 0
+    shown = capsys.readouterr().out
+    assert re.search(
+        r"\b[34] of 10 validation pictures \([34]0.0%\) are in training, too", shown
+    )  # a crop may be missed
+    parts = shlex.split(shown.split("To train so: ")[1].splitlines()[0])
+    assert parts[:5] == ["kit", "challenge", "resnet50", "--data", str(made)]
+    assert parts[5:8] == ["--data.split", "by-group", "--data.groups"]
+    with open(parts[8], newline="") as stream:
+        assert len(list(csv.DictReader(stream))) in (8, 10)
+    assert main(["check", str(made), "--model", "ssd300", "--similar"]) == 2
