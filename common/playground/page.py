@@ -140,6 +140,7 @@ class _Group:
             settings = settings_of(controls, given[len(fields) :])
             return [part for column in columns for part in column.ask(values, settings)]
 
+        @in_this_language
         def choose(number: int) -> list[Any]:
             found = self._first.examples()
             values: Mapping[str, Any] = self._first.example(number) if 0 <= number < len(found) else {}

@@ -23,7 +23,7 @@ element.addEventListener('click', (event) => {
 Ask = Callable[..., list[Any]]
 MOST_PICKS = 500
 MANY_FIELDS = 5
-NARROW = 130  # pixels of a field at least, where they stand side by side
+NARROW = 150  # pixels of a field at least, where they stand side by side
 
 
 class Widget(ABC):

@@ -51,7 +51,7 @@ class ClickSession(Session):
         self.fields = tuple(_fields(self._spec, trained.run.data))
         self.name = trained.run.path.name
         self.about = english(
-            "says how likely {label} is, from {columns} columns",
+            "says how likely {label!r} is, from {columns} columns",
             label=self._spec.label.name,
             columns=len(self._spec.raw_columns),
         )
