@@ -48,7 +48,7 @@ def fewest_parts(
     raise TrainingError(
         f"The smallest micro-batch does not fit. {refusal}".strip(),
         "A step was cut into ever smaller parts, down to two samples.",
-        "Use a GPU with more memory, a smaller model or input, or --training.gradient-checkpointing.",
+        "Use a GPU with more memory, a smaller model or input, or, for pictures, --training.gradient-checkpointing.",
     )
 
 
