@@ -66,11 +66,9 @@ def _machine(cloud: Cloud, price: Price, order: Order, notes: list[str]) -> Mach
     _require_new(price, [price.gpu])
     answer = cloud.ask("ec2", "describe_instance_types", InstanceTypes=[name], absent=("InvalidInstanceType",))
     found = answer.get("InstanceTypes", [])
-    asked: dict[str, Any] = {
-        "LocationType": "availability-zone",
-        "Filters": [{"Name": "instance-type", "Values": [name]}],
-    }
-    offers = cloud.listed("ec2", "describe_instance_type_offerings", "InstanceTypeOfferings", **asked)
+    here: dict[str, Any] = {"Filters": [{"Name": "instance-type", "Values": [name]}]}
+    here["LocationType"] = "availability-zone"
+    offers = cloud.listed("ec2", "describe_instance_type_offerings", "InstanceTypeOfferings", **here)
     zones = frozenset(row["Location"] for row in offers)
     if not found or not zones:
         raise KitError(

@@ -60,6 +60,7 @@ def ensure_bucket(made: Made, plan: Plan) -> None:
         "CreateBucketConfiguration": {"LocationConstraint": cloud.region}
     }  # fmt: skip
     made.ask(lambda _: _drop_bucket(cloud, name, plan.order.name), "s3", "create_bucket", Bucket=name, **place)
+    cloud.ask("s3", "put_bucket_tagging", Bucket=name, Tagging={"TagSet": tags(SHARED)})  # else it is nobody's later
     closed = dict.fromkeys(("BlockPublicAcls", "IgnorePublicAcls", "BlockPublicPolicy", "RestrictPublicBuckets"), True)
     cloud.ask("s3", "put_public_access_block", Bucket=name, PublicAccessBlockConfiguration=closed)
     rule = {"ApplyServerSideEncryptionByDefault": {"SSEAlgorithm": "AES256"}}
@@ -70,7 +71,6 @@ def ensure_bucket(made: Made, plan: Plan) -> None:
         {"ID": "data", "Status": "Enabled", "Filter": {"Prefix": "data/"}, "Expiration": {"Days": LEFT_DAYS}},
     ]  # fmt: skip
     cloud.ask("s3", "put_bucket_lifecycle_configuration", Bucket=name, LifecycleConfiguration={"Rules": rules})
-    cloud.ask("s3", "put_bucket_tagging", Bucket=name, Tagging={"TagSet": tags(SHARED)})
 
 
 def _drop_bucket(cloud: Cloud, name: str, run: str) -> None:
@@ -91,13 +91,10 @@ def ensure_role(made: Made, name: str) -> str:
     else:
         service = {"Effect": "Allow", "Principal": {"Service": "ec2.amazonaws.com"}, "Action": "sts:AssumeRole"}
         trust = json.dumps({"Version": "2012-10-17", "Statement": [service]})
-        asked: dict[str, Any] = {
-            "RoleName": called,
-            "Path": PATH,
-            "AssumeRolePolicyDocument": trust,
-            "Tags": tags(name),
-        }
-        made.ask(lambda _: remove_role(cloud, name), "iam", "create_role", **asked)
+        made.ask(
+            lambda _: remove_role(cloud, name), "iam", "create_role", RoleName=called, Path=PATH, Tags=tags(name),
+            AssumeRolePolicyDocument=trust,
+        )  # fmt: skip
     profile = cloud.ask("iam", "get_instance_profile", InstanceProfileName=called, absent=_NONE)
     if not profile:
         profile = cloud.ask("iam", "create_instance_profile", InstanceProfileName=called, Path=PATH, Tags=tags(name))
@@ -112,6 +109,7 @@ def role_policy(plan: Plan, data: str, group_arn: str) -> dict[str, Any]:
     data: s3://bucket/prefix of what it trains on, or empty.
     """
     own, bucket = f"runs/{plan.order.name}/", f"arn:aws:s3:::{plan.bucket}"
+    empty = {"autoscaling:MaxSize": "0", "autoscaling:MinSize": "0"}
 
     def allow(actions: list[str], resource: list[str] | str, **condition: Any) -> dict[str, Any]:
         return {"Effect": "Allow", "Action": actions, "Resource": resource} | (
@@ -121,11 +119,7 @@ def role_policy(plan: Plan, data: str, group_arn: str) -> dict[str, Any]:
     statements = [
         allow(["s3:GetObject", "s3:PutObject", "s3:DeleteObject"], f"{bucket}/{own}*"),
         allow(["s3:ListBucket"], bucket, StringLike={"s3:prefix": f"{own}*"}),
-        allow(
-            ["autoscaling:UpdateAutoScalingGroup"],
-            group_arn,
-            NumericEquals={"autoscaling:MaxSize": "0", "autoscaling:MinSize": "0"},
-        ),
+        allow(["autoscaling:UpdateAutoScalingGroup"], group_arn, NumericEquals=empty),
     ]
     if data:
         source, _, prefix = data.removeprefix(SCHEME).partition("/")
