@@ -37,7 +37,16 @@ def fetch(address: str, target: Path, environment: Mapping[str, str], *, downloa
         return subprocess.run(copy, env=environment).returncode == 0 and target.is_file()
     folder = f"s3://{bucket}/{key}/" if key else f"s3://{bucket}/"
     if not by_s5cmd(folder, target, environment, download):
-        sync = ["aws", "s3", "sync", "--delete", "--exact-timestamps", "--only-show-errors", folder, str(target)]
+        sync = [
+            "aws",
+            "s3",
+            "sync",
+            "--delete",
+            "--exact-timestamps",
+            "--only-show-errors",
+            folder.rstrip("/"),
+            str(target),
+        ]
         if subprocess.run(sync, env=environment).returncode:
             return False
     return target.is_dir() and any(target.iterdir())
