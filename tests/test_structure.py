@@ -100,6 +100,14 @@ def test_recipes_and_the_command_line_import_nothing_heavy(path):
         assert not top & heavy
 
 
+def test_torchrec_is_imported_where_it_is_chosen_alone():
+    """That takes seconds, and most have none."""
+    (home,) = (path for path in SOURCES if {"torchrec", "fbgemm_gpu"} & {name.split(".")[0] for name in imports(path)})
+    module = ".".join(home.relative_to(ROOT).with_suffix("").parts)
+    bodies = (node for path in SOURCES for node in ast.parse(path.read_text()).body)
+    assert module not in {node.module for node in bodies if isinstance(node, ast.ImportFrom)}
+
+
 BESIDE = {"asked": {"strings"}, "features": {"strings", "polars"}}
 """What serving/ensemble.py lays beside a step, and the packages that it says the step needs."""
 
