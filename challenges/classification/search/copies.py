@@ -23,7 +23,8 @@ from common.vision.image_folders import displayed, identical_files
 from common.vision.near_duplicates import COLOURS, SIDE, thumbnail
 from common.vision.same_picture import SAME, Look, Part, open_upright
 
-NEIGHBOURS = 5  # of every picture that are looked at
+COMPARED = 50_000  # pairs in all, some 3 ms each: so many of the nearest of every picture are looked at,
+NEIGHBOURS = 5  # and as many at least
 KEPT = 128  # pictures kept ready to be laid over others, half a megabyte each
 KINDS = {
     "identical": "identical files",
@@ -69,15 +70,16 @@ def thumbnail_vectors(levels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def proposed(vectors: np.ndarray, *queries: np.ndarray) -> list[tuple[int, int]]:
-    """Rows that are among each other's nearest, each pair once and in order.
+    """Rows that are among each other's nearest, each pair once and in order; of few pictures all pairs.
 
     vectors, queries: (picture, width) of length one; vectors ask, and so does every further set of the same pictures.
     """
+    neighbours = max(NEIGHBOURS, COMPARED // len(vectors))
     index = load_faiss().IndexFlatIP(vectors.shape[1])
     index.add(vectors)
     pairs = set()
     for asking in (vectors, *queries):
-        _, near = index.search(np.ascontiguousarray(asking), min(NEIGHBOURS + 1, len(vectors)))
+        _, near = index.search(np.ascontiguousarray(asking), min(neighbours + 1, len(vectors)))
         pairs |= {(min(row, other), max(row, other)) for row, found in enumerate(near.tolist()) for other in found}
     return sorted(pair for pair in pairs if pair[0] != pair[1])
 

@@ -112,13 +112,12 @@ class ClassifierSearch(PictureSearch):
     def copies(self, checked: Path, trained: Trained[Any, Any, Any] | None, console: Console) -> Path:
         load_faiss()
         manifest = Manifest.read(checked / "manifest.csv")
-        say(console, "copies: proposed by " + (f"what {trained.run.path} sees" if trained else "thumbnails"))
+        say(console, f"copies: proposed by thumbnails{f' and by what {trained.run.path} sees' if trained else ''}")
         looks, thumbnails = looks_of(manifest)
+        pairs = proposed(*thumbnail_vectors(thumbnails))
         if trained:
             vectors = self._vectors(trained, manifest, checked, console)
-            pairs = proposed(vectors)
-        else:
-            pairs = proposed(*thumbnail_vectors(thumbnails))
+            pairs = sorted({*pairs, *proposed(vectors)})
         with counting("comparing pairs", console) as count:
             found = list(proven(manifest, looks, pairs, count))
         groups = groups_of(manifest, found)
