@@ -8,7 +8,8 @@ import sys
 import threading
 from collections.abc import Iterator, Sequence
 
-from challenges import commands
+from challenges.commands import command
+from challenges.commands.asked import bring_data
 from challenges.parser import build_parser
 from common.errors import KitError
 from common.failures import explain
@@ -56,10 +57,10 @@ def _run(given: list[str]) -> int:
         options.verb_parser.print_help()
         return 0
     options.overrides = tuple(overrides)
-    commands.bring_data(options)
+    bring_data(options)
     asked = vars(options).get("lang", "en")  # verbs without the flag speak English
     with speaking(asked or language_of(os.environ)):
-        return getattr(commands, options.verb)(options) or 0
+        return command(options.verb)(options) or 0
 
 
 def _tell(error: BaseException) -> int:

@@ -1,4 +1,4 @@
-"""What `kit` can be asked: its verbs and their flags. A verb's name is its function's in challenges/commands.py."""
+"""What `kit` can be asked: its verbs and their flags. A verb's name is its function's in challenges/commands."""
 
 import argparse
 from collections.abc import Callable

@@ -256,7 +256,7 @@ def test_an_unexpected_error_keeps_its_own_exit_code(monkeypatch, capsys):
     def broken(options):
         raise KeyError("metrics")
 
-    monkeypatch.setattr("challenges.commands.list", broken)
+    monkeypatch.setattr("challenges.commands.around.list", broken)
     assert main(["list"]) == 1
     assert "--debug" in capsys.readouterr().err
     with pytest.raises(KeyError):

@@ -61,7 +61,7 @@ def imports(path: Path) -> set[str]:
 def test_dependencies_point_one_way(path):
     package = path.relative_to(ROOT).parts[0]
     forbidden = {"common": ("challenges", "benchmarks"), "challenges": ("benchmarks",), "benchmarks": ()}[package]
-    if path.relative_to(ROOT).as_posix() == "challenges/commands.py":  # verbs stand above everything
+    if path.relative_to(ROOT).parent.as_posix() == "challenges/commands":  # verbs stand above everything
         forbidden = ()
     assert not [name for name in imports(path) if name.split(".")[0] in forbidden]
 

@@ -6,7 +6,7 @@ import shutil
 import pytest
 from tritonclient.grpc import model_config_pb2 as pb
 
-from challenges import commands
+from challenges.commands.asked import question_of
 from challenges.parser import build_parser
 from challenges.registry import dialogues
 from common.question import require_answerable
@@ -56,7 +56,7 @@ def test_what_does_not_fit_is_found(line_of, tmp_path, what):
 
 def test_what_kit_serve_tells_to_type_asks_with_what_there_is(line):
     told = example_command(line.challenge, line.run, "shop", "host:1")
-    question = commands._question(build_parser().parse_args(shlex.split(told)[1:]))
+    question = question_of(build_parser().parse_args(shlex.split(told)[1:]))
     require_answerable(line.challenge.model, question, line.challenge.served.dialogue.takes, "client")
     assert all(path.is_file() for path in question.inputs if path.suffix != ".csv")
 

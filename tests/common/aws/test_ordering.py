@@ -9,7 +9,7 @@ import pytest
 
 from benchmarks.record import write
 from challenges.__main__ import main
-from challenges.commands import _measured_rates
+from challenges.commands.around import measured_rates
 from challenges.ordering import order_of
 from challenges.parser import build_parser
 from common.aws import launch
@@ -95,10 +95,10 @@ def test_records_of_a_rented_benchmark_tell_how_long_a_training_takes(tmp_path, 
     monkeypatch.chdir(tmp_path)
     folder = tmp_path / "runs" / "aws-benchmark-1a2b3c" / "benchmark" / "results"
     write(planted("NVIDIA A10G", compute=500.0, data=800.0, cores=4, model="resnet50/photos"), folder)
-    rates = _measured_rates("resnet50/photos")
+    rates = measured_rates("resnet50/photos")
     assert rates["g5.xlarge"] == pytest.approx(500 * 0.98)
     assert "g6e.xlarge" not in rates  # no GPU stands in for another
-    assert _measured_rates("resnet50/small") == {}
+    assert measured_rates("resnet50/small") == {}
 
 
 def test_what_records_tell_is_expected_and_what_is_not_known_is_said(cloud, tmp_path):
