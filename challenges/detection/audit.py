@@ -157,13 +157,17 @@ def _class_warnings(record: dict[str, Any], scenes: Scenes) -> list[str]:
             )
         )
     kinds = {
-        english("no box at all"): [name for name in scenes.classes if not train[name] and not validation[name]],
-        english("no training boxes, so it cannot be found"): [
+        english("{classes}: no box at all."): [
+            name for name in scenes.classes if not train[name] and not validation[name]
+        ],
+        english("{classes}: no training boxes, so it cannot be found."): [
             name for name in scenes.classes if not train[name] and validation[name]
         ],
-        english("no validation boxes, so the AP says nothing about it"): [
+        english("{classes}: no validation boxes, so the AP says nothing about it."): [
             name for name in present if not validation[name]
         ],
-        english("fewer than {few} training boxes", few=FEW): [name for name, count in present.items() if count < FEW],
+        english("{classes}: fewer than {few} training boxes."): [
+            name for name, count in present.items() if count < FEW
+        ],
     }
-    return warnings + [f"{named_classes(names)}: {told}." for told, names in kinds.items() if names]
+    return warnings + [told.format(classes=named_classes(names), few=FEW) for told, names in kinds.items() if names]
