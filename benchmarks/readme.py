@@ -168,13 +168,19 @@ def _common_title(record: Record) -> str:
 
 
 def _shown(records: Sequence[Record]) -> Iterable[Record]:
-    """The newest of every device, precision and batch; an invalid one only where there is no valid one."""
+    """The newest of every device, precision, batch, size and sides; an invalid one only where there is no valid one."""
     chosen: dict[tuple[object, ...], Record] = {}
     for record in records:
-        key = (record.device, record.workload.precision, record.workload.batch)
+        key = (record.device, record.workload.precision, record.workload.batch, _sizes(record), *record.measurements)
         if record.validity.valid or key not in chosen or not chosen[key].validity.valid:
             chosen[key] = record
     return chosen.values()
+
+
+def _sizes(record: Record) -> str:
+    """Of embedding tables, where the record has some: their rows in all and the numbers in one."""
+    known = [(name, record.details[name]) for name in ("rows", "width") if name in record.details]
+    return "".join(f", {name} {value:,.0f}" for name, value in known)
 
 
 def _origin(record: Record) -> tuple[str, str, str, str]:
@@ -187,7 +193,7 @@ def _origin(record: Record) -> tuple[str, str, str, str]:
     return (
         f"{hardware}, torch {record.system['packages'].get('torch', '–')}",
         record.workload.precision,
-        str(record.workload.batch),
+        f"{record.workload.batch}{_sizes(record)}",
         f"{record.created[:10]}, {commit}",
     )
 

@@ -55,6 +55,16 @@ def test_records_of_several_batches_stand_beside_each_other():
     assert line.index("2.00 ×") < line.index("3.00 ×")
 
 
+def test_records_of_other_tables_stand_beside_each_other():
+    narrow, wide = (
+        dataclasses.replace(record(kind="comparison", ratio=ratio), details={"rows": 1e6, "width": width})
+        for ratio, width in ((2.0, 16), (3.0, 128))
+    )
+    header, _, line = table([narrow, wide]).splitlines()
+    assert header.index("rows 1,000,000, width 16<br>") < header.index("rows 1,000,000, width 128<br>")
+    assert line.index("2.00 ×") < line.index("3.00 ×")
+
+
 def test_the_newest_valid_record_is_shown():
     old, new = record(100.0, created="2026-11-01T00:00:00Z"), record(200.0, created="2026-11-02T00:00:00Z")
     broken = record(300.0, valid=INVALID, created="2026-11-03T00:00:00Z")
