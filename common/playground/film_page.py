@@ -61,7 +61,7 @@ def lay_out_films(shown: Sequence["Shown"], shelf: Shelf, controls: Sequence[Wid
         ]
         return told if len(told) > 1 else told[0]
 
-    taken = drop.upload(take, drop, [drop, source], show_progress="hidden", api_visibility="private")
+    taken = drop.upload(take, drop, [drop, source], show_progress="hidden", queue=False, api_visibility="private")
     taken.then(annotate, [source, *turned], [*answers, *outputs], show_progress="full", api_visibility="private")
     for each in controls:
         each.on_change(turn, [*answers, *turned], list(outputs))

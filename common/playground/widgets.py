@@ -103,8 +103,9 @@ class _Picture(Widget):
                 file.unlink(missing_ok=True)
 
         taken = self._drop.input(
-            take, self._drop, [self._drop, self.value], show_progress="hidden", api_visibility="private"
-        )
+            take, self._drop, [self._drop, self.value], show_progress="hidden", trigger_mode="always_last",
+            queue=False, api_visibility="private",
+        )  # fmt: skip
         taken.then(ask, list(inputs), list(outputs), show_progress="minimal", api_visibility="private")
 
 
