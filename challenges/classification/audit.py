@@ -18,6 +18,7 @@ from common.language.telling import english
 from common.vision.image_depth import narrow_warnings
 from common.vision.image_folders import (
     FEW,
+    IDENTICAL,
     IMBALANCE,
     displayed,
     duplicate_warnings,
@@ -34,7 +35,7 @@ from common.vision.leaks import LIKELY_GROUP, Pictures, find_leaks, groups, leak
 Grouping = tuple[re.Pattern[str] | None, Mapping[str, str]]
 """What tells groups: an expression over file names, and a file's own word for paths."""
 DUPLICATES = {
-    "inside": english("Identical files inside a split ({count} sets), such as {example}."),
+    "inside": IDENTICAL,
     "contradicting": english(
         "Identical files with different labels ({count} sets), such as {example}: one label must be wrong."
     ),

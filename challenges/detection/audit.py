@@ -14,6 +14,7 @@ from common.language.telling import english
 from common.vision.image_depth import narrow_warnings
 from common.vision.image_folders import (
     FEW,
+    IDENTICAL,
     IMBALANCE,
     duplicate_warnings,
     facts_record,
@@ -86,10 +87,7 @@ def findings_record(
         *annotations.notes,
         *_finding_warnings(record, annotations, findings),
         *_class_warnings(record, scenes),
-        *duplicate_warnings(
-            record["duplicates"],
-            {"inside": "Identical files inside a split ({} sets), such as {}."},
-        ),
+        *duplicate_warnings(record["duplicates"], {"inside": IDENTICAL}),
         *leak_warnings(record["leaks"], "validation", "Part the images so that such ones stay together."),
         *narrow_warnings(scenes.root, facts),
         *unread_warnings(others),

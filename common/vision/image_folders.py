@@ -27,6 +27,7 @@ FEW = 20  # training examples of a class below which a warning is given
 NAMED = 3  # examples in a warning; check.json has up to LISTED
 NAMED_KINDS = 8  # kinds of files that a sentence counts one by one
 LISTED = 200
+IDENTICAL = english("Identical files inside a split ({count} sets), such as {example}.")
 UNREAD_PHOTOGRAPHS = (
     *(".heic", ".heif", ".avif", ".jp2", ".jxl", ".psd", ".dcm", ".nii", ".npy", ".mat"),
     *(".raw", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", ".dng"),
