@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from challenges.classification.accuracy import accuracies, balanced_interval
 from challenges.classification.losses import adjusted, cross_entropy, cutmix, mixup
 from challenges.classification.recipes import ClassificationRecipe
-from challenges.classification.serving.asking import EMBEDDING
+from challenges.classification.serving import EMBEDDING
 from common.export.signature import GPU_BATCH, Signature, TensorSpec
 from common.machine.distributed import from_all_ranks
 from common.run.result import wilson

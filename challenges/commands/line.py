@@ -15,12 +15,12 @@ def challenge(options: argparse.Namespace) -> None:
     """Several models walk one after the other; those that cannot read the data are left out, with the reason."""
     models = options.model
     if len(models) > 1 and options.data is not None and not options.help:
-        models = _readers(models, Path(options.data), options.columns)
+        models = readers_of(models, Path(options.data), options.columns)
     for model in models:
         _walk(options, model)
 
 
-def _readers(models: Sequence[str], root: Path, columns: str | None) -> Sequence[str]:
+def readers_of(models: Sequence[str], root: Path, columns: str | None) -> Sequence[str]:
     """Those that can learn from the data; all, so that the first says what is wrong, where none can.
 
     columns: what --columns names, of data for histories.

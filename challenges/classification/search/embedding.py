@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from challenges.classification.data import PhotographData
-from challenges.classification.serving.asking import EMBEDDING, embed
+from challenges.classification.serving import EMBEDDING
+from challenges.classification.serving.asking import embed
 from common.challenge import Trained
 from common.errors import ServingError
 from common.export.artefact import read_sidecar

@@ -34,7 +34,7 @@ from challenges.classification.search.embedding import (
 from challenges.classification.search.index import PictureIndex, load_faiss
 from challenges.classification.search.measuring import colour_histograms, random_vectors, retrieval
 from challenges.classification.search.report import FOLDER, MEASURED
-from challenges.classification.serving.asking import EMBEDDING
+from challenges.classification.serving import EMBEDDING
 from common.challenge import PictureSearch, Trained
 from common.errors import DataError
 from common.export.artefact import read_sidecar

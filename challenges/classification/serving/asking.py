@@ -9,6 +9,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from challenges.classification.serving import EMBEDDING
 from common.errors import ServingError
 from common.question import Question
 from common.serving.dialogue import Dialogue
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
     from common.serving.client import Client
 
 SHOWN = 3  # classes of an image, where the question does not say
-EMBEDDING = "embedding"
-"""The output that a server has where the run was exported with it: (image, width) float32, of length one."""
 
 
 def classify(

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from challenges.classification.serving.asking import EMBEDDING
+from challenges.classification.serving import EMBEDDING
 from common.export.signature import Signature
 from common.serving.images import ENCODED, ImageModel, add_image_model
 from common.serving.repository import ModelRepository

@@ -8,7 +8,8 @@ import numpy as np
 from challenges.classification.data import PhotographData
 from challenges.classification.manifest import Manifest
 from challenges.classification.recipes import ClassificationRecipe
-from challenges.classification.serving.asking import EMBEDDING, ClassifierDialogue, classify
+from challenges.classification.serving import EMBEDDING
+from challenges.classification.serving.asking import ClassifierDialogue, classify
 from common.challenge import ServedFace
 from common.language.telling import english
 from common.run.run_directory import RunDirectory

@@ -12,7 +12,8 @@ from PIL import Image
 
 from challenges.classification.recipes import RECIPES, ModelConfig
 from challenges.classification.search.embedding import normalised, write_embedding_graph
-from challenges.classification.serving.asking import EMBEDDING, ClassifierDialogue, classify, embed
+from challenges.classification.serving import EMBEDDING
+from challenges.classification.serving.asking import ClassifierDialogue, classify, embed
 from challenges.classification.serving.ensemble import add_classifier
 from challenges.classification.serving.face import ServedClassifier
 from challenges.classification.task import ClassificationTask

@@ -9,9 +9,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from challenges import commands
 from challenges.__main__ import build_parser
 from challenges.classification.manifest import Manifest
+from challenges.commands.asked import question_of
 from challenges.detection.scenes import Scenes
 from challenges.recommendation.histories.histories import HistorySplit
 from challenges.registry import find_model
@@ -30,7 +30,7 @@ def test_where_no_run_is_at_hand_the_example_fits_the_model(model: str) -> None:
     challenge = find_model(model).load()
     told = ["client", "--model", "shop", *challenge.served.dialogue.example.split(), "--url", "host:1"]
     options = build_parser().parse_args(told)
-    require_answerable(model, commands._question(options), challenge.served.dialogue.takes, "client")
+    require_answerable(model, question_of(options), challenge.served.dialogue.takes, "client")
 
 
 def asked(model: str, run: RunDirectory) -> Question:
@@ -38,7 +38,7 @@ def asked(model: str, run: RunDirectory) -> Question:
     told = example_command(find_model(model).load(), run, "shop", "host:1")
     options = build_parser().parse_args(shlex.split(told)[1:])
     assert (options.model, options.url) == ("shop", "host:1")
-    return commands._question(options)
+    return question_of(options)
 
 
 def test_an_example_names_a_user_and_items_of_the_run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -9,8 +9,8 @@ import pytest
 import torch
 from rich.console import Console
 
-from challenges import commands
 from challenges.choosing import choose_model
+from challenges.commands.line import readers_of
 from challenges.recommendation.clicks.opening import kind_of, open_log
 from challenges.recommendation.dlrm.challenge import CHALLENGE
 from common.errors import DataError
@@ -141,13 +141,13 @@ MODELS = ("ncf", "vae_cf", "bert4rec", "dlrm", "wide_and_deep")
 def test_models_that_cannot_read_the_data_are_left_out(tmp_path, capsys):
     ratings = files(tmp_path / "ratings", ratings_csv="userId,movieId,rating,timestamp\n1,2,4,5\n2,3,5,6\n")
     clicks = files(tmp_path / "clicks", rows_csv=ROWS)
-    assert commands._readers(MODELS, ratings, None) == ["ncf", "vae_cf", "bert4rec"]
+    assert readers_of(MODELS, ratings, None) == ["ncf", "vae_cf", "bert4rec"]
     assert "dlrm is left out: " in capsys.readouterr().out
-    assert commands._readers(MODELS, clicks, None) == ["dlrm", "wide_and_deep"]
+    assert readers_of(MODELS, clicks, None) == ["dlrm", "wide_and_deep"]
     assert "ncf is left out: " in capsys.readouterr().out
-    assert commands._readers(MODELS, ratings, "user=1,item=2") == ["ncf", "vae_cf", "bert4rec"]
+    assert readers_of(MODELS, ratings, "user=1,item=2") == ["ncf", "vae_cf", "bert4rec"]
     assert "dlrm is left out: --columns says" in capsys.readouterr().out
-    assert commands._readers(MODELS, files(tmp_path / "nothing", a_json="{}"), None) == MODELS
+    assert readers_of(MODELS, files(tmp_path / "nothing", a_json="{}"), None) == MODELS
     assert choose_model(clicks).model == choose_model(clicks / "rows.csv").model == "dlrm"
     assert choose_model(ratings).model == "ncf"
 
