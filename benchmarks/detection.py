@@ -185,13 +185,7 @@ def record_of(bench: Bench, settings: Settings, found: Interleaved, megapixels: 
             memory_format="channels_last",
             workers=usable_cores(),
         ),
-        protocol=ProtocolUsed(
-            name="interleaved",
-            version=1,
-            warmup_seconds=settings.warmup_seconds,
-            windows=settings.rounds,
-            window_seconds=settings.block_seconds,
-        ),
+        protocol=ProtocolUsed.interleaved(settings),
         measurements=found.sides,
         ratios=ratios,
         details={

@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from benchmarks.measure import Ratio, Windows
 from benchmarks.probe import Probe
@@ -26,6 +26,7 @@ SCHEMA: Literal["kit.bench/2"] = "kit.bench/2"
 FIRST_SCHEMA = "kit.bench/1"
 SCHEMA_FILE = Path(__file__).with_name("record.schema.json")
 RESULTS = Path(__file__).with_name("results")
+INTERLEAVED, INTERLEAVED_VERSION = "interleaved", 1
 
 Kind = Literal["train", "data", "inference", "serve", "comparison"]
 DataKind = Literal["real", "demo", "synthetic"]
@@ -66,6 +67,17 @@ class Workload:
     concurrency: int | None = None
 
 
+class Rounds(Protocol):
+    """For how long sides are measured in turns, as the settings of a benchmark have it."""
+
+    @property
+    def warmup_seconds(self) -> float: ...
+    @property
+    def rounds(self) -> int: ...
+    @property
+    def block_seconds(self) -> float: ...
+
+
 @dataclass(frozen=True, kw_only=True)
 class ProtocolUsed:
     """How it was measured; records of different protocols are never compared."""
@@ -75,6 +87,14 @@ class ProtocolUsed:
     warmup_seconds: float
     windows: int
     window_seconds: float
+
+    @staticmethod
+    def interleaved(settings: Rounds, name: str = INTERLEAVED) -> "ProtocolUsed":
+        """Sides in turns, a window in each round (benchmarks/measure.py)."""
+        return ProtocolUsed(
+            name=name, version=INTERLEAVED_VERSION, warmup_seconds=settings.warmup_seconds, windows=settings.rounds,
+            window_seconds=settings.block_seconds,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)

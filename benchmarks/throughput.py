@@ -24,7 +24,16 @@ from benchmarks.command import run_command
 from benchmarks.compare import publish
 from benchmarks.measure import Clock, Interleaved, More, Step, Watch, interleave
 from benchmarks.probe import Probe, probe, with_ranks
-from benchmarks.record import Evidence, ProtocolUsed, Ranks, Record, new_record, split_of
+from benchmarks.record import (
+    INTERLEAVED,
+    INTERLEAVED_VERSION,
+    Evidence,
+    ProtocolUsed,
+    Ranks,
+    Record,
+    new_record,
+    split_of,
+)
 from benchmarks.telemetry import Telemeter
 from benchmarks.validity import BUSY_SHARE, Seen, is_steady, judge
 from benchmarks.work import Work, count_work, utilisation
@@ -36,7 +45,6 @@ from common.machine.precision import Precision
 from common.training.step import build_step
 from common.training.task import Batch, StepSettings
 
-PROTOCOL_NAME, PROTOCOL_VERSION = "interleaved", 1
 SCHEDULED_STEPS = 1_000_000  # the learning rate hardly moves during a benchmark
 LEAST_ROUNDS, LEAST_BLOCK = 6, 2.0  # a drift needs six windows to be seen, and a record twelve seconds
 STEP_SECONDS, PACING_BATCH, LEAST_BATCH = 1.0, 4, 2  # of a CPU: twenty steps fit into the shortest measurement
@@ -212,8 +220,8 @@ def _record(bench: Bench, timing: Timing, found: Interleaved, finite: bool, evid
 
 def protocol_of(timing: Timing, found: Interleaved) -> ProtocolUsed:
     return ProtocolUsed(
-        name=PROTOCOL_NAME,
-        version=PROTOCOL_VERSION,
+        name=INTERLEAVED,
+        version=INTERLEAVED_VERSION,
         warmup_seconds=timing.warmup_seconds,
         windows=max(len(side.windows) for side in found.sides.values()),
         window_seconds=timing.block_seconds,

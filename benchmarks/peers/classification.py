@@ -22,7 +22,7 @@ from benchmarks.compare import publish
 from benchmarks.measure import Interleaved, Step, interleave
 from benchmarks.peers.photographs import PillowLoader, plain_training_step
 from benchmarks.record import ProtocolUsed, Record, Workload, new_record
-from benchmarks.throughput import PROTOCOL_NAME, PROTOCOL_VERSION, TrainingWork
+from benchmarks.throughput import TrainingWork
 from benchmarks.validity import judge
 from challenges.classification.data import PhotographData
 from common.machine.device import DeviceChoice, select_device
@@ -154,13 +154,7 @@ def _comparison(
         kind="comparison",
         name=name,
         workload=replace(workload, model=f"resnet{settings.depth}"),
-        protocol=ProtocolUsed(
-            name=PROTOCOL_NAME,
-            version=PROTOCOL_VERSION,
-            warmup_seconds=settings.warmup_seconds,
-            windows=settings.rounds,
-            window_seconds=settings.block_seconds,
-        ),
+        protocol=ProtocolUsed.interleaved(settings),
         measurements=found.sides,
         ratios=ratios,
         details=bench.details(),

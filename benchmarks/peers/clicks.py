@@ -22,7 +22,7 @@ from benchmarks.command import run_command
 from benchmarks.compare import publish
 from benchmarks.measure import HostClock, Interleaved, ProcessorClock, interleave
 from benchmarks.peers.click_sides import COLUMNS, CPU, NUMBERS, Shape, What, peak_gib, sides
-from benchmarks.record import ProtocolUsed, Record, Workload, environment_of, new_record
+from benchmarks.record import INTERLEAVED, ProtocolUsed, Record, Workload, environment_of, new_record
 from benchmarks.validity import judge
 from common.machine.precision import select_precision
 from common.machine.processes import usable_cores
@@ -84,10 +84,8 @@ def _record(settings: Settings, found: Interleaved, memory: dict[str, float], is
             input_shape=(NUMBERS + COLUMNS,), precision=precision, sample_unit="row", data=data,
             dataset=f"{settings.clicks} made-up clicks" if is_read else "power law",
         ),
-        protocol=ProtocolUsed(
-            name="interleaved" if settings.clock == "wall" else "interleaved-processor", version=1,
-            warmup_seconds=settings.warmup_seconds, windows=settings.rounds,
-            window_seconds=settings.block_seconds,
+        protocol=ProtocolUsed.interleaved(
+            settings, INTERLEAVED if settings.clock == "wall" else f"{INTERLEAVED}-processor"
         ),
         measurements=found.sides,
         ratios=ratios,

@@ -30,7 +30,6 @@ from challenges.detection.recipes import NmsConfig
 from common.errors import KitError
 from common.machine.device import DeviceChoice, select_device
 
-PROTOCOL_NAME, PROTOCOL_VERSION = "interleaved", 1
 AGREEMENT = 0.995  # share of detections that must be the same: the peers round overlaps otherwise
 
 
@@ -106,13 +105,7 @@ def compare(
             data=data,  # type: ignore[arg-type]  # one of the two
             dataset="made-up answers" if settings.heads is None else settings.heads.stem,
         ),
-        protocol=ProtocolUsed(
-            name=PROTOCOL_NAME,
-            version=PROTOCOL_VERSION,
-            warmup_seconds=settings.warmup_seconds,
-            windows=settings.rounds,
-            window_seconds=settings.block_seconds,
-        ),
+        protocol=ProtocolUsed.interleaved(settings),
         measurements=measured.sides,
         ratios=ratios,
         details=details,

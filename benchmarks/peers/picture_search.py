@@ -31,7 +31,6 @@ from challenges.classification.search.embedding import normalised
 from challenges.classification.search.index import AT_ONCE, PictureIndex, load_faiss
 from common.errors import KitError
 
-PROTOCOL_NAME, PROTOCOL_VERSION = "interleaved", 1
 WATCHED_EVERY = 0.05  # seconds between two looks at the memory
 SUBJECTS = 2_000  # around which generated vectors lie, as pictures of one subject do
 SPREAD = 0.6  # length of what parts a vector from its subject, whose own is one
@@ -165,13 +164,7 @@ def compare(settings: Settings, folder: Path, command: Sequence[str]) -> Record:
             dataset=f"{settings.vectors:,} generated vectors",
             workers=threads,
         ),
-        protocol=ProtocolUsed(
-            name=PROTOCOL_NAME,
-            version=PROTOCOL_VERSION,
-            warmup_seconds=settings.warmup_seconds,
-            windows=settings.rounds,
-            window_seconds=settings.block_seconds,
-        ),
+        protocol=ProtocolUsed.interleaved(settings),
         measurements=measured.sides,
         ratios=ratios,
         details=details,

@@ -45,8 +45,6 @@ from challenges.recommendation.histories.recipes import HistoryConfig
 from common.errors import KitError
 from common.machine.processes import usable_cores
 
-PROTOCOL_NAME, PROTOCOL_VERSION = "interleaved", 1
-
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
@@ -199,10 +197,7 @@ def _record(
             input_shape=(split.num_items,), precision=precision, sample_unit=unit, data="real",
             dataset=settings.data.resolve().name,
         ),
-        protocol=ProtocolUsed(
-            name=PROTOCOL_NAME, version=PROTOCOL_VERSION, warmup_seconds=settings.warmup_seconds,
-            windows=settings.rounds, window_seconds=settings.block_seconds,
-        ),
+        protocol=ProtocolUsed.interleaved(settings),
         measurements=found.sides,
         ratios=ratios,
         details={name: float(value) for name, value in {**counts, **details}.items()},
