@@ -4,7 +4,7 @@
     make lock UPGRADE=1            the newest versions
     make lock TORCH_INDEX=<…>      also torch-cpu.txt: an index's own wheels of torch, such as pytorch.org's for CPUs
 
-    build.txt       what builds packages: setuptools, for the kit and for packages without a wheel
+    build.txt       what builds the kit: setuptools; all else is taken as wheels, so that nothing is built on a fresh machine
     torch.txt       torch as the package index has it, on Linux a CUDA build
     torch-cpu.txt   torch as pytorch.org has it for CPUs
     cuda.txt        the CUDA libraries that a CUDA build of torch needs
@@ -174,8 +174,8 @@ def compile_requirements(wanted: Iterable[str], *options: str) -> str:
     with tempfile.NamedTemporaryFile("w", suffix=".txt") as excluded:
         excluded.write("\n".join(EXCLUDED))
         excluded.flush()
-        if "--no-deps" not in options:
-            command += ["--excludes", excluded.name]
+        if "--no-deps" not in options:  # nothing but wheels: what is built on a fresh machine is built by chance
+            command += ["--excludes", excluded.name, "--only-binary", ":all:"]
         return subprocess.run(command, input="\n".join(wanted), capture_output=True, text=True, check=True).stdout
 
 
