@@ -13,7 +13,7 @@ TORCH_INDEX ?=
 # Parallel test processes
 JOBS ?= auto
 
-# Everything at the one version and with the hashes of locked/, so that pip has nothing to choose; what has no wheel is
+# Everything at the one version and with the hashes of locked/, so that pip has nothing to choose, and the kit itself
 # built by the locked setuptools.
 INSTALL = $(PIP) install -q --require-hashes --no-deps --no-build-isolation
 EDITABLE = $(PIP) install -q --no-deps --no-build-isolation -e .

@@ -4,7 +4,7 @@
     make lock UPGRADE=1            the newest versions
     make lock TORCH_INDEX=<…>      also torch-cpu.txt: an index's own wheels of torch, such as pytorch.org's for CPUs
 
-    build.txt       what builds the kit: setuptools; all else is taken as wheels, so that nothing is built on a fresh machine
+    build.txt       what builds the kit: setuptools; all else is wheels, so that no fresh machine has to build a package
     torch.txt       torch as the package index has it, on Linux a CUDA build
     torch-cpu.txt   torch as pytorch.org has it for CPUs
     cuda.txt        the CUDA libraries that a CUDA build of torch needs
