@@ -1,5 +1,6 @@
 """The page itself, on Gradio: fields, examples, answers and corrections of sessions of which it knows nothing else."""
 
+import asyncio
 import threading
 import traceback
 from collections.abc import Callable, Mapping, Sequence
@@ -71,6 +72,10 @@ def build(shown: Sequence[Shown], shelf: Shelf | None = None) -> Any:
 
     shelf: where what is made of videos lies; None: the page takes no videos.
     """
+    return asyncio.run(_built(shown, shelf))  # Gradio opens a loop for each lock where none runs, and closes none
+
+
+async def _built(shown: Sequence[Shown], shelf: Shelf | None) -> Any:
     import gradio
 
     groups = groups_of(shown)

@@ -1,6 +1,7 @@
 """The page on a port: served in a thread, told to browsers to load nothing from elsewhere, and stopped."""
 
 import contextlib
+import functools
 import socket
 import threading
 from collections.abc import Iterator, Mapping
@@ -47,7 +48,8 @@ def serving(pages: Mapping[Language, Any], host: str, port: int, shelf: Shelf | 
 
     with contextlib.closing(_listening(host, port)) as listener:
         config = uvicorn.Config(
-            _application(pages, host, shelf),
+            functools.partial(_application, pages, host, shelf),
+            factory=True,  # within the server's own loop: Gradio opens another for each lock where none runs
             log_level="critical",
             timeout_graceful_shutdown=LEAVING_SECONDS,
             lifespan="on",

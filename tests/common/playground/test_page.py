@@ -1,7 +1,6 @@
 """The page in a real browser: a picture dropped, a slider moved, a history built, an answer corrected."""
 
 import contextlib
-import gc
 import io
 import random
 import re
@@ -169,7 +168,6 @@ def opened(tmp_path_factory):
 
         yield Opened(tab, colours, kept, outside)
         browser.close()
-    gc.collect()  # Gradio's event loops are left to the collector, which would warn in whatever test comes then
     left = [path for path in (folder / "films").rglob("*") if path.is_file()]
     assert [path.name for path in left] == ["copy.txt"], "what was brought is gone, what was made of it is kept"
     assert not [path for path in (folder / "uploads").rglob("*") if path.is_file()], "uploads are gone"
