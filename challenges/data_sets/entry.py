@@ -18,6 +18,7 @@ class Part:
     """One file of a data set.
 
     urls:     the publisher's first, then mirrors.
+    on_aws:   a copy of the file in AWS' Open Data, empty for none.
     checksum: `kind:hex`, or None where nobody publishes one: the first download's sha256 is kept and held to.
     into:     the folder where it is laid. packed: whether it is an archive, which is unpacked there.
     """
@@ -26,6 +27,14 @@ class Part:
     checksum: str | None
     into: str = ""
     packed: bool = True
+    on_aws: str = ""
+
+    def addresses(self, is_on_aws: bool) -> tuple[str, ...]:
+        """In the order in which they are asked; what answers is held to the checksum.
+
+        is_on_aws: whether this machine is in AWS, whose own copy is the near one then.
+        """
+        return (self.on_aws, *self.urls) if is_on_aws and self.on_aws else self.urls
 
     @property
     def file(self) -> str:

@@ -11,6 +11,7 @@ from challenges.data_sets.entry import DataSet, Part
 from challenges.data_sets.table import DATA_SETS
 from common.errors import DataError, KitError
 from common.files import read_json, write_json
+from common.machine.amazon import on_amazon
 from common.storage.archives import unpack
 from common.storage.fetching import fetch_verified
 from common.storage.generated_folder import generate_folder
@@ -125,8 +126,9 @@ def _lay(part: Part, name: str, entry: DataSet, arriving: Path, fresh: Path, con
     """Fetch a part and lay it into the fresh folder; returns its checksum."""
     pin = name if len(entry.parts) == 1 else f"{name}/{part.file}"
     pins = arriving.parent.parent / PINS
+    addresses, checksum = part.addresses(on_amazon()), part.checksum or _pinned(pins, pin)
     with counting(f"downloading {part.file}", console) as count:
-        found = fetch_verified(part.urls, arriving / part.file, part.checksum or _pinned(pins, pin), count)
+        found = fetch_verified(addresses, arriving / part.file, checksum, count, lambda told: say(console, told))
     if part.checksum is None:
         write_json(pins, {**_pins(pins), pin: found})
         say(console, f"{part.file}: nobody publishes a checksum; from now on only {found} is taken.")

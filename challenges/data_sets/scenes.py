@@ -10,6 +10,8 @@ _FLICKR = "Flickr's terms of use: research; no redistribution of the images"
 _ULTRALYTICS = "https://github.com/ultralytics/assets/releases/download/v0.0.0"
 _BCCD = "d272fb14cdff6e473fafeeeba32aba5f560e9e43"
 _COCO = "http://images.cocodataset.org"
+_COCO_ON_AWS = "https://fast-ai-coco.s3.amazonaws.com"
+"""fast.ai's part of AWS' Open Data, registry.opendata.aws/fast-ai-coco: archives of the same names and lengths."""
 _COCO_CLASSES = (
     *("person", "bicycle", "car", "motorcycle", "airplane", "bus", "train", "truck", "boat", "traffic light"),
     *("fire hydrant", "stop sign", "parking meter", "bench", "bird", "cat", "dog", "horse", "sheep", "cow"),
@@ -69,16 +71,19 @@ SCENES: Mapping[str, DataSet] = {
         parts=(
             Part(
                 urls=(f"{_COCO}/annotations/annotations_trainval2017.zip",),
+                on_aws=f"{_COCO_ON_AWS}/annotations_trainval2017.zip",
                 checksum="sha256:113a836d90195ee1f884e704da6304dfaaecff1f023f49b6ca93c4aaae470268",
                 into="coco",
             ),
             Part(
                 urls=(f"{_COCO}/zips/val2017.zip",),
+                on_aws=f"{_COCO_ON_AWS}/val2017.zip",
                 checksum="sha256:4f7e2ccb2866ec5041993c9cf2a952bbed69647b115d0f74da7ce8f4bef82f05",
                 into="coco",
             ),
             Part(
                 urls=(f"{_COCO}/zips/train2017.zip",),
+                on_aws=f"{_COCO_ON_AWS}/train2017.zip",
                 checksum="sha256:69a8bb58ea5f8f99d24875f21416de2e9ded3178e903f1f7603e283b9e06d929",
                 into="coco",
             ),

@@ -1,11 +1,13 @@
-"""Files from addresses: continued where they were cut off, from the next mirror where one is away, and verified."""
+"""Files from addresses: continued where they were cut off, verified, from the next one where one is away or wrong."""
 
 import http.client
 import urllib.error
 import urllib.request
+from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from common.errors import DataError, KitError
 
@@ -42,35 +44,46 @@ def fetch(address: str, target: Path, count: Count) -> None:
         raise _unreachable(address, f"the connection ended after {done:,} of {total:,} bytes")
 
 
-def fetch_verified(addresses: Sequence[str], target: Path, checksum: str | None, count: Count) -> str:
-    """Fetch a file from the first address that answers; returns its checksum as `kind:hex`.
+def fetch_verified(
+    addresses: Sequence[str], target: Path, checksum: str | None, count: Count, say: Callable[[str], None]
+) -> str:
+    """Fetch a file from the first address that has it; returns its checksum as `kind:hex`.
 
     checksum: what it has to be, such as md5:0e33…; None takes any and returns the sha256.
+    say:      called with a sentence where an address is away or has another file, and the next one is asked.
     Raises DataError where no address answers, or where the file is another one, which is deleted then; KitError where
     pooch is not installed.
     """
     pooch = _load_pooch()
     unfinished = target.with_name(f".{target.name}.unfinished")
-    problem: DataError | None = None
-    for address in addresses:
+    kind = (checksum or "sha256:").partition(":")[0]
+    left, problem = deque(addresses), DataError("There is no address to fetch from.")
+    while left:
+        address, continued = left.popleft(), unfinished.exists()
         try:
             fetch(address, unfinished, count)
-            break
         except DataError as error:
             problem = error
-    else:
-        raise problem or DataError("There is no address to fetch from.")
-    kind = (checksum or "sha256:").partition(":")[0]
-    found = f"{kind}:{pooch.file_hash(str(unfinished), alg=kind)}"
-    if checksum is not None and found != checksum:
-        unfinished.unlink()
-        raise DataError(
-            f"{target.name} arrived with {found}.",
-            f"It should have {checksum}.",
-            "It was deleted; try again. If that persists, it was changed at its source or on the way.",
-        )
-    unfinished.replace(target)
-    return found
+        else:
+            found = f"{kind}:{pooch.file_hash(str(unfinished), alg=kind)}"
+            if checksum in (None, found):
+                unfinished.replace(target)
+                return found
+            unfinished.unlink()
+            problem = _another(target.name, address, found, checksum)
+            if continued:  # the part that was there may be another address'
+                left.appendleft(address)
+        if left:
+            say(f"{problem.given} Asking {urlsplit(left[0]).hostname} next.")
+    raise problem
+
+
+def _another(name: str, address: str, found: str, checksum: str | None) -> DataError:
+    return DataError(
+        f"{name} of {urlsplit(address).hostname} arrived with {found}.",
+        f"It should have {checksum}.",
+        "It was deleted; try again. If that persists, it was changed at its source or on the way.",
+    )
 
 
 def _unreachable(address: str, reason: str) -> DataError:

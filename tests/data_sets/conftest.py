@@ -26,23 +26,25 @@ def part_of(server):
     """What the server holds now, behind an address that is gone."""
     address = f"http://127.0.0.1:{server.server_port}"
     checksum = f"sha256:{hashlib.sha256(server.archive).hexdigest()}"
-    return Part(urls=(f"{address}/gone.tgz", f"{address}/set.tgz"), checksum=checksum)
+    urls = f"{address}/gone.tgz", f"{address}/set.tgz"
+    return Part(urls=urls, checksum=checksum, on_aws=f"{address}/near/gone.tgz")
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
-    """Hangs up after `stops_after` bytes of an answer; understands ranges or not."""
+    """Hangs up after `stops_after` bytes of an answer; understands ranges or not. `near` is what a copy of it holds."""
 
     def do_GET(self):
         wanted = self.headers.get("Range") if self.server.ranges else None
         start = int((wanted or "bytes=0-").removeprefix("bytes=").rstrip("-"))
-        if self.path != "/set.tgz":
+        archive = {"/set.tgz": self.server.archive, "/near/gone.tgz": self.server.near}.get(self.path)
+        if archive is None:
             self.send_error(404)
             return
-        self.server.asked.append(start)
-        if start >= len(self.server.archive):
+        (self.server.asked if self.path == "/set.tgz" else self.server.asked_near).append(start)
+        if start >= len(archive):
             self.send_error(416)
             return
-        body = self.server.archive[start:]
+        body = archive[start:]
         self.send_response(206 if wanted else 200)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
@@ -58,7 +60,8 @@ def server():
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as found:
         found.ranges = True
         found.archive, found.asked, found.stops_after = packed({"set/numbers.bin": content}), [], 10**9
-        thread = threading.Thread(target=found.serve_forever)
+        found.near, found.asked_near = None, []
+        thread = threading.Thread(target=found.serve_forever, kwargs={"poll_interval": 0.02})
         thread.start()
         yield found
         found.shutdown()

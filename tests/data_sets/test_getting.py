@@ -63,6 +63,42 @@ def test_a_changed_one_is_refused_and_deleted(server, entry, tmp_path):
     assert [path for path in tmp_path.rglob("*") if path.is_file() and "lock" not in path.name] == []
 
 
+def test_what_was_begun_at_another_address_is_fetched_anew_where_the_two_do_not_fit(server, entry, tmp_path):
+    (tmp_path / ".fetching" / "numbers").mkdir(parents=True)
+    (tmp_path / ".fetching" / "numbers" / ".gone.tgz.unfinished").write_bytes(bytes(50_000))
+    found = get("numbers", tmp_path, CONSOLE, entry=entry)
+    assert (found / "numbers.bin").stat().st_size == 200_000
+    assert server.asked == [50_000, 0]
+
+
+@pytest.mark.parametrize(
+    ("near", "asked", "told"),
+    [
+        ("same", ([0], []), ""),
+        ("another", ([0], [0]), "gone.tgz of 127.0.0.1 arrived with sha256:"),
+        ("away", ([], [0]), "near/gone.tgz cannot be downloaded: the server says 404"),
+    ],
+)
+def test_on_aws_its_own_copy_is_asked_first_and_held_to_the_checksum(
+    server, entry, tmp_path, monkeypatch, capsys, near, asked, told
+):
+    monkeypatch.setattr("challenges.data_sets.getting.on_amazon", lambda: True)
+    server.near = {"same": server.archive, "another": server.archive + b"more", "away": None}[near]
+    found = get("numbers", tmp_path, SafeConsole(), entry=entry)
+    assert (found / "numbers.bin").stat().st_size == 200_000
+    assert (server.asked_near, server.asked) == asked
+    said = " ".join(capsys.readouterr().out.split())
+    assert told in said
+    assert ("Asking 127.0.0.1 next." in said) == bool(told)
+
+
+def test_elsewhere_the_copy_on_aws_is_not_asked(server, entry, tmp_path, monkeypatch):
+    monkeypatch.setattr("challenges.data_sets.getting.on_amazon", lambda: False)
+    server.near = server.archive
+    get("numbers", tmp_path, CONSOLE, entry=entry)
+    assert (server.asked_near, server.asked) == ([], [0])
+
+
 def test_what_nobody_vouches_for_is_pinned_at_the_first_download(server, entry, tmp_path):
     (part,) = entry.parts
     unknown = dataclasses.replace(entry, parts=(dataclasses.replace(part, checksum=None),))

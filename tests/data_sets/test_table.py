@@ -20,6 +20,8 @@ def test_an_entry_says_what_one_must_know(name):
     assert all(part.checksum is None or CHECKSUM.fullmatch(part.checksum) for part in entry.parts)
     assert all(part.urls and all(re.match(r"https?://", url) for url in part.urls) for part in entry.parts)
     assert len({part.file for part in entry.parts}) == len(entry.parts)
+    copies = [part for part in entry.parts if part.on_aws]
+    assert all(part.checksum and part.on_aws.endswith(f".amazonaws.com/{part.file}") for part in copies)
     assert min(entry.megabytes, entry.unpacked) > 0
     assert all((entry.what, entry.licence, entry.citation, entry.layout, entry.root))
     assert entry.root != "."  # the marker lies there
