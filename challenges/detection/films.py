@@ -68,7 +68,11 @@ class DetectorVideos(Videos):
     ) -> Answer:
         with VideoReader(source) as reader:
             if reader.pixels > MOST_PIXELS:
-                raise DataError("The video's frames are too large.", "At most 3840 x 2160 pixels.", "Shrink it.")
+                raise DataError(
+                    english("The video's frames are too large."),
+                    english("At most 3840 x 2160 pixels."),
+                    english("Save it with smaller ones."),
+                )
         threshold = float(controls["threshold"])
         with turn:
             find = _InTurn(self._detector(), turn)

@@ -22,9 +22,9 @@ from challenges.detection.drawing import draw_detections
 from challenges.detection.recipes import NmsConfig
 from challenges.detection.searching import search
 from challenges.detection.tiles import windows_of
-from challenges.detection.video_files import Frame, VideoReader, VideoWriter
-from common.errors import DataError
+from challenges.detection.video_files import Frame, VideoReader, VideoWriter, unreadable
 from common.files import atomic_writer
+from common.language.telling import english
 from common.machine.processes import usable_cores
 from common.terminal.progress import Counter
 from common.training.task import Batch
@@ -183,7 +183,7 @@ def annotate_video(
                 progress(summary.frames, max(reader.frame_count, summary.frames + 1))
         summary.notes = reader.notes
         if writer is None:
-            raise DataError(f"{source} cannot be read as a video: {'; '.join([*summary.notes, 'it has no frame'])}.")
+            raise unreadable(source, ", ".join([*summary.notes, english("it has no frame")]))
     if progress is not None:
         progress(summary.frames, summary.frames)
     return summary

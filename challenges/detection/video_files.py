@@ -17,6 +17,7 @@ from typing import Any, BinaryIO, Self
 import numpy as np
 
 from common.errors import DataError
+from common.language.telling import english
 
 EXTENSIONS = frozenset(
     {".3gp", ".asf", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg"}
@@ -25,7 +26,7 @@ EXTENSIONS = frozenset(
 DEMUXERS = ("mov", "asf", "avi", "flv", "mpegts", "matroska", "mpeg", "mpegvideo", "ogg", "yuv4mpegpipe")
 """Of EXTENSIONS, by FFmpeg's names. FFmpeg goes by a file's content: it would follow a playlist to other files."""
 OPENING = {"format_whitelist": ",".join(DEMUXERS), "protocol_whitelist": "file", "enable_drefs": "0"}
-KNOWN = "Videos are MP4, MOV, MKV, WebM, AVI, ASF, FLV, MPEG, Ogg or Y4M, by what they contain."
+KNOWN = english("Videos are MP4, MOV, MKV, WebM, AVI, ASF, FLV, MPEG, Ogg or Y4M, by what they contain.")
 USUAL_RATE = Fraction(25)  # frames per second of a file that states none
 ENCODERS = ("libx264", "libopenh264", "mpeg4")  # the first that FFmpeg was built with; all of them play nearly anywhere
 OPTIONS = {
@@ -82,7 +83,7 @@ class VideoReader:
         streams = [stream for stream in self._container.streams.video if not _is_cover(stream)]
         if not streams:
             self.close()
-            raise DataError(f"{path} cannot be read as a video: it holds no moving pictures.")
+            raise unreadable(path, english("it holds no moving pictures"))
         self._stream = streams[0]
         self._stream.thread_type = "AUTO"
         self._last: Any = None
@@ -114,10 +115,14 @@ class VideoReader:
         """What was wrong with the file, in words."""
         notes = [self._broken_off] if self._broken_off else []
         if self._damaged:
-            notes.append(f"{self._damaged} damaged {'part was' if self._damaged == 1 else 'parts were'} skipped")
+            told = english("{count} damaged parts were skipped", count=self._damaged)
+            notes.append(told if self._damaged > 1 else english("1 damaged part was skipped"))
         short = self._stated_length - self._end
         if short > MISSED and short > MISSED_SHARE * self._stated_length:
-            notes.append(f"it ends after {float(self._end):.1f} s of the {float(self._stated_length):.1f} s it states")
+            ends, stated = float(self._end), float(self._stated_length)
+            notes.append(
+                english("it ends after {ends:.1f} s of the {stated:.1f} s it states", ends=ends, stated=stated)
+            )
         return notes
 
     def __iter__(self) -> Iterator[Frame]:
@@ -175,7 +180,7 @@ class VideoReader:
             except StopIteration:
                 return
             except av.FFmpegError as error:
-                self._broken_off = f"it breaks off: {_words(error)}"
+                self._broken_off = english("it breaks off: {why:s}", why=_words(error))
                 packet = None
             try:
                 frames = self._stream.decode(packet)
@@ -289,19 +294,22 @@ def _open(path: Path) -> Any:
 
     try:
         if path.stat().st_size == 0:
-            raise DataError(f"{path} cannot be read as a video: the file is empty.")
+            raise unreadable(path, english("the file is empty"))
         # absolute, since FFmpeg takes what stands before a colon at the start of a name for a protocol
         return av.open(str(path.resolve()), options=dict(OPENING))
     except av.error.ArgumentError:
-        raise DataError(
-            f"{path} cannot be read as a video: it is a playlist, a list of files or of another format.",
-            KNOWN,
-            "Give the video file itself, or convert it to MP4.",
-        ) from None
+        refused = unreadable(path, english("it is a playlist, a list of files or of another format"))
+        remedy = english("Give the video file itself, or convert it to MP4.")
+        raise DataError(refused.given, KNOWN, remedy) from None
     except av.error.InvalidDataError:
-        raise DataError(f"{path} cannot be read as a video: it is damaged, cut short or of no known format.") from None
+        raise unreadable(path, english("it is damaged, cut short or of no known format")) from None
     except (av.FFmpegError, OSError) as error:
-        raise DataError(f"{path} cannot be read as a video: {_words(error)}.") from None
+        raise unreadable(path, _words(error)) from None
+
+
+def unreadable(path: Path, why: str) -> DataError:
+    """To be raised; why: in English, without the full stop."""
+    return DataError(english("{file:s} cannot be read as a video: {why}.", file=str(path), why=why))
 
 
 def _words(error: Exception) -> str:

@@ -185,5 +185,7 @@ def _templates(spoken: Language) -> list[_Template]:
 
 
 def _regrouped(value: str, spec: str) -> str:
-    """What was filled in, told again where it is a message of its own."""
+    """What was filled in, told again where it is a message of its own; a place with `:s` holds the data's own words."""
+    if spec == "s":
+        return value
     return value.replace(",", NARROW_BLANK) if "," in spec else retell(value)

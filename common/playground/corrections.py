@@ -5,6 +5,7 @@ from pathlib import Path
 
 from common.errors import KitError
 from common.files import atomic_writer
+from common.language.telling import english
 from common.playground.uploads import SUFFIXES
 
 
@@ -29,5 +30,8 @@ def write_picture(encoded: bytes, image_format: str, folder: Path) -> Path:
 def class_folder(root: Path, name: str) -> Path:
     """The folder of a class below `root`; KitError for a name that a folder cannot have."""
     if name in ("", ".", "..") or "/" in name or "\0" in name:
-        raise KitError(f"The class {name!r} cannot name a folder.", remedy="Rename the class in the training data.")
+        raise KitError(
+            english("The class {name!r} cannot name a folder.", name=name),
+            remedy=english("Rename the class in the training data."),
+        )
     return root / name

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from markupsafe import Markup
 
 from common.errors import KitError
+from common.language.telling import english
 from common.playground.fields import Example, Field, Option, Values
 from common.playground.films import Videos
 
@@ -94,11 +95,14 @@ class Session(ABC):
 
         right: values of the verdict's options. Raises KitError for others.
         """
-        raise KitError(f"{self.name} keeps no corrections.")
+        raise KitError(english("{run:s} keeps no corrections.", run=self.name))
 
 
 def require_options(verdict: Verdict | None, right: Sequence[str]) -> None:
     """Raise KitError where something was called right that is no option."""
     known = {option.value for option in verdict.options} if verdict else set()
     if not set(right) <= known:
-        raise KitError("The correction names what was not asked about.", remedy="Ask again, then correct the answer.")
+        raise KitError(
+            english("The correction names what was not asked about."),
+            remedy=english("Ask again, then correct the answer."),
+        )

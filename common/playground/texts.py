@@ -22,12 +22,12 @@ def without_paths(text: str) -> str:
 
 
 def told(error: Exception) -> Markup:
-    """What went wrong, as a notice of the page; the page lives on."""
+    """What went wrong, as a notice of the page; its sentences are told again in the page's language."""
     known = error if isinstance(error, KitError) else explain(error)
     if known is None:
         told_instead = tell("This could not be answered; what happened stands in the terminal. Try something else.")
         return notice(told_instead, "bad")
-    text = " ".join(part for part in (known.given, known.allowed, known.remedy) if part)
+    text = " ".join(retell(part) for part in (known.given, known.allowed, known.remedy) if part)
     return notice(without_paths(text))
 
 

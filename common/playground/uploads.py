@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from common.errors import DataError
+from common.language.telling import english
 from common.vision.images import ImageFacts, ImageProblem, probe
 
 MAX_UPLOAD = 32 * 1024 * 1024
@@ -20,17 +21,23 @@ def readable_picture(encoded: bytes | None) -> Iterator[tuple[bytes, ImageFacts]
     Raises DataError, in a sentence that names no file, for what is no picture, is too large or damaged.
     """
     if not encoded:
-        raise DataError("There is no picture yet.", remedy="Drop one here, paste one, or choose an example.")
+        raise DataError(
+            english("There is no picture yet."), remedy=english("Drop one here, paste one, or choose an example.")
+        )
     if len(encoded) > MAX_UPLOAD:
-        raise DataError("The picture is too large.", f"At most {MAX_UPLOAD // 2**20} MB are read.", "Save it smaller.")
+        raise DataError(
+            english("The picture is too large."),
+            english("At most {megabytes} MB are read.", megabytes=MAX_UPLOAD // 2**20),
+            english("Save it smaller."),
+        )
     with tempfile.TemporaryDirectory(prefix="kit-demo-") as folder:
         path = Path(folder) / "picture"
         path.write_bytes(encoded)
         facts = probe(path)
         if isinstance(facts, ImageProblem):
             raise DataError(
-                f"This cannot be read as a picture: {facts.reason}.",
-                f"Pictures are {', '.join(SUFFIXES)}.",
-                "Try another one.",
+                english("This cannot be read as a picture: {reason}.", reason=facts.reason),
+                english("Pictures are {kinds:s}.", kinds=", ".join(SUFFIXES)),
+                english("Try another one."),
             )
         yield encoded, facts

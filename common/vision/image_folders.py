@@ -181,7 +181,7 @@ def probe_listed(
     paths = set(paths)
     named = sorted(path for path in paths if is_unicode(path))
     for path in sorted(paths - set(named)):
-        problems.append(ImageProblem(Path(displayed(path)), "unreadable", "the file's name is not UTF-8"))
+        problems.append(ImageProblem(Path(displayed(path)), "unreadable", english("the file's name is not UTF-8")))
     with _counter(progress) as count:
         for result in probe_all([root / path for path in named], workers, count):
             relative = result.path.relative_to(root)

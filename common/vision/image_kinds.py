@@ -6,6 +6,8 @@ from typing import Any, Literal
 
 from PIL import Image, TiffImagePlugin
 
+from common.language.telling import english
+
 ProblemCode = Literal[
     "zero-byte", "unreadable", "not-an-image", "truncated", "unsupported-format", "too-large", "undecodable"
 ]
@@ -25,19 +27,19 @@ _BITS_PER_SAMPLE, _SAMPLES_PER_PIXEL, _PLANAR_CONFIGURATION, _SAMPLE_FORMAT = 25
 _USABLE_BITS = (1, 2, 4, 8, 16)
 _CONTAINERS = {b"heic": "HEIC", b"heix": "HEIC", b"hevc": "HEIC", b"mif1": "HEIC", b"msf1": "HEIC", b"avif": "AVIF"}
 _OTHER_FILES = {
-    b"<!doctype html": "a web page",
-    b"<html": "a web page",
+    b"<!doctype html": english("a web page"),
+    b"<html": english("a web page"),
     b"<?xml": "XML",
     b"<svg": "SVG",
     b"%pdf": "PDF",
     b"8bps": "PSD",
-    b"pk\3\4": "a ZIP archive",
-    b"version https://git-lfs": "a Git LFS pointer in place of the picture",
+    b"pk\3\4": english("a ZIP archive"),
+    b"version https://git-lfs": english("a Git LFS pointer in place of the picture"),
 }
 
 
 class UnusableError(Exception):
-    """A file that training must not meet: the problem's code, and the reason in words."""
+    """A file that training must not meet: the problem's code, and the reason in English, as pages tell it again."""
 
     def __init__(self, code: ProblemCode, reason: str) -> None:
         super().__init__(reason)
@@ -50,10 +52,13 @@ def unknown_kind(encoded: bytes) -> UnusableError:
     if brand is None and encoded[128:132] == b"DICM":
         brand = "DICOM"
     if brand is not None:
-        return UnusableError("unsupported-format", f"{brand}, which is not read: convert it to JPEG")
+        return UnusableError(
+            "unsupported-format", english("{brand}, which is not read: convert it to JPEG", brand=brand)
+        )
     start = encoded[:64].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
-    told = next((f": it holds {name}" for magic, name in _OTHER_FILES.items() if start.startswith(magic)), "")
-    return UnusableError("not-an-image", f"no known image format{told}")
+    name = next((name for magic, name in _OTHER_FILES.items() if start.startswith(magic)), "")
+    told = english("no known image format: it holds {name}", name=name) if name else english("no known image format")
+    return UnusableError("not-an-image", told)
 
 
 def refuse_samples_of_tiff(encoded: bytes) -> None:
@@ -67,25 +72,29 @@ def refuse_samples_of_tiff(encoded: bytes) -> None:
         kind = max(directory.get(_SAMPLE_FORMAT, (1,)))
     except Exception:
         return
-    named = {2: "signed integer", 3: "float"}.get(kind, "integer")
+    named = {2: english("signed integer"), 3: english("float")}.get(kind, english("integer"))
     if kind in (2, 3) or bits not in _USABLE_BITS:
-        raise UnusableError("unsupported-format", f"TIFF with {bits}-bit {named} samples: save as 8- or 16-bit")
+        told = english("TIFF with {bits}-bit {kind} samples: save as 8- or 16-bit", bits=bits, kind=named)
+        raise UnusableError("unsupported-format", told)
 
 
 def refuse_unreliable(image: Image.Image) -> None:
     """Refuse the kinds that DALI 2.4 accepts and decodes wrongly, or to other pixels each time."""
     if image.format == "PNG" and getattr(image, "is_animated", False):
-        raise UnusableError("unsupported-format", "animated PNG, which DALI does not decode reliably: save it as JPEG")
+        told = english("animated PNG, which DALI does not decode reliably: save it as JPEG")
+        raise UnusableError("unsupported-format", told)
     tags: Any = getattr(image, "tag_v2", None)
     if image.format != "TIFF" or tags is None:
         return
     if tags.get(_SAMPLES_PER_PIXEL, 1) == 2:
         raise UnusableError(
-            "unsupported-format", "TIFF with two channels, which DALI decodes wrongly: save it as JPEG or PNG"
+            "unsupported-format",
+            english("TIFF with two channels, which DALI decodes wrongly: save it as JPEG or PNG"),
         )
     if tags.get(_PLANAR_CONFIGURATION, 1) == 2 and max(tags.get(_BITS_PER_SAMPLE, (8,))) > 8:
         raise UnusableError(
-            "unsupported-format", "TIFF with separate 16-bit planes, which DALI decodes wrongly: save it as JPEG or PNG"
+            "unsupported-format",
+            english("TIFF with separate 16-bit planes, which DALI decodes wrongly: save it as JPEG or PNG"),
         )
 
 
@@ -99,8 +108,8 @@ def failure(encoded: bytes, image_format: str, message: str) -> UnusableError:
         "TIFF": _tiff_ends_early(encoded),
     }.get(image_format, False)
     if ends_early or "truncated" in message.lower():
-        return UnusableError("truncated", f"the data ends early, after {size:,} bytes")
-    return UnusableError("undecodable", message.splitlines()[0][:200] if message.strip() else "damaged data")
+        return UnusableError("truncated", english("the data ends early, after {size:,} bytes", size=size))
+    return UnusableError("undecodable", message.splitlines()[0][:200] if message.strip() else english("damaged data"))
 
 
 def _tiff_ends_early(encoded: bytes) -> bool:

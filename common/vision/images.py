@@ -18,6 +18,7 @@ import numpy as np
 from nvidia import nvimgcodec
 from PIL import Image, UnidentifiedImageError
 
+from common.language.telling import english
 from common.machine.processes import map_in_processes, usable_cores
 from common.vision.image_depth import SampleRange
 from common.vision.image_kinds import (
@@ -94,7 +95,7 @@ class ImageFacts:
 
 @dataclass(frozen=True)
 class ImageProblem:
-    """A file that training must not meet, with the reason in words."""
+    """A file that training must not meet, with the reason in English, as pages tell it again."""
 
     path: Path
     code: ProblemCode
@@ -106,9 +107,10 @@ def probe(path: Path) -> ImageFacts | ImageProblem:
     try:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):
-            return ImageProblem(path, "unreadable", "not a regular file")
+            return ImageProblem(path, "unreadable", english("not a regular file"))
         if status.st_size > MAX_BYTES:
-            return ImageProblem(path, "too-large", f"{status.st_size / 2**30:.1f} GiB; at most 1 GiB is read")
+            told = english("{size:.1f} GiB; at most 1 GiB is read", size=status.st_size / 2**30)
+            return ImageProblem(path, "too-large", told)
         encoded = path.read_bytes()
     except OSError as error:
         return ImageProblem(path, "unreadable", (error.strerror or str(error)).lower())
@@ -142,11 +144,12 @@ def probe(path: Path) -> ImageFacts | ImageProblem:
 def _examine(encoded: bytes) -> tuple[np.ndarray, str, str, int, tuple[str, ...]]:
     """DALI's picture (height, width, 3) uint8, the format, the stored mode, the applied orientation and the notes."""
     if not encoded:
-        raise UnusableError("zero-byte", "the file is empty")
+        raise UnusableError("zero-byte", english("the file is empty"))
     image = _open(encoded)
     image_format = "JPEG" if image.format == "MPO" else str(image.format)
     if image_format not in FORMATS:
-        raise UnusableError("unsupported-format", f"{image_format}: save it as one of {', '.join(FORMATS)}")
+        told = english("{format}: save it as one of {known}", format=image_format, known=", ".join(FORMATS))
+        raise UnusableError("unsupported-format", told)
     _refuse_bomb(image.width, image.height)
     mode, orientation = image.mode, _orientation(image)
     rotated = orientation != 1
@@ -168,7 +171,10 @@ def _examine(encoded: bytes) -> tuple[np.ndarray, str, str, int, tuple[str, ...]
         notes += ("orientation-ignored",)
         orientation = 1
     else:
-        raise UnusableError("undecodable", f"DALI and Pillow read this {mode} {image_format} as two different pictures")
+        told = english(
+            "DALI and Pillow read this {mode} {format} as two different pictures", mode=mode, format=image_format
+        )
+        raise UnusableError("undecodable", told)
     return picture, image_format, mode, orientation, notes + (("16-bit",) if sixteen_bit and mode != "P" else ())
 
 
@@ -183,15 +189,21 @@ def _open(encoded: bytes) -> Image.Image:
             raise unknown_kind(encoded) from None
         if image_format == "TIFF":
             refuse_samples_of_tiff(encoded)
-        raise failure(encoded, image_format, "the header is damaged" if unknown else str(error)) from None
+        raise failure(encoded, image_format, english("the header is damaged") if unknown else str(error)) from None
     finally:
         Image.MAX_IMAGE_PIXELS = limit
 
 
 def _refuse_bomb(width: int, height: int) -> None:
     if width * height > MAX_PIXELS:
-        size = f"{width} x {height} pixels, {width * height / 1e6:.0f} megapixels"
-        raise UnusableError("too-large", f"{size}; at most {MAX_PIXELS // 1_000_000} are decoded")
+        told = english(
+            "{width} x {height} pixels, {megapixels:.0f} megapixels; at most {most} are decoded",
+            width=width,
+            height=height,
+            megapixels=width * height / 1e6,
+            most=MAX_PIXELS // 1_000_000,
+        )
+        raise UnusableError("too-large", told)
 
 
 def _notes(image: Image.Image) -> tuple[str, ...]:
@@ -223,14 +235,18 @@ def _decode_like_dali(encoded: bytes, image_format: str, rotated: bool) -> tuple
         raise
     except Exception:
         lossless_with_exif = image_format == "WEBP" and b"VP8L" in encoded and b"EXIF" in encoded
-        kind = "lossless WEBP with EXIF data" if lossless_with_exif else f"kind of {image_format}"
-        raise failure(encoded, image_format, f"DALI cannot read this {kind}: save it again as JPEG") from None
+        told = english("DALI cannot read this kind of {format}: save it again as JPEG", format=image_format)
+        if lossless_with_exif:
+            told = english("DALI cannot read this lossless WEBP with EXIF data: save it again as JPEG")
+        raise failure(encoded, image_format, told) from None
     if decoded is None or part is None:
-        raise failure(encoded, image_format, "DALI cannot decode it")
+        raise failure(encoded, image_format, english("DALI cannot decode it"))
     picture = np.asarray(decoded)
     top, left, bottom, right = _middle(stream)
     if not rotated and not _agree(np.asarray(part), picture[top:bottom, left:right]):
-        raise UnusableError("undecodable", "damaged data: DALI decodes a part of it differently from the whole")
+        raise UnusableError(
+            "undecodable", english("damaged data: DALI decodes a part of it differently from the whole")
+        )
     return picture, sixteen_bit
 
 
@@ -305,4 +321,4 @@ def probe_all(
 
 
 def _crashed(path: Path, exit_code: int | None) -> ImageProblem:
-    return ImageProblem(path, "undecodable", f"the decoder crashed on it (exit code {exit_code})")
+    return ImageProblem(path, "undecodable", english("the decoder crashed on it (exit code {code})", code=exit_code))

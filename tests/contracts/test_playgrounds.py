@@ -8,9 +8,10 @@ from common.errors import KitError
 from common.language.telling import retell, speaking
 from common.playground.fields import PicksField, PictureField
 from common.playground.session import Engine
+from common.playground.texts import told
 from common.stages.workflow import Request, train
 from tests.contracts.line import CONSOLE
-from tests.contracts.spoken import left_in_english
+from tests.contracts.spoken import ENGLISH, left_in_english
 from tests.contracts.test_pages import names_of
 
 KEPT = 8  # examples that are corrected
@@ -63,8 +64,10 @@ def test_no_english_is_left_where_the_page_is_spanish(session, line):
 
 def test_what_nobody_filled_in_is_refused_in_a_sentence_but_for_rows_of_which_any_cell_may_be_empty(session):
     if any(isinstance(field, PictureField | PicksField) for field in session.fields):
-        with pytest.raises(KitError, match=r"\w+ \w+"):
+        with pytest.raises(KitError, match=r"\w+ \w+") as refused:
             session.ask({})
+        with speaking("es"):
+            assert not ENGLISH.search(told(refused.value).striptags())
     else:
         assert session.show(session.ask({}), settings(session))
 

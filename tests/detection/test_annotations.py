@@ -11,6 +11,7 @@ from challenges.detection.annotations.coco import split_named
 from challenges.detection.annotations.table import CONSEQUENCES, Annotations
 from challenges.detection.annotations.voc import parse
 from common.errors import DataError
+from common.language.telling import retell, speaking
 from tests.detection.annotated_folders import (
     Box,
     coco_table,
@@ -41,6 +42,9 @@ def boxes_of(table: Annotations) -> dict[str, list[tuple[Any, ...]]]:
 def codes(table: Annotations) -> dict[str, int]:
     assert all(finding.code in CONSEQUENCES and finding.reason and finding.path for finding in table.findings)
     assert all("\n" not in finding.reason for finding in table.findings)
+    with speaking("es"):
+        told = [text for finding in table.findings for text in (finding.reason, CONSEQUENCES[finding.code])]
+        assert [text for text in told if retell(text) == text] == []
     return dict(Counter(finding.code for finding in table.findings))
 
 

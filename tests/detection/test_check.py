@@ -15,6 +15,7 @@ from challenges.detection.reach import View
 from challenges.detection.scenes import Scenes
 from common.errors import DataError
 from common.files import read_json
+from common.language.telling import retell, speaking
 from tests.common.vision.picture_files import UNDO, broken_files, encode, oriented, photograph
 from tests.detection.annotated_folders import Box, coco_table, draw, voc_text, write_json, write_voc, write_yolo
 
@@ -29,6 +30,8 @@ def check(root: Path, output: Path, **options: object) -> CheckReport:
 
 
 def codes(report: CheckReport) -> dict[str, int]:
+    with speaking("es"):
+        assert [problem.reason for problem in report.problems if retell(problem.reason) == problem.reason] == []
     return dict(Counter(problem.code for problem in report.problems))
 
 

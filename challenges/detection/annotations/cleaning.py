@@ -7,6 +7,7 @@ import numpy as np
 
 from challenges.detection.annotations.sizes import difference
 from challenges.detection.annotations.table import FARTHEST, AnnotatedImage, Annotations, Finding, plain
+from common.language.telling import english
 from common.vision.image_folders import displayed
 from common.vision.images import ImageFacts
 
@@ -15,12 +16,14 @@ ROUNDING = 1.0  # pixels that a box may reach beyond its image without being rep
 _THINNEST = 0.1  # pixels of width or height that are left of a box after clipping
 
 _UNREAD_BOXES = ("malformed-box", "not-a-number", "unknown-category")
-_LOOKS = {
-    "swapped": ": the sizes look swapped, or the image was turned since",
-    "smaller": ": the image looks resized",
-    "larger": ": the image looks resized",
-    "other": "",
-    "": "",
+_RESIZED = english("the annotation says {stated}, the image is {actual}: the image looks resized")
+_MISMATCHES = {
+    "swapped": english(
+        "the annotation says {stated}, the image is {actual}: the sizes look swapped, or the image was turned since"
+    ),
+    "smaller": _RESIZED,
+    "larger": _RESIZED,
+    "other": english("the annotation says {stated}, the image is {actual}"),
 }
 
 
@@ -88,7 +91,7 @@ def _fitting(
         if fact is None:
             continue
         if not count and displayed(image.path) in robbed:
-            told = "none of its boxes can be read: whether it shows objects is not known"
+            told = english("none of its boxes can be read: whether it shows objects is not known")
             findings.append(Finding(displayed(image.path), "no-annotation", told))
             continue
         code, reason = _judge(image, fact, count)
@@ -102,18 +105,21 @@ def _fitting(
 def _judge(image: AnnotatedImage, fact: ImageFacts, count: int) -> tuple[str, str]:
     """Code and reason of what is to be said about an image's size and orientation, or two empty strings."""
     if count > MAX_BOXES:
-        return "too-many-boxes", f"{count:,} boxes; at most {MAX_BOXES:,} are used"
+        return "too-many-boxes", english("{count:,} boxes; at most {most:,} are used", count=count, most=MAX_BOXES)
     stated, upright = (image.width, image.height), (fact.width, fact.height)
     stored = upright[::-1] if fact.orientation >= 5 else upright
-    told = f"the annotation says {stated[0]} x {stated[1]}"
+    told, actual = f"{stated[0]} x {stated[1]}", f"{upright[0]} x {upright[1]}"
     if 0 not in stated and stated not in (stored, upright):
-        return "size-mismatch", f"{told}, the image is {upright[0]} x {upright[1]}{_LOOKS[difference(image, fact)]}"
+        return "size-mismatch", english(_MISMATCHES[difference(image, fact)], stated=told, actual=actual)
     if fact.orientation == 1 or (stated == upright and stored != upright):
         return "", ""
     if stated == stored and stored != upright:
-        return "turned-boxes", f"{told}, as stored under EXIF orientation {fact.orientation}"
-    why = "states no size" if 0 in stated else "fits the image as stored and upright"
-    return "orientation-unclear", f"EXIF orientation {fact.orientation}, and the annotation {why}"
+        message = english("the annotation says {stated}, as stored under EXIF orientation {turn}")
+        return "turned-boxes", english(message, stated=told, turn=fact.orientation)
+    message = english("EXIF orientation {turn}, and the annotation fits the image as stored and upright")
+    if 0 in stated:
+        message = english("EXIF orientation {turn}, and the annotation states no size")
+    return "orientation-unclear", english(message, turn=fact.orientation)
 
 
 class _Boxes:
@@ -168,10 +174,20 @@ class _Boxes:
     def _report(self, rows: np.ndarray, code: str, findings: list[Finding]) -> None:
         for row in np.flatnonzero(rows).tolist():
             image, corners = self.images[self.owners[row]], self.corners[row]
-            left, top, right, bottom = (f"{value:.6g}" for value in corners)
-            told = f"left {left}, top {top}, right {right}, bottom {bottom}"
-            name = self.annotations.classes[self.labels[row] - 1]
-            reason = f"{self.annotations.noun} {self.numbers[row]} ({name}): {told} in {image.width} x {image.height}"
+            left, top, right, bottom = corners.tolist()
+            reason = english(
+                "{noun} {number} ({name:s}): left {left:.6g}, top {top:.6g}, right {right:.6g}, bottom {bottom:.6g} "
+                "in {width} x {height}",
+                noun=self.annotations.noun,
+                number=self.numbers[row],
+                name=self.annotations.classes[self.labels[row] - 1],
+                left=left,
+                top=top,
+                right=right,
+                bottom=bottom,
+                width=image.width,
+                height=image.height,
+            )
             findings.append(Finding(self._path(row), code, plain(reason, 300)))
 
     def _path(self, row: int) -> str:

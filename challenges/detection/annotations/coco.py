@@ -13,6 +13,7 @@ from challenges.detection.annotations.foreign import refuse_json
 from challenges.detection.annotations.names import ImageIndex, parent, split_named, stem, unmentioned
 from challenges.detection.annotations.table import Annotations, Finding, UnusableError, listed, plain
 from common.errors import DataError
+from common.language.telling import english
 from common.vision.image_folders import Listing, displayed
 
 MAX_BYTES = 4 << 30
@@ -92,7 +93,7 @@ def read(root: Path, listing: Listing, files: Mapping[str, str]) -> Annotations:
         category_ids=tuple(category.number for category in ids),
         images=images,
         **columns,
-        noun="annotation",
+        noun=english("annotation"),
         findings=tuple(findings),
         notes=(*notes, *reading.notes(), *index.note()),
         sources=tuple(files.values()),
@@ -160,7 +161,7 @@ def _categories(
             written, name = fields(row, "id", "name")
             key = identity(written)
             if key is None or not isinstance(name, str) or not name.strip():
-                told = f"a category without id or name: {plain(row)}"
+                told = english("a category without id or name: {row:s}", row=plain(row))
                 findings.append(Finding(displayed(files[split]), "unknown-category", told))
                 continue
             written_otherwise += isinstance(key, int) and not isinstance(written, int)

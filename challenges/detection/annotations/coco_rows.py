@@ -11,6 +11,7 @@ import numpy as np
 from challenges.detection.annotations.masks import Extent, extent
 from challenges.detection.annotations.names import ImageIndex, base, folded, parent, relative, split_named, stem
 from challenges.detection.annotations.table import AnnotatedImage, BoxColumns, Finding, number_in, plain
+from common.language.telling import english
 from common.vision.image_folders import displayed
 
 SAMPLED = 300  # image names looked up to tell which folder they are in
@@ -88,7 +89,7 @@ class Reading:
             written, name = fields(row, "id", "file_name")
             key = self._identity(written)
             if key is None or not isinstance(name, str) or not name:
-                told = f"an image without id or file name: {plain(row)}"
+                told = english("an image without id or file name: {row:s}", row=plain(row))
                 self.findings.append(Finding(shown, "malformed-image", told))
                 if key is not None:
                     positions[key] = None
@@ -97,7 +98,12 @@ class Reading:
                 positions[key] = self._place(shown, split, name, row, folder)
             elif names.get(key) != name:
                 self.mentioned.add(_resolve(name, folder, self.index)[0])
-                told = f"image id {plain(key)} is {plain(names.get(key))} and {plain(name)}"
+                told = english(
+                    "image id {id:s} is {one:s} and {other:s}",
+                    id=plain(key),
+                    one=plain(names.get(key)),
+                    other=plain(name),
+                )
                 self.findings.append(Finding(shown, "duplicate-image-id", told))
                 self._forget(positions[key])
                 positions[key] = None
@@ -107,16 +113,18 @@ class Reading:
         path, why = _resolve(name, folder, self.index)
         self.mentioned.add(path)
         if path is None:
-            where = "not in the folder" if why == "missing-image" else "in several folders"
-            self.findings.append(Finding(plain(name), why, f"named in {source}, {where}"))
+            message = english("named in {file:s}, not in the folder")
+            if why != "missing-image":
+                message = english("named in {file:s}, in several folders")
+            self.findings.append(Finding(plain(name), why, english(message, file=source)))
             return None
         if path in self._taken:
             position, other = self._taken[path]
             if other != split:
-                told = f"{source} names an image of the validation split"
+                told = english("{file:s} names an image of the validation split", file=source)
                 self.findings.append(Finding(displayed(path), "in-both-splits", told))
                 return None
-            told = f"{source} lists the image under two ids"
+            told = english("{file:s} lists the image under two ids", file=source)
             self.findings.append(Finding(displayed(path), "duplicate-image", told))
             return position
         self._taken[path] = len(self.images), split
@@ -172,20 +180,28 @@ class Reading:
     def _fault(self, source: str, order: int, row: Any, positions: Mapping[int | str, int | None]) -> Finding:
         """What is wrong with an annotation that could not be taken."""
         if not isinstance(row, dict):
-            return Finding(source, "malformed-box", f"annotation number {order + 1} is {plain(row)}")
-        name = f"annotation {plain(row.get('id', order))}"
+            told = english("annotation number {number} is {row:s}", number=order + 1, row=plain(row))
+            return Finding(source, "malformed-box", told)
+        name = plain(row.get("id", order))
         image, category, box = fields(row, "image_id", "category_id", "bbox")
         key = identity(image)
         if key is None or key not in positions:
-            return Finding(source, "unknown-image", f"{name}: no image has the id {plain(image)}")
+            told = english("annotation {id:s}: no image has the id {image:s}", id=name, image=plain(image))
+            return Finding(source, "unknown-image", told)
         position = positions[key]
         path = displayed(self.images[position].path) if position is not None else source
         if identity(category) not in self.labels:
-            return Finding(path, "unknown-category", f"{name}: no category has the id {plain(category)}")
+            told = english("annotation {id:s}: no category has the id {category:s}", id=name, category=plain(category))
+            return Finding(path, "unknown-category", told)
         if not isinstance(box, list) or len(box) != 4:
-            told = f"bbox is {plain(box)}, not left, top, width, height, and there is no polygon or mask to measure"
-            return Finding(path, "malformed-box", f"{name}: {told}")
-        return Finding(path, "not-a-number", f"{name}: bbox is {plain(box)}")
+            told = english(
+                "annotation {id:s}: bbox is {box:s}, not left, top, width, height, and there is no polygon or mask to "
+                "measure",
+                id=name,
+                box=plain(box),
+            )
+            return Finding(path, "malformed-box", told)
+        return Finding(path, "not-a-number", english("annotation {id:s}: bbox is {box:s}", id=name, box=plain(box)))
 
 
 def _number(value: object) -> float:

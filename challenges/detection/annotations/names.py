@@ -8,6 +8,7 @@ from functools import cached_property
 from urllib.parse import unquote
 
 from challenges.detection.annotations.table import Finding, plain
+from common.language.telling import english
 from common.vision.image_folders import Listing, displayed
 
 _LOCAL_FILE = "?d="  # Label Studio: /data/local-files/?d=folder/image.jpg
@@ -116,7 +117,8 @@ def unmentioned(index: ImageIndex, used: Iterable[str], mentioned: Callable[[str
     """The images that lie among used ones and that no annotation mentions: whether they show objects is not known."""
     folders = {parent(path) for path in used}
     left = [path for path in index.paths if parent(path) in folders and not mentioned(path)]
-    return [Finding(displayed(path), "no-annotation", "no annotation mentions the image") for path in left]
+    told = english("no annotation mentions the image")
+    return [Finding(displayed(path), "no-annotation", told) for path in left]
 
 
 def _grouped(paths: Iterable[str], key: Callable[[str], str]) -> dict[str, list[str]]:

@@ -8,6 +8,7 @@ from typing import Any, Literal
 import numpy as np
 
 from common.errors import DataError
+from common.language.telling import english
 
 Kind = Literal["coco", "voc", "yolo"]
 Form = Literal["left, top, right, bottom", "centre and size", "left, top and size"]
@@ -15,37 +16,40 @@ Form = Literal["left, top, right, bottom", "centre and size", "left, top and siz
 FARTHEST = 1e9  # pixels or shares: what lies beyond is as far outside, and cannot overflow
 
 CONSEQUENCES = {
-    "annotation-unreadable": "image left out",
-    "annotation-malformed": "image left out",
-    "annotation-empty": "image left out",
-    "no-annotation": "image left out",
-    "missing-image": "left out",
-    "ambiguous-image": "left out",
-    "malformed-image": "left out",
-    "duplicate-image-id": "images left out",
-    "duplicate-image": "boxes joined",
-    "in-both-splits": "kept for validation only",
-    "size-mismatch": "image left out",
-    "too-many-boxes": "image left out",
-    "turned-boxes": "boxes turned with the image",
-    "orientation-unclear": "boxes taken as drawn on the upright image",
-    "name-mismatch": "the annotation file's own name counts",
-    "malformed-box": "box left out",
-    "not-a-number": "box left out",
-    "unknown-category": "box left out",
-    "unknown-image": "box left out",
-    "label-without-image": "label file left out",
-    "degenerate-box": "box left out",
-    "outside-box": "box left out",
-    "clipped-box": "box cut at the image's edge",
-    "duplicate-box": "second box left out",
+    "annotation-unreadable": english("image left out"),
+    "annotation-malformed": english("image left out"),
+    "annotation-empty": english("image left out"),
+    "no-annotation": english("image left out"),
+    "missing-image": english("left out"),
+    "ambiguous-image": english("left out"),
+    "malformed-image": english("left out"),
+    "duplicate-image-id": english("images left out"),
+    "duplicate-image": english("boxes joined"),
+    "in-both-splits": english("kept for validation only"),
+    "size-mismatch": english("image left out"),
+    "too-many-boxes": english("image left out"),
+    "turned-boxes": english("boxes turned with the image"),
+    "orientation-unclear": english("boxes taken as drawn on the upright image"),
+    "name-mismatch": english("the annotation file's own name counts"),
+    "malformed-box": english("box left out"),
+    "not-a-number": english("box left out"),
+    "unknown-category": english("box left out"),
+    "unknown-image": english("box left out"),
+    "label-without-image": english("label file left out"),
+    "degenerate-box": english("box left out"),
+    "outside-box": english("box left out"),
+    "clipped-box": english("box cut at the image's edge"),
+    "duplicate-box": english("second box left out"),
 }
-"""Code of a finding -> what the check does about it."""
+"""Code of a finding -> what the check does about it, in English."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """Something amiss in the annotations; `path` names the image where it concerns one, else the annotation file."""
+    """Something amiss in the annotations.
+
+    path: the image where it concerns one, else the annotation file. reason: in English, as pages tell it again.
+    """
 
     path: str
     code: str

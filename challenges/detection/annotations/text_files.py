@@ -3,6 +3,8 @@
 import codecs
 from pathlib import Path
 
+from common.language.telling import english
+
 MAX_BYTES = 16 << 20
 _MARKS = (  # the longer mark first: that of UTF-32 begins like that of UTF-16
     (codecs.BOM_UTF32_LE, "utf-32"),
@@ -15,7 +17,7 @@ _MARKS = (  # the longer mark first: that of UTF-32 begins like that of UTF-16
 def text_of(path: Path) -> str:
     """The file's text. Raises OSError, and ValueError with the reason in words, where it cannot be read."""
     if path.stat().st_size > MAX_BYTES:
-        raise ValueError(f"more than {MAX_BYTES >> 20} MiB")
+        raise ValueError(english("more than {size} MiB", size=MAX_BYTES >> 20))
     return decoded(path.read_bytes())
 
 
@@ -24,9 +26,10 @@ def decoded(encoded: bytes) -> str:
     try:
         text = encoded.decode(encoding)
     except UnicodeDecodeError:
-        raise ValueError(f"its encoding is not {encoding.removesuffix('-sig').upper()}: save it as UTF-8") from None
+        told = english("its encoding is not {name}: save it as UTF-8", name=encoding.removesuffix("-sig").upper())
+        raise ValueError(told) from None
     if "\0" in text:
-        raise ValueError("it has zero bytes, like UTF-16 without a byte order mark: save it as UTF-8")
+        raise ValueError(english("it has zero bytes, like UTF-16 without a byte order mark: save it as UTF-8"))
     return text
 
 

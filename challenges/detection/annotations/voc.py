@@ -24,6 +24,7 @@ from challenges.detection.annotations.table import (
 )
 from challenges.detection.annotations.text_files import text_of
 from common.errors import DataError
+from common.language.telling import english
 from common.vision.image_folders import Listing, displayed
 
 MAX_BYTES = 16 << 20
@@ -89,7 +90,11 @@ def read(root: Path, listing: Listing, source: Source) -> Annotations:
             continue
         if path in taken:
             findings.append(
-                Finding(displayed(file), "ambiguous-image", f"{displayed(taken[path])} annotates the same image")
+                Finding(
+                    displayed(file),
+                    "ambiguous-image",
+                    english("{file:s} annotates the same image", file=displayed(taken[path])),
+                )
             )
             continue
         taken[path] = file
@@ -111,7 +116,7 @@ def read(root: Path, listing: Listing, source: Source) -> Annotations:
         category_ids=tuple(range(1, len(classes) + 1)),
         images=tuple(images),
         **boxes.arrays(),
-        noun="object",
+        noun=english("object"),
         findings=tuple(findings),
         notes=(*notes, *index.note()),
         form="left, top, right, bottom",
@@ -155,25 +160,28 @@ def parse(path: Path) -> ElementTree.Element:
     parser.StartDoctypeDeclHandler = _refuse_document_type
     try:
         if path.stat().st_size > MAX_BYTES:
-            raise _FileError("annotation-unreadable", f"more than {MAX_BYTES >> 20} MiB of XML")
+            raise _FileError("annotation-unreadable", english("more than {size} MiB of XML", size=MAX_BYTES >> 20))
         encoded = path.read_bytes()
         if not encoded.strip():
-            raise _FileError("annotation-empty", "the file is empty")
+            raise _FileError("annotation-empty", english("the file is empty"))
         parser.Parse(encoded, True)
     except OSError as error:
         raise _FileError("annotation-unreadable", (error.strerror or str(error)).lower()) from None
     except (expat.ExpatError, ValueError, LookupError) as error:
-        raise _FileError("annotation-unreadable", f"cut, wrongly encoded or no XML: {plain(error)}") from None
+        told = english("cut, wrongly encoded or no XML: {error:s}", error=plain(error))
+        raise _FileError("annotation-unreadable", told) from None
     element = builder.close()
     if element.tag == "annotations" and (element.find("image") is not None or element.find("track") is not None):
         raise _CvatError
     if element.tag != "annotation":
-        raise _FileError("annotation-malformed", f"it holds <{plain(element.tag, 40)}>, not <annotation>")
+        told = english("it holds <{tag:s}>, not <annotation>", tag=plain(element.tag, 40))
+        raise _FileError("annotation-malformed", told)
     return element
 
 
 def _refuse_document_type(*_declaration: object) -> None:
-    raise _FileError("annotation-malformed", "it declares a document type, which annotations have no use for")
+    told = english("it declares a document type, which annotations have no use for")
+    raise _FileError("annotation-malformed", told)
 
 
 def _objects(
@@ -183,15 +191,20 @@ def _objects(
     for number, element in enumerate(annotation.iterfind("object"), start=1):
         name, box = plain(element.findtext("name") or ""), element.find("bndbox")
         if not name or box is None:
-            told = "no class name" if not name else "no bndbox"
-            findings.append(Finding(displayed(path), "malformed-box", f"object {number}: {told}"))
+            message = english("object {number}: no bndbox") if name else english("object {number}: no class name")
+            findings.append(Finding(displayed(path), "malformed-box", english(message, number=number)))
             continue
         written = [box.findtext(side) for side in ("xmin", "ymin", "xmax", "ymax")]
         try:
             left, top, right, bottom = (number_in(text) for text in written)
         except ValueError:
-            told = ", ".join(plain(text, 24) for text in written)
-            findings.append(Finding(displayed(path), "not-a-number", f"object {number} ({name}): corners {told}"))
+            told = english(
+                "object {number} ({name:s}): corners {corners:s}",
+                number=number,
+                name=name,
+                corners=", ".join(plain(text, 24) for text in written),
+            )
+            findings.append(Finding(displayed(path), "not-a-number", told))
             continue
         difficult = is_true(element.findtext("difficult"))
         yield number, name, (left - 1, top - 1, right, bottom), difficult
@@ -225,12 +238,18 @@ def _image_of(
             index.respelt[file] = same[0]
             return same[0]
     if not same:
-        told = f"; <filename> says {written}" if written and stem(written) != own else ""
-        raise _FileError("missing-image", f"no image is called {displayed(own)}{told}")
+        told = english("no image is called {name:s}", name=displayed(own))
+        if written and stem(written) != own:
+            told = english(
+                "no image is called {name:s}; <filename> says {written:s}", name=displayed(own), written=written
+            )
+        raise _FileError("missing-image", told)
     if len(same) > 1:
-        raise _FileError("ambiguous-image", f"images with its name: {', '.join(map(displayed, same[:3]))}")
+        told = english("images with its name: {names:s}", names=", ".join(map(displayed, same[:3])))
+        raise _FileError("ambiguous-image", told)
     if written and stem(written) != own:
-        findings.append(Finding(displayed(file), "name-mismatch", f"<filename> says {written}"))
+        told = english("<filename> says {written:s}", written=written)
+        findings.append(Finding(displayed(file), "name-mismatch", told))
     return same[0]
 
 
@@ -273,10 +292,10 @@ def _splits(root: Path, source: Source) -> _Splits:
     both = sorted(set(train) & set(validation))
     missing = sorted(named.keys() - known)
     where = f"{displayed(source.folder)}ImageSets/Main"
-    findings = [Finding(displayed(name), "in-both-splits", f"{where} lists it for both") for name in both]
-    findings += [
-        Finding(displayed(name), "no-annotation", f"{where} lists it, Annotations has no such file") for name in missing
-    ]
+    twice = english("{folder:s} lists it for both", folder=where)
+    absent = english("{folder:s} lists it, Annotations has no such file", folder=where)
+    findings = [Finding(displayed(name), "in-both-splits", twice) for name in both]
+    findings += [Finding(displayed(name), "no-annotation", absent) for name in missing]
     told = f"by the lists of {where}" if set(named.values()) != {""} else ""
     return _Splits(named, None if all_training else "train", tuple(findings), tuple(notes), told)
 

@@ -19,6 +19,7 @@ from challenges.detection.annotations.text_files import lines_of
 from challenges.detection.annotations.yolo_files import Source, find
 from challenges.detection.annotations.yolo_lists import listed_splits, stated_splits
 from challenges.detection.annotations.yolo_rows import Columns, Row, RowError, columns_of, parse, spelling
+from common.language.telling import english
 from common.vision.image_folders import Listing, displayed
 
 LAYOUT = "YOLO: images/ and labels/ with the same names inside, and data.yaml or classes.txt with the classes."
@@ -70,7 +71,7 @@ def read(root: Path, listing: Listing, source: Source) -> Annotations:
         category_ids=ids,
         images=tuple(reading.images),
         **reading.boxes.arrays(),
-        noun="line",
+        noun=english("line"),
         findings=tuple(reading.findings),
         notes=(*reading.notes, *respelling_note(source.respelt)),
         sources=tuple(filter(None, (names_file, *folders[:8]))),
@@ -105,14 +106,15 @@ class _Reading:
         if label is None:
             self._bare.append(path)
             if self.source.left:
-                told = "the image has no label file, and label files are left over"
+                told = english("the image has no label file, and label files are left over")
                 self.findings.append(Finding(displayed(path), "no-annotation", told))
                 return
         else:
             try:
                 lines = lines_of(self.root / label)
             except (OSError, ValueError) as error:
-                told = f"{displayed(label)}: {plain(error)}"
+                why = plain(getattr(error, "strerror", None) or error)
+                told = english("{file:s} cannot be read: {why}", file=displayed(label), why=why)
                 self.findings.append(Finding(displayed(path), "annotation-unreadable", told))
                 return
             for number, line in lines:
@@ -123,7 +125,7 @@ class _Reading:
         try:
             category, values = parse(line, self.names)
         except RowError as error:
-            self.findings.append(Finding(displayed(path), error.code, f"line {number}: {error.reason}"))
+            self.findings.append(_at_line(displayed(path), number, error))
             return
         kind = spelling(line)
         if kind:
@@ -138,7 +140,7 @@ class _Reading:
         """Say which label files have no image, and what became of the images without a label file."""
         left, bare = self.source.left, len(self._bare)
         for name in left:
-            self.findings.append(Finding(displayed(name), "label-without-image", "no image has its name"))
+            self.findings.append(_without_image(name))
         if left:
             told = f"{len(left):,} label files belong to no image, such as {displayed(left[0])}"
             also = f"; so {bare:,} images without a label file are left out, such as {displayed(self._bare[0])}"
@@ -164,15 +166,23 @@ class _Reading:
         for row in self.rows:
             path = displayed(self.images[row.owner].path)
             if self.names is not None and row.category not in self.names:
-                told = f"line {row.number}: class {row.category}"
-                self.findings.append(Finding(path, "unknown-category", told))
+                error = RowError("unknown-category", english("class {name:s}", name=str(row.category)))
+                self.findings.append(_at_line(path, row.number, error))
                 continue
             try:
                 corners, measured = columns.corners(row.values)
             except RowError as error:
-                self.findings.append(Finding(path, error.code, f"line {row.number}: {error.reason}"))
+                self.findings.append(_at_line(path, row.number, error))
                 continue
             self.boxes.add(row.owner, corners, row.category, row.number, extent=measured)
+
+
+def _at_line(path: str, number: int, error: RowError) -> Finding:
+    return Finding(path, error.code, english("line {number}: {reason}", number=number, reason=error.reason))
+
+
+def _without_image(label: str) -> Finding:
+    return Finding(displayed(label), "label-without-image", english("no image has its name"))
 
 
 def _is_row_fault(finding: Finding) -> bool:
@@ -186,7 +196,7 @@ def _refuse_strangers(root: Path, source: Source) -> None:
             f"{displayed(source.left[0])}.",
             "A label file is called as its image, photo.txt for photo.jpg, beside it or in labels/ for images/.",
             "Rename the label files after the images.",
-            [Finding(displayed(name), "label-without-image", "no image has its name") for name in source.left],
+            [_without_image(name) for name in source.left],
         )
 
 

@@ -9,8 +9,9 @@ import numpy as np
 
 from challenges.detection.annotations.masks import Extent
 from challenges.detection.annotations.table import FARTHEST, number_in, plain
+from common.language.telling import english
 
-BOX = "class, centre x, centre y, width, height"
+BOX = english("class, centre x, centre y, width, height")
 _ALIKE = 0.9  # of the rows that must agree on a reading of further columns
 _ENOUGH = 8  # rows from which on an agreement is no accident
 _SLACK = 0.02  # of the image's side
@@ -27,7 +28,7 @@ class Row:
 
 
 class RowError(ValueError):
-    """A line that is no row, with the finding's code and the reason."""
+    """A line that is no row, with the finding's code and the reason in English, as pages tell it again."""
 
     def __init__(self, code: str, reason: str) -> None:
         super().__init__(reason)
@@ -47,9 +48,9 @@ def parse(line: str, names: dict[int, str] | None) -> tuple[int, tuple[float, ..
     if category is None and first > 1:
         raise RowError("not-a-number", plain(line))
     if len(written) - first < 4:
-        raise RowError("malformed-box", f"{len(written)} values instead of {BOX}")
+        raise RowError("malformed-box", english("{count} values instead of {columns}", count=len(written), columns=BOX))
     if category is None:
-        raise RowError("unknown-category", f"class {plain(' '.join(written[:first]), 40)}")
+        raise RowError("unknown-category", english("class {name:s}", name=plain(" ".join(written[:first]), 40)))
     try:
         return category, tuple(number_in(text) for text in written[first:])
     except ValueError:
@@ -107,7 +108,8 @@ class Columns:
             return (x - width / 2, y - height / 2, x + width / 2, y + height / 2), False
         if len(values) >= 6 and len(values) % 2 == 0:
             return (min(values[::2]), min(values[1::2]), max(values[::2]), max(values[1::2])), True
-        raise RowError("malformed-box", f"{len(values) + 1} values instead of {BOX}")
+        told = english("{count} values instead of {columns}", count=len(values) + 1, columns=BOX)
+        raise RowError("malformed-box", told)
 
 
 def columns_of(rows: Sequence[Row], keypoint_values: int) -> Columns:

@@ -80,7 +80,8 @@ class HistorySession(Session):
             inputs, known = self._of_user(str(values.get("user") or ""), given)
         elif not given:
             raise DataError(
-                "The history is empty.", remedy="Search for something that was liked, or choose an example."
+                english("The history is empty."),
+                remedy=english("Search for something that was liked, or choose an example."),
             )
         else:
             inputs, known = {"history": np.asarray([given], np.int64)}, given
@@ -112,7 +113,10 @@ class HistorySession(Session):
 
     def _positions(self, names: Sequence[str]) -> list[int]:
         if len(names) > LONGEST:
-            raise DataError(f"The history has {len(names):,} items.", f"At most {LONGEST:,} are read.")
+            raise DataError(
+                english("The history has {count:,} items.", count=len(names)),
+                english("At most {most:,} are read.", most=LONGEST),
+            )
         found = [self._catalogue.find(str(name)) for name in names]
         return [position for position in dict.fromkeys(found) if position is not None]
 
@@ -120,8 +124,10 @@ class HistorySession(Session):
         places = np.flatnonzero(self._split.user_ids == user)
         if not len(places):
             raise DataError(
-                f"There is no user {user[:40]!r} in the training data." if user else "No user is chosen.",
-                remedy="Choose one of the list: the model has an embedding for each user and knows no others.",
+                english("There is no user {user!r} in the training data.", user=user[:40])
+                if user
+                else english("No user is chosen."),
+                remedy=english("Choose one of the list: the model has an embedding for each user and knows no others."),
             )
         known = [*self._split.train.of(int(places[0])).tolist(), *since]
         return {"user": places[:1, None].astype(np.int64), "seen": np.asarray([known], np.int64)}, known

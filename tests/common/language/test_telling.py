@@ -73,6 +73,13 @@ def test_the_wordier_message_is_the_one_that_is_known_again():
         assert retell(kept) == "detecta cat, dog y otras 3 clases de objetos"
 
 
+def test_the_datas_own_words_are_not_told_again():
+    kept = english("class {name:s}", name="label")
+    with speaking("es"):
+        assert retell("label") == "etiqueta"
+        assert retell(kept) == "clase label"
+
+
 def test_a_function_keeps_its_language_in_another_thread():
     heard = []
     with speaking("es"):

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from common.language.telling import retell, speaking
 from common.vision import images
 from common.vision.images import MAX_PIXELS, NOTES, ImageFacts, ImageProblem, probe, probe_all
 from tests.common.vision.picture_files import broken_files, encode, photograph, sound_files
@@ -79,6 +80,8 @@ def test_broken_files_are_named_with_their_reason(tmp_path):
         assert problem.code == files[path.name][1], (path.name, problem)
         assert problem.reason
         assert "\n" not in problem.reason
+        with speaking("es"):
+            assert retell(problem.reason) != problem.reason, path.name
 
 
 def test_damaged_files_that_pass_never_stop_dali(tmp_path):
