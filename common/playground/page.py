@@ -172,7 +172,7 @@ def on_example(examples: Any, choose: Callable[[int], list[Any]], outputs: Seque
     def clicked(event: gradio.EventData) -> Any:
         try:
             number = int(event.example)
-        except (AttributeError, TypeError, ValueError):
+        except (AttributeError, TypeError, ValueError, OverflowError):
             number = -1
         found = choose(number)
         return found if len(found) > 1 else found[0]
@@ -218,7 +218,7 @@ class _Column:
             chosen = list(right) if isinstance(right, list | tuple) else [right] if right else []
             try:
                 said = self.shown.session.keep(answer, settings_of(controls, given), chosen, self.shown.corrections)
-            except (KitError, OSError, ValueError) as error:
+            except (KitError, OSError, ValueError, TypeError) as error:
                 return str(texts.inside(texts.told(error)))
             return str(texts.inside(texts.hint(said)))
 

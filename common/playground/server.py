@@ -11,6 +11,7 @@ from typing import Any
 from common.errors import ServingError
 from common.language.telling import Language, language_accepted
 from common.playground.films import FILMS, MAX_FILM, Shelf
+from common.playground.gate import Gate
 from common.playground.uploads import MAX_UPLOAD
 
 STYLE = Path(__file__).with_name("style.css")
@@ -93,6 +94,7 @@ class _Guarded:
 def _application(pages: Mapping[Language, Any], host: str, shelf: Shelf | None) -> Any:
     from fastapi import FastAPI, Request
     from fastapi.responses import FileResponse, RedirectResponse, Response
+    from gradio.utils import get_upload_folder
     from starlette.middleware.trustedhost import TrustedHostMiddleware
 
     application = FastAPI(openapi_url=None)
@@ -109,9 +111,11 @@ def _application(pages: Mapping[Language, Any], host: str, shelf: Shelf | None) 
     application.add_api_route(f"{FILMS}/{{token}}/{{name}}", file)
     if len(pages) > 1:
         application.add_api_route("/", choose)
+    largest = MAX_UPLOAD if shelf is None else MAX_FILM
     for spoken, page in pages.items():
-        largest = MAX_UPLOAD if shelf is None else MAX_FILM
         application = _mounted(application, page, spoken, f"/{spoken}" if len(pages) > 1 else "/", largest)
+    below = tuple(pages) if len(pages) > 1 else ()
+    application.add_middleware(Gate, uploads=Path(get_upload_folder()), languages=below, largest=largest)
     if host in LOOPBACK:  # no page of elsewhere reaches it under a name of its own
         application.add_middleware(TrustedHostMiddleware, allowed_hosts=["127.0.0.1", "localhost", "[::1]"])
     application.add_middleware(_Guarded)

@@ -22,6 +22,7 @@ element.addEventListener('click', (event) => {
 
 Ask = Callable[..., list[Any]]
 MOST_PICKS = 500
+LONGEST_SEARCH = 100  # characters
 MANY_FIELDS = 5
 NARROW = 150  # pixels of a field at least, where they stand side by side
 
@@ -121,7 +122,7 @@ class _Picks(Widget):
         markup(texts.inside(texts.hint(field.told)))
         self._list = markup(self._picked([]))
         self._search = gradio.Textbox(
-            label=tell("Search, then click to add"), placeholder=tell("a title"), max_length=100
+            label=tell("Search, then click to add"), placeholder=tell("a title"), max_length=LONGEST_SEARCH
         )
         self._found = markup(self._options(""))
         self.value = gradio.State([])
@@ -157,7 +158,7 @@ class _Picks(Widget):
         picked.then(ask, list(inputs), list(outputs), show_progress="minimal", api_visibility="private")
 
     def _options(self, text: str) -> str:
-        found = self.field.find(text or "")
+        found = self.field.find(str(text or "")[:LONGEST_SEARCH])
         return str(texts.pick_buttons(found, "pick", "+", tell("Nothing is called so.")))
 
     def _picked(self, picks: Sequence[str]) -> str:
