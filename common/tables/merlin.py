@@ -1,7 +1,7 @@
-"""The same batches from NVIDIA's merlin-dataloader, in an environment of its own (containers/merlin.txt).
+"""The same rows from NVIDIA's merlin-dataloader, in an environment of its own (containers/merlin.txt).
 
 Merlin needs NumPy 1 and an old pandas; on a GPU it needs cudf of the same age, which NVIDIA's own images bring. Here it
-reads on the CPU. Its rows come in its own order: of the same seed, epochs hold the same rows, not the same batches.
+reads on the CPU. Its rows come in its own order: epochs hold the rows that those of stream.py hold, in other batches.
 """
 
 import os
@@ -11,51 +11,38 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 
 from common.errors import DataError
-from common.machine.distributed import ALONE, World
-from common.tables.loader import Batch, TableConfig, TableLoader
 
 
-class MerlinLoader(TableLoader):
-    """merlin.dataloader behind the kit's interface, for one process; resuming skips batches by reading them."""
+class MerlinLoader:
+    """Epochs of {column: (row, ...) tensor}, ragged columns as values and offsets.
+
+    For one process: Merlin deals out whole partitions, so that several would get different numbers of batches and wait
+    for ever.
+
+    columns: names, all by default. drop_last: leave out the last, smaller batch.
+    """
 
     def __init__(
-        self,
-        files: tuple[Path, ...],
-        config: TableConfig,
-        world: World = ALONE,
-    ) -> None:
-        super().__init__(files, config, world)
-        if world.size > 1:
-            raise DataError(
-                f"merlin-dataloader would share {len(files)} file(s) among {world.size} processes.",
-                "It deals out whole partitions, so that processes get different numbers of batches and wait for ever.",
-                "Use the kit's own loader, common.tables.parquet.ParquetLoader.",
-            )
-        self._dataset = _dataset(files, config.columns)
-        self.num_rows = self._dataset.num_rows
+        self, files: tuple[Path, ...], *, batch_size: int, columns: tuple[str, ...] | None = None, shuffle: bool = True,
+        seed: int = 0, drop_last: bool = True,
+    ) -> None:  # fmt: skip
+        self._dataset = _dataset(files, columns)
+        self._settings = {"batch_size": batch_size, "shuffle": shuffle, "drop_last": drop_last, "device": "cpu"}
+        self._seed = seed
+        rows: int = self._dataset.num_rows
+        self.batches_per_epoch = rows // batch_size if drop_last else -(-rows // batch_size)
 
-    def epoch(self, number: int, first_batch: int = 0) -> Iterator[Batch]:
-        for place, batch in enumerate(self._loader(number)):
-            if first_batch <= place < self.batches_per_epoch:
-                yield {name: values.reshape(-1) for name, values in batch.items()}
-
-    def _loader(self, number: int) -> Iterator[dict[str, Any]]:
+    def epoch(self, number: int, first_batch: int = 0) -> Iterator[dict[str, Tensor]]:
+        """The batches of an epoch from `first_batch` on; those before it are read, too."""
         from merlin.dataloader.torch import Loader
 
-        config = self.config
-        seed = int(np.random.SeedSequence([config.seed, number]).generate_state(1)[0] % 2**31)
-        loader = Loader(
-            self._dataset,
-            batch_size=self.local_batch,
-            shuffle=config.shuffle,
-            seed_fn=lambda: seed,
-            drop_last=config.drop_last,
-            device="cpu",
-        )
-        for inputs, _ in loader:
-            yield inputs
+        seed = int(np.random.SeedSequence([self._seed, number]).generate_state(1)[0] % 2**31)
+        for place, (batch, _) in enumerate(Loader(self._dataset, seed_fn=lambda: seed, **self._settings)):
+            if first_batch <= place < self.batches_per_epoch:
+                yield {name: values.reshape(-1) for name, values in batch.items()}
 
 
 def _dataset(files: tuple[Path, ...], columns: tuple[str, ...] | None) -> Any:

@@ -1,6 +1,6 @@
-"""The kit's own table loader: Parquet row groups through a shuffling buffer, read with pyarrow."""
+"""Row groups of Parquet files, read with pyarrow, as rows in memory and as tensors."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,117 +10,10 @@ import pyarrow.parquet as pq
 import torch
 
 from common.errors import DataError
-from common.machine.distributed import World
-from common.tables.loader import OFFSETS, VALUES, Batch, TableConfig, TableLoader
-from common.tables.prefetch import prefetched
 
-
-@dataclass(frozen=True)
-class _Piece:
-    """Rows `start` to `stop` of one row group."""
-
-    file: int
-    group: int
-    start: int
-    stop: int
-
-    def __len__(self) -> int:
-        return self.stop - self.start
-
-
-class ParquetLoader(TableLoader):
-    """Reads what each batch needs and no more than a buffer at a time.
-
-    An epoch lays all row groups end to end in a shuffled order; each process has a stretch of it, reads that alone
-    (besides the row groups at its two ends), shuffles it a buffer at a time, and cuts batches off. Resuming reads
-    nothing that lies before. Numbers and lists of numbers become tensors of the file's own types; text is refused.
-    """
-
-    def __init__(
-        self,
-        files: tuple[Path, ...],
-        config: TableConfig,
-        world: World = World(),  # noqa: B008 (frozen)
-    ) -> None:
-        super().__init__(files, config, world)
-        self._groups: list[_Piece] = []
-        names: list[str] | None = None
-        for number, path in enumerate(files):
-            schema, sizes = described(path)
-            mine = list(schema.names if config.columns is None else config.columns)
-            check_columns(path, schema, mine)
-            names = names or mine
-            if mine != names:
-                raise DataError(f"{path} has other columns than {files[0]}.", f"Those are {', '.join(names)}.")
-            self._groups += [_Piece(number, group, 0, size) for group, size in enumerate(sizes) if size]
-        self.columns = tuple(names or ())
-        self.num_rows = sum(map(len, self._groups))
-
-    def epoch(self, number: int, first_batch: int = 0) -> Iterator[Batch]:
-        return prefetched(lambda: self._batches(number, first_batch), self.config.prefetch)
-
-    def _batches(self, number: int, first_batch: int) -> Iterator[Batch]:
-        last = self.batches_per_epoch
-        begin = first_batch * self.local_batch
-        rest: list[Rows] = []
-        rows: Rows | None = None
-        kept: dict[tuple[int, int], pa.Table] = {}
-        waiting, position = 0, 0
-        batch = first_batch
-        for place, pieces in enumerate(self._buffers(number)):
-            size = sum(map(len, pieces))
-            skipped = min(max(begin - position, 0), size)
-            position += size
-            if skipped == size or batch >= last:
-                continue
-            rows = Rows.joined(self._read(pieces, kept), size, rows)
-            order = self._order(number, place, size)[skipped:]
-            taken = 0
-            while batch < last and waiting + len(order) - taken >= self.local_batch:
-                count = self.local_batch - waiting
-                yield tensors_of([*rest, rows.take(order[taken : taken + count])])
-                rest, waiting, taken, batch = [], 0, taken + count, batch + 1
-            if taken < len(order):
-                rest.append(rows.take(order[taken:]))
-                waiting += len(order) - taken
-        if batch < last and waiting:
-            yield tensors_of(rest)
-
-    def _order(self, epoch: int, buffer: int, size: int) -> np.ndarray:
-        if not self.config.shuffle:
-            return np.arange(size)
-        return np.random.default_rng([self.config.seed, epoch, 1, self.world.rank, buffer]).permutation(size)
-
-    def _buffers(self, epoch: int) -> Iterator[list[_Piece]]:
-        """This process's pieces of row groups, in buffers of at most `buffer_rows` rows."""
-        order = np.arange(len(self._groups))
-        if self.config.shuffle:
-            order = np.random.default_rng([self.config.seed, epoch, 0]).permutation(len(self._groups))
-        mine, position = self.my_rows, 0
-        pieces: list[_Piece] = []
-        room = self.config.buffer_rows
-        for group in (self._groups[place] for place in order):
-            start, stop = max(mine.start - position, 0), min(mine.stop - position, len(group))
-            position += len(group)
-            while start < stop:
-                end = min(start + room, stop)
-                pieces.append(_Piece(group.file, group.group, start, end))
-                room -= end - start
-                start = end
-                if not room:
-                    yield pieces
-                    pieces, room = [], self.config.buffer_rows
-        if pieces:
-            yield pieces
-
-    def _read(self, pieces: list[_Piece], kept: dict[tuple[int, int], pa.Table]) -> "Iterator[Rows]":
-        """kept: the row group that was read last, since the next buffer may begin in it."""
-        for piece in pieces:
-            key = (piece.file, piece.group)
-            if key not in kept:
-                kept.clear()
-                kept[key] = read_group(self.files[piece.file], piece.group, self.columns)
-            yield Rows.of(kept[key].slice(piece.start, len(piece)), self.columns)
+Batch = dict[str, torch.Tensor]
+VALUES, OFFSETS = "__values", "__offsets"
+"""A ragged column `name` becomes two tensors: `name__values`, and `name__offsets` of (row + 1,)."""
 
 
 def read_group(path: Path, group: int, columns: tuple[str, ...]) -> pa.Table:

@@ -8,8 +8,7 @@ import numpy as np
 
 from common.errors import DataError
 from common.machine.distributed import ALONE, World
-from common.tables.loader import Batch
-from common.tables.parquet import Rows, check_columns, described, read_group, tensors_of
+from common.tables.parquet import Batch, Rows, check_columns, described, read_group, tensors_of
 from common.tables.prefetch import prefetched
 
 
@@ -36,7 +35,8 @@ class TableStream:
     An epoch lays all row groups end to end in a shuffled order, cuts them into buffers of about `buffer_rows`, and
     shuffles each. Step s holds the stream's rows from s times the batch size on, of which each process takes a
     stretch; so a run goes on at any step and on another number of processes. Each process decodes every row group.
-    Columns become tensors as ParquetLoader's do, lists of one length n become (row, n).
+    Numbers and lists of numbers become tensors of the file's own types: (row,), lists of one length n (row, n), and
+    others values and offsets. Text is refused.
     """
 
     def __init__(

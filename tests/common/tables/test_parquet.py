@@ -1,4 +1,4 @@
-"""The loader gives every row once, in an order that any batch can be resumed in."""
+"""What files hold becomes tensors or is refused; rows share memory, and are made ahead."""
 
 import itertools
 import threading
@@ -11,97 +11,14 @@ import pytest
 import torch
 
 from common.errors import DataError
-from common.machine.distributed import ALONE, World
-from common.tables import parquet
-from common.tables.loader import TableConfig
-from common.tables.parquet import ParquetLoader, Rows
+from common.tables.parquet import Rows
 from common.tables.prefetch import prefetched
-from tests.common.tables.builders import assert_rows_fit, rows_of, write_files
+from common.tables.stream import TableStream
+from tests.common.tables.builders import write_files
 
 
-@pytest.fixture(scope="module")
-def files(tmp_path_factory):
-    return write_files(tmp_path_factory.mktemp("tables"))
-
-
-def loader(files, world=ALONE, **settings):
-    return ParquetLoader(files, TableConfig(**{"batch_size": 64, "buffer_rows": 200, **settings}), world)
-
-
-def equal(one, other):
-    return list(one) == list(other) and all(torch.equal(one[name], other[name]) for name in one)
-
-
-@pytest.mark.parametrize("buffer_rows", [1, 64, 200, 10_000])
-@pytest.mark.parametrize("shuffle", [False, True])
-@pytest.mark.parametrize("prefetch", [0, 2])
-def test_every_row_comes_once_with_what_belongs_to_it(files, buffer_rows, shuffle, prefetch):
-    tables = loader(files, buffer_rows=buffer_rows, shuffle=shuffle, prefetch=prefetch, drop_last=False)
-    batches = list(tables.epoch(0))
-    assert len(batches) == tables.batches_per_epoch == 16
-    assert [len(batch["row"]) for batch in batches] == [64] * 15 + [43]
-    assert (rows_of(batches) == list(range(1003))) != shuffle
-    assert sorted(rows_of(batches)) == list(range(1003))
-    for batch in batches:
-        assert_rows_fit(batch)
-    assert {name: values.dtype for name, values in batches[0].items()} == {
-        "row": torch.int64,
-        "price": torch.float32,
-        "history__values": torch.int64,
-        "history__offsets": torch.int64,
-    }
-
-
-def test_the_last_batch_is_left_out_or_not(files):
-    assert [len(batch["row"]) for batch in loader(files).epoch(0)] == [64] * 15
-    assert loader(files).batches_per_epoch == 15
-
-
-def test_the_seed_and_the_epoch_decide_the_order(files):
-    orders = [rows_of(loader(files, seed=seed).epoch(epoch)) for seed, epoch in ((0, 0), (0, 0), (0, 1), (1, 0))]
-    assert orders[0] == orders[1]
-    assert len({tuple(order) for order in orders}) == 3
-
-
-def test_rows_from_far_apart_meet(files):
-    first = rows_of(itertools.islice(loader(files).epoch(0), 1))
-    assert max(first) - min(first) > 200
-
-
-@pytest.mark.parametrize("size", [1, 2, 4])
-def test_resuming_gives_what_would_have_come(files, size):
-    for rank in range(size):
-        world = World(rank, size, rank, size)
-        whole = list(itertools.islice(loader(files, world).batches(), 40))
-        for first in (1, 7, 15, 16, 33):
-            resumed = loader(files, world).batches(first)
-            assert all(equal(next(resumed), batch) for batch in whole[first : first + 5])
-
-
-@pytest.mark.parametrize("size", [2, 4])
-def test_processes_share_the_rows(files, size):
-    ranks = [loader(files, World(rank, size, rank, size)) for rank in range(size)]
-    rows = [rows_of(one.epoch(0)) for one in ranks]
-    assert {one.batches_per_epoch for one in ranks} == {15}
-    assert {len(part) for part in rows} == {15 * 64 // size}
-    assert len(set().union(*rows)) == 15 * 64
-    whole = [rows_of(loader(files, one.world, drop_last=False).epoch(0)) for one in ranks]
-    assert sorted(itertools.chain(*whole)) == list(range(1003))
-
-
-def test_resuming_reads_nothing_that_lies_before(files, monkeypatch):
-    tables = loader(files, prefetch=0)
-    read = []
-    original = parquet.read_group
-    monkeypatch.setattr(parquet, "read_group", lambda *asked: read.append(asked) or original(*asked))
-    next(tables.epoch(0, first_batch=14))
-    assert 0 < len(read) <= 6  # two buffers of three row groups each, of sixteen
-
-
-def test_columns_can_be_chosen(files):
-    assert set(next(loader(files, columns=("price",)).epoch(0))) == {"price"}
-    with pytest.raises(DataError, match="no column cost"):
-        loader(files, columns=("cost",))
+def read(path, *columns):
+    return list(TableStream((path,), columns).once(1))
 
 
 @pytest.mark.parametrize(
@@ -115,22 +32,26 @@ def test_columns_can_be_chosen(files):
 def test_what_cannot_be_a_tensor_is_refused(tmp_path, column, message):
     pq.write_table(pa.table({"x": column}), tmp_path / "x.parquet")
     with pytest.raises(DataError, match=message):
-        list(loader((tmp_path / "x.parquet",), batch_size=1).epoch(0))
+        read(tmp_path / "x.parquet", "x")
 
 
-def test_damaged_and_differing_files(files, tmp_path):
+def test_damaged_files_and_columns_that_are_not_there_are_refused(tmp_path):
     (tmp_path / "x.parquet").write_bytes(b"no")
     with pytest.raises(DataError, match="no readable Parquet"):
-        loader((tmp_path / "x.parquet",))
+        read(tmp_path / "x.parquet", "x")
     pq.write_table(pa.table({"other": [1]}), tmp_path / "y.parquet")
-    with pytest.raises(DataError, match="other columns"):
-        loader((files[0], tmp_path / "y.parquet"))
-    with pytest.raises(DataError, match="cannot be cut among 3"):
-        loader(files, World(0, 3, 0, 3))
-    with pytest.raises(DataError, match="do not fill a batch"):
-        next(loader(files, batch_size=2000).batches())
-    with pytest.raises(DataError, match="No table files"):
-        loader(())
+    with pytest.raises(DataError, match="no column cost"):
+        read(tmp_path / "y.parquet", "cost")
+
+
+def test_columns_keep_the_types_of_the_file(tmp_path):
+    (batch,) = TableStream(write_files(tmp_path, sizes=(3,)), ("row", "price", "history")).once(3)
+    assert {name: values.dtype for name, values in batch.items()} == {
+        "row": torch.int64,
+        "price": torch.float32,
+        "history__values": torch.int64,
+        "history__offsets": torch.int64,
+    }
 
 
 def test_errors_of_the_thread_are_raised_here():
