@@ -7,15 +7,14 @@ change of them is committed there.
 
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import onnx
-from torch import Tensor
 
-from benchmarks.work import Work
+from benchmarks.work import Work, tensors_of
 from common.errors import DataError
 from common.files import read_json
 
@@ -57,18 +56,7 @@ class Counts:
 
 def bytes_of(batch: Mapping[str, Any]) -> int:
     """The bytes of a batch's tensors, in lists and mappings too."""
-    return sum(each.numel() * each.element_size() for each in _tensors(batch))
-
-
-def _tensors(value: Any) -> Iterator[Tensor]:
-    if isinstance(value, Tensor):
-        yield value
-    elif isinstance(value, Mapping):
-        for each in value.values():
-            yield from _tensors(each)
-    elif isinstance(value, (list, tuple)):
-        for each in value:
-            yield from _tensors(each)
+    return sum(each.numel() * each.element_size() for each in tensors_of(batch))
 
 
 def nodes_of(graph: Path) -> int:

@@ -9,12 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.probe import Probe
-from benchmarks.reads import READING
+from benchmarks.reads import Reads
 
 PEAKS_FILE = Path(__file__).with_name("peaks.csv")
 VIEWS = ("view", "t", "transpose", "expand", "permute", "detach", "alias", "slice", "select", "unsqueeze", "squeeze",
@@ -87,8 +86,8 @@ def count_work(step: Callable[[], int]) -> Work:
         bytes_per_sample=ledger.moved / samples,
         least_bytes_per_sample=ledger.touched / samples,
         step_bytes=float(ledger.touched),
-        operators=ledger.operators,
-        synchronisations=ledger.reads,
+        operators=len(ledger.names),
+        synchronisations=ledger.count,
         allocations=ledger.allocations,
     )
 
@@ -132,12 +131,12 @@ def _peaks() -> list[dict[str, str]]:
         return list(csv.DictReader(stream))
 
 
-class _Ledger(TorchDispatchMode):
-    """Counts operators, what they move, what reads a number back, and the storages that come to be."""
+class _Ledger(Reads):
+    """Counts what operators move and the storages that come to be, too."""
 
     def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]  # torch leaves it unannotated
-        self.operators, self.reads, self.allocations, self.moved, self.looked_up = 0, 0, 0, 0, 0
+        super().__init__()
+        self.allocations, self.moved, self.looked_up = 0, 0, 0
         self.storages: dict[tuple[int, int], int] = {}
         self._kept: list[torch.Tensor] = []  # an address that is free again would be taken for the old storage
 
@@ -146,13 +145,11 @@ class _Ledger(TorchDispatchMode):
         return sum(self.storages.values()) + self.looked_up
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        answer = func(*args, **(kwargs or {}))
-        name = func.overloadpacket.__name__
-        self.operators += 1
-        self.reads += name in READING
+        answer = super().__torch_dispatch__(func, types, args, kwargs)
+        name = self.names[-1]
         if name in VIEWS:
             return answer
-        given, made = _tensors((args, kwargs or {})), _tensors(answer)
+        given, made = tensors_of((args, kwargs or {})), tensors_of(answer)
         if name in LOOKUPS and given:
             given, looked_up = given[1:], made[0].numel() * made[0].element_size()
             self.moved, self.looked_up = self.moved + looked_up, self.looked_up + looked_up
@@ -176,5 +173,6 @@ class _Ledger(TorchDispatchMode):
         return True
 
 
-def _tensors(tree: Any) -> list[torch.Tensor]:
+def tensors_of(tree: Any) -> list[torch.Tensor]:
+    """Those in nested tuples, lists and mappings."""
     return [leaf for leaf in tree_leaves(tree) if isinstance(leaf, torch.Tensor)]
