@@ -3,8 +3,9 @@
 A table stands between `<!-- results:CHALLENGE/NAME -->` and `<!-- /results -->`, both on lines of their own; with
 several names, separated by commas, one table holds them all. In the same way `recipes` is the table of all recipes and
 their targets, `speed` that of every machine's absolute figures, `outcomes` that of what runs reached,
-`outcomes:RECIPE,...` a short one of some, `own-interactions` that of own_interactions.py, and `picture` the line with
-which the run ended whose report docs/report.png shows. Figures within sentences have marks of their own (sentences.py).
+`outcomes:RECIPE,...` a short one of some, `own-interactions` that of own_interactions.py, `own-pictures` that of
+own_data.py, and `picture` the line with which the run ended whose report docs/report.png shows. Figures within
+sentences have marks of their own (sentences.py).
 
     python -m benchmarks.readme            rewrite
     python -m benchmarks.readme --check    exit with 1 where a table does not agree with the records
@@ -22,7 +23,7 @@ import tyro
 from benchmarks import absolute, outcomes
 from benchmarks.command import run_command
 from benchmarks.compare import Group, figures, group, markdown_table
-from benchmarks.peers import own_table
+from benchmarks.peers import own_table, picture_table
 from benchmarks.picture import PICTURE, told_by
 from benchmarks.record import RESULTS, Record, read_all
 from benchmarks.sentences import THOUSANDS, with_figures
@@ -38,6 +39,7 @@ REACHED = re.compile(r"^(<!-- outcomes(?::(?P<recipes>\S+))? -->\n).*?(^<!-- /ou
 SPEED = re.compile(r"^(<!-- speed -->\n).*?(^<!-- /speed -->$)", re.MULTILINE | re.DOTALL)
 ENDED = re.compile(r"^(<!-- picture -->\n).*?(^<!-- /picture -->$)", re.MULTILINE | re.DOTALL)
 OWN = re.compile(r"^(<!-- own-interactions -->\n).*?(^<!-- /own-interactions -->$)", re.MULTILINE | re.DOTALL)
+OWN_PICTURES = re.compile(r"^(<!-- own-pictures -->\n).*?(^<!-- /own-pictures -->$)", re.MULTILINE | re.DOTALL)
 HEADER = ("work", "hardware", "precision", "batch", "result", "95 % interval", "measured")
 STALE_EXIT_CODE = 1
 
@@ -109,6 +111,7 @@ def filled(
     text = SPEED.sub(lambda match: f"{match[1]}\n{absolute.table(records)}\n{match[2]}", text)
     text = ENDED.sub(lambda match: f"{match[1]}\n```\n{told_by(PICTURE)}\n```\n\n{match[2]}", text)
     text = OWN.sub(lambda match: f"{match[1]}\n{own_table.table(records)}\n{match[2]}", text)
+    text = OWN_PICTURES.sub(lambda match: f"{match[1]}\n{picture_table.table(records)}\n{match[2]}", text)
 
     def reached_table(match: re.Match[str]) -> str:
         some = match["recipes"]

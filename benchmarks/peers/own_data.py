@@ -2,12 +2,14 @@
 
     python -m benchmarks.peers.own_data --real FOLDER --peer PYTHON --timm-script train.py
     python -m benchmarks.peers.own_data --sets balanced-100 gray-500 --budgets 60 --sides plain kit --peer PYTHON
+    python -m benchmarks.peers.own_data --sets balanced-25 balanced-100 --budgets 30 --weights FILE --peer PYTHON
     python -m benchmarks.peers.own_data --table
 
-Every side learns each set from scratch on as many threads, for as many seconds of the processor, the sides in turns
-(picture_side.py says what is counted), and what it answers about the same validation pictures is judged here. A cell is
-one side, set, budget and seed; it is kept as soon as it is there, so that a command that was cut off goes on. Where all
-sides and seeds of a set and budget are there, they become one record under benchmarks/results.
+Every side learns each set, from scratch or from one file of a ResNet-18's weights, on as many threads, for as many
+seconds of the processor, the sides in turns (picture_side.py says what is counted), and what it answers about the same
+validation pictures is judged here. A cell is one side, set, budget and seed; it is kept as soon as it is there, so that
+a command that was cut off goes on. Where all sides and seeds of a set and budget are there, they become one record
+under benchmarks/results.
 
 --peer is the Python of an environment with torch, torchvision, timm, ultralytics and psutil; --timm-script is train.py
 of a checkout of that timm.
@@ -17,7 +19,7 @@ import itertools
 import secrets
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -25,11 +27,12 @@ import numpy as np
 from rich.console import Console
 
 from benchmarks.command import run_command
-from benchmarks.compare import markdown_table, publish
+from benchmarks.compare import publish
 from benchmarks.measure import Interleaved, Warmup, Window, Windows, summarise
 from benchmarks.peers import picture_sets
 from benchmarks.peers.picture_sets import OwnSet, scenes_of
 from benchmarks.peers.picture_side import Answer, Box, Job, Learnt, SideError, run_side
+from benchmarks.peers.picture_table import METRIC, NAME, table
 from benchmarks.record import (
     RESULTS,
     DataKind,
@@ -60,9 +63,9 @@ KNOWS: dict[picture_sets.Task, tuple[SideName, ...]] = {
     "classify": ("kit", "plain", "timm", "ultralytics"),
     "detect": ("kit", "ultralytics"),
 }
-METRIC = {"classify": "top1", "detect": "ap"}
+GOES_ON: tuple[SideName, ...] = ("kit", "plain")  # the sides that start from weights
 SIZES = {"classify": 96, "detect": 300}
-NAME, PROTOCOL = "own-data", "equal-processor-time"
+PROTOCOL = "equal-processor-time"
 UNEQUAL = 0.15  # of the budget that a side may miss it by: whole epochs do not meet it exactly
 
 
@@ -83,6 +86,8 @@ class Settings:
     timm_script: Path | None = None
     real: Path | None = None
     """The folder that holds dogs_cats and bccd."""
+    weights: Path | None = None
+    """Safetensors of a ResNet-18 of torchvision's names, and 96 pixels, that pictures are learnt from."""
     set_seed: int = 0
     """Another number draws other pictures and another split; what recipes were chosen on is not reported on."""
     cells: Path = field(default_factory=lambda: cache_folder() / "own-data")
@@ -111,8 +116,10 @@ def run(settings: Settings, command: Sequence[str], console: Console) -> None:
     """Measure every cell that is not there, and publish what is complete."""
     sets = {name: picture_sets.prepare(name, settings.cells / "sets", settings.real, seed=settings.set_seed)
             for name in settings.sets}  # fmt: skip
+    if settings.weights is not None:
+        sets = {name: replace(one, weights=settings.weights) for name, one in sets.items()}
     for budget, one in itertools.product(settings.budgets, sets.values()):
-        sides = [side for side in settings.sides if side in KNOWS[one.task]]
+        sides = [side for side in settings.sides if side in _able(one)]
         found = []
         for side, seed in _turns(sides, settings.seeds):
             file = _cell_file(settings, side, one, budget, seed)
@@ -121,11 +128,15 @@ def run(settings: Settings, command: Sequence[str], console: Console) -> None:
             cell = read_cell(file)
             found.append(cell)
             console.print(
-                f"{one.name} {budget:g} s seed {seed}: {side} {METRIC[one.task]} {cell.value:.4f} after "
+                f"{one.told} {budget:g} s seed {seed}: {side} {METRIC[one.task]} {cell.value:.4f} after "
                 f"{cell.learnt.epochs:.1f} epochs, {cell.seconds:.1f} s", markup=False, highlight=False,
             )  # fmt: skip
-        if len(sides) > 1 and not _is_published(settings, one, budget):
+        if len(sides) > 1 and not _is_published(settings, one, budget, sides):
             publish(record_of(one, budget, found, settings, command), settings.output, console)
+
+
+def _able(one: OwnSet) -> tuple[SideName, ...]:
+    return KNOWS[one.task] if one.weights is None else GOES_ON
 
 
 def _turns(sides: Sequence[SideName], seeds: Sequence[int]) -> Iterator[tuple[SideName, int]]:
@@ -147,6 +158,7 @@ def measure(settings: Settings, side: SideName, one: OwnSet, budget: float, seed
         size=SIZES[one.task],
         seed=seed,
         threads=settings.threads,
+        weights="" if one.weights is None else str(one.weights.resolve()),
     )
     python = Path(sys.executable) if side == "kit" else settings.peer
     if python is None or (side == "timm" and settings.timm_script is None):
@@ -155,7 +167,7 @@ def measure(settings: Settings, side: SideName, one: OwnSet, budget: float, seed
         answer = run_side(python, MODULES[side], job)
     except SideError as error:
         raise KitError(f"{side} on {one.name}: {error}") from None
-    return Cell(side, one.name, budget, seed, value_of(one, answer), answer.package, answer.seconds, answer.learnt)
+    return Cell(side, one.told, budget, seed, value_of(one, answer), answer.package, answer.seconds, answer.learnt)
 
 
 def value_of(one: OwnSet, answer: Answer) -> float:
@@ -203,7 +215,7 @@ def record_of(one: OwnSet, budget: float, cells: Sequence[Cell], settings: Setti
             challenge="classification" if one.task == "classify" else "detection",
             model="resnet18" if one.task == "classify" else "ssd300-resnet18",
             engine="torch", batch=32, input_shape=(3, SIZES[one.task], SIZES[one.task]), precision="fp32",
-            sample_unit="image", data=kind, dataset=one.name,
+            sample_unit="image", data=kind, dataset=one.told,
         ),
         protocol=ProtocolUsed(
             name=PROTOCOL, version=1, warmup_seconds=0, windows=len(settings.seeds), window_seconds=budget
@@ -231,39 +243,31 @@ def _windows(cells: Sequence[Cell]) -> Windows:
     return summarise(Warmup(seconds=0, steps=0, steady=True), windows, steps, 0.0)
 
 
-def table(records: Sequence[Record]) -> str:
-    """A row for every set and budget: each side's figure, and who is first; invalid records are left out."""
-    rows, sides = [], list(MODULES)
-    for one in records:
-        if one.name != NAME or not one.validity.valid:
-            continue
-        metric = METRIC["classify" if one.workload.challenge == "classification" else "detect"]
-        values = {side: one.details.get(f"{side} {metric}") for side in sides}
-        reached = {side: value for side, value in values.items() if value is not None}
-        first = max(reached, key=lambda side: reached[side])
-        shown = ("–" if values[side] is None else f"{values[side]:.3f}" for side in sides)
-        rows.append((one.workload.dataset, f"{one.protocol.window_seconds:g} s", str(one.protocol.windows), metric,
-                     *shown, first))  # fmt: skip
-    return "\n".join(markdown_table(("data", "processor", "seeds", "metric", *sides, "first"), sorted(rows)))
-
-
 def read_cell(file: Path) -> Cell:
     fields = read_json(file)
     return Cell(**{**fields, "learnt": Learnt(**fields["learnt"])})
 
 
 def _cell_file(settings: Settings, side: SideName, one: OwnSet, budget: float, seed: int) -> Path:
-    return settings.cells / "cells" / f"{one.folder.name}-{budget:g}s-t{settings.threads}-{side}-seed{seed}.json"
+    return settings.cells / "cells" / f"{_named(one)}-{budget:g}s-t{settings.threads}-{side}-seed{seed}.json"
 
 
 def _pace_file(settings: Settings, side: SideName, one: OwnSet) -> Path:
-    return settings.cells / "pace" / f"{one.folder.name}-t{settings.threads}-{side}.json"
+    return settings.cells / "pace" / f"{_named(one)}-t{settings.threads}-{side}.json"
 
 
-def _is_published(settings: Settings, one: OwnSet, budget: float) -> bool:
-    folder = settings.output or RESULTS
+def _named(one: OwnSet) -> str:
+    """For files: a set of one seed, and the weights that it is learnt from."""
+    return one.folder.name if one.weights is None else f"{one.folder.name}-from-{one.weights.stem}"
+
+
+def _is_published(settings: Settings, one: OwnSet, budget: float, sides: Sequence[SideName]) -> bool:
+    """Whether a record tells of all these sides and seeds; one of fewer is told again."""
+    folder, seeds = settings.output or RESULTS, len(settings.seeds)
     return folder.exists() and any(
-        (found.name, found.workload.dataset, found.protocol.window_seconds) == (NAME, one.name, budget)
+        (found.name, found.workload.dataset, found.protocol.window_seconds, found.protocol.windows)
+        == (NAME, one.told, budget, seeds)
+        and set(sides) <= set(found.measurements)
         for found in read_all([folder])
     )
 

@@ -30,11 +30,12 @@ RECIPES: dict[str, tuple[str, Challenge[Any, Any, Any]]] = {
     "classify": ("photos", ClassificationChallenge()),
     "detect": ("small", DetectionChallenge()),
 }
+GOES_ON = "finetune"  # the recipe where there are weights to start from
 TRIAL_SECONDS = {"classify": 15.0, "detect": 30.0}  # of a training that shows what comes before and after the steps
 
 
 class Kit:
-    """`kit train` with no flag but the minutes, the seed and the threads; its clock is the processor's."""
+    """`kit train` with no flag but minutes, seed, threads and weights; its clock is the processor's."""
 
     package = "challenge-kit"
 
@@ -80,8 +81,9 @@ class Kit:
 
 def _train(job: Job, seconds: float, folder: Path) -> RunDirectory:
     name, challenge = RECIPES[job.task]
+    recipe, start = (GOES_ON, ("--weights", job.weights)) if job.weights else (name, ())
     _kit(
-        "train", f"{challenge.model}/{name}", "--data", job.data, "--run", str(folder), "--device", "cpu",
+        "train", f"{challenge.model}/{recipe}", *start, "--data", job.data, "--run", str(folder), "--device", "cpu",
         "--training.minutes", f"{seconds / 60:.5f}", "--training.seed", str(job.seed),
         "--data.threads", str(job.threads),
     )  # fmt: skip

@@ -37,11 +37,16 @@ PICTURES = {".jpg", ".jpeg", ".png"}
 
 @dataclass(frozen=True)
 class OwnSet:
-    """One set: where it lies once `prepare` has made it, and what is to be learnt from it."""
+    """One set: where it lies once `prepare` has made it, what is to be learnt from it, and from which weights."""
 
     name: str
     folder: Path
     task: Task
+    weights: Path | None = None
+
+    @property
+    def told(self) -> str:
+        return self.name if self.weights is None else f"{self.name} from {self.weights.stem}"
 
     @property
     def is_real(self) -> bool:

@@ -38,6 +38,7 @@ class Job:
     folder: the side's own and new; pace: a file that keeps what an epoch of this side on this data takes.
     budget: processor seconds from the imports to the final weights.
     size:   of a picture's sides as the network takes it, in pixels.
+    weights: a file to start from; none where it is empty.
     """
 
     task: str
@@ -49,6 +50,7 @@ class Job:
     size: int
     seed: int
     threads: int
+    weights: str = ""
 
     def pictures(self, split: str) -> list[Path]:
         """Of a split, in the order of their names."""

@@ -16,8 +16,9 @@ from PIL import Image
 from rich.console import Console
 
 from benchmarks.peers import own_data, picture_sets
-from benchmarks.peers.own_data import Settings, average_precision, table
+from benchmarks.peers.own_data import Settings, average_precision
 from benchmarks.peers.picture_side import Job, Learnt, Meter, SideError, affordable, length, run_side
+from benchmarks.peers.picture_table import table
 from benchmarks.record import Validity, read_all
 from common.errors import DataError, KitError
 
@@ -166,7 +167,35 @@ def test_sides_are_judged_recorded_and_not_asked_twice(tmp_path, own_set, stand_
     assert "UNEQUAL_TIME" in {reason.code for reason in record.validity.reasons}
     assert "skewed-31" not in table([record])
     believed = replace(record, validity=Validity(valid=True))
-    assert "| skewed-31 | 0.5 s | 3 | top1 | 1.000 | 0.200 | kit |" in table([believed])
+    assert "| skewed-31 | 0.5 s | 3 | top1 | **1.000** | 0.200 | – | – | kit | " in table([believed])
+    newer = replace(believed, created="2999", details={**record.details, "plain top1": 1.0})
+    assert table([newer, believed]).count("skewed-31") == 1
+    assert "| kit, plain | 2999, " in table([newer, believed])
+
+
+def test_a_record_of_fewer_seeds_is_told_again_with_all(tmp_path, own_set, stand_ins, monkeypatch):
+    monkeypatch.setattr(picture_sets, "prepare", lambda *arguments, **options: own_set)
+    told = own_data.Answer(
+        package="x 1", seconds=0.5, learnt=Learnt(steps=1, samples=1, epochs=1.0),
+        predictions={str(file.relative_to(own_set.folder / "val")): CLASSES[0]
+                     for file in (own_set.folder / "val").rglob("*.jpg")}, boxes=[],
+    )  # fmt: skip
+    asked = []
+    monkeypatch.setattr(own_data, "run_side", lambda python, module, job: asked.append(job) or told)
+    weights = tmp_path / "cats.safetensors"
+    for seeds in ((0,), (0, 1), (0, 1)):
+        settings = Settings(
+            sets=("skewed-31",), budgets=(0.5,), seeds=seeds, sides=("kit", "plain", "timm"), peer=stand_ins,
+            cells=tmp_path / "cells", output=tmp_path / "results", weights=weights,
+        )  # fmt: skip
+        own_data.run(settings, ("python", "-m", "benchmarks.peers.own_data"), Console(quiet=True))
+    records = read_all([tmp_path / "results"])
+    assert sorted(record.protocol.windows for record in records) == [1, 2]
+    assert {record.workload.dataset for record in records} == {"skewed-31 from cats"}
+    assert {job.weights for job in asked} == {str(weights)}
+    assert [(Path(job.pace).name.split("-t1-")[1], job.seed) for job in asked] == [
+        ("kit.json", 0), ("plain.json", 0), ("plain.json", 1), ("kit.json", 1)
+    ]  # fmt: skip
 
 
 def test_a_side_that_ends_early_is_told_with_its_last_words(tmp_path, own_set):
