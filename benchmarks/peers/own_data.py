@@ -76,7 +76,9 @@ class Settings:
     seeds: of initial weights and of the order of pictures; sets and splits are the same for all.
     """
 
-    sets: tuple[str, ...] = ("dogs_cats", "balanced-100", "balanced-500", "skewed-500", "gray-500")
+    sets: tuple[str, ...] = (
+        "dogs_cats", "balanced-100", "balanced-500", "skewed-500", "gray-500", "bccd", "scenes-100", "scenes-500",
+    )  # fmt: skip
     budgets: tuple[float, ...] = (60.0, 180.0, 600.0)
     seeds: tuple[int, ...] = (0, 1, 2)
     sides: tuple[SideName, ...] = ("kit", "plain", "timm", "ultralytics")

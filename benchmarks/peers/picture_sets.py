@@ -1,7 +1,8 @@
 """Data that no recipe was tuned for: generated photographs of several sizes and kinds, and real ones parted once.
 
-A set of pictures is a folder {train,val}/<class>/<file>; a set of scenes is one that the kit's detection check reads.
-Names: `dogs_cats` and `bccd`, which lie in a folder of the user's; `balanced-500`, and so on for every kind and count.
+A set of pictures is a folder {train,val}/<class>/<file>; a set of scenes is one of images with boxes as YOLO has them.
+Names: `dogs_cats` and `bccd`, which lie in a folder of the user's; `balanced-500`, and so on for every kind and count;
+`scenes-100`, drawn objects to be found on drawn floors.
 """
 
 import shutil
@@ -15,6 +16,7 @@ from typing import Literal
 import numpy as np
 from rich.console import Console
 
+from challenges.detection import demo
 from challenges.detection.challenge import DetectionChallenge
 from challenges.detection.scenes import Scenes
 from common.errors import DataError
@@ -25,6 +27,9 @@ from common.vision.drawing.scene import render
 Task = Literal["classify", "detect"]
 KINDS = ("balanced", "skewed", "gray", "large")
 COUNTS = (100, 500, 2_000)
+SCENES, SCENE_COUNTS = "scenes", (100, 500)
+SCENES_SEED = 1_000  # added to the set's own: recipes may have been chosen on scenes of low seeds
+SCENES_VALIDATION = 100
 CLASSES = ("bottle", "bowl", "lamp", "mug", "teapot")
 SIDE, LARGE_SIDE = 160, 800  # pixels around which a picture's sides vary
 SKEW = 5.0  # the most frequent class over the rarest; the others lie between in equal ratios
@@ -74,7 +79,8 @@ class _Order:
 
 
 def names() -> tuple[str, ...]:
-    return (*REAL, *(f"{kind}-{count}" for kind in KINDS for count in COUNTS))
+    generated = [*((kind, COUNTS) for kind in KINDS), (SCENES, SCENE_COUNTS)]
+    return (*REAL, *(f"{kind}-{count}" for kind, counts in generated for count in counts))
 
 
 def prepare(name: str, cache: Path, real: Path | None, *, seed: int = 0, workers: int | None = None) -> OwnSet:
@@ -91,8 +97,14 @@ def prepare(name: str, cache: Path, real: Path | None, *, seed: int = 0, workers
             return OwnSet(name, as_yolo(real / name, folder), "detect")
         return OwnSet(name, part_once(real / name, folder, seed), "classify")
     kind, _, count = name.rpartition("-")
-    if kind not in KINDS or not count.isdecimal() or int(count) < len(CLASSES):
+    if kind not in (*KINDS, SCENES) or not count.isdecimal() or int(count) < len(CLASSES):
         raise DataError(f"There is no set {name}.", f"Known: {', '.join(names())}; any other count will do, too.")
+    if kind == SCENES:
+        drawn = demo.generate(
+            folder.with_name(f"{folder.name}-drawn"), images=(int(count), SCENES_VALIDATION), seed=SCENES_SEED + seed,
+            workers=workers,
+        )  # fmt: skip
+        return OwnSet(name, as_yolo(drawn, folder), "detect")
     return OwnSet(name, generate(folder, kind, int(count), seed, workers), "classify")
 
 
@@ -150,7 +162,8 @@ def as_yolo(source: Path, folder: Path) -> Path:
             shutil.copyfile(scenes.root / name, new / "images" / scenes.splits[row] / name.name)
             write_text(new / "labels" / scenes.splits[row] / f"{name.stem}.txt", "".join(lines))
         classes = "".join(f"  {number}: {name}\n" for number, name in enumerate(scenes.classes))
-        write_text(new / "data.yaml", f"path: {folder}\ntrain: images/train\nval: images/val\nnames:\n{classes}")
+        parts = f"path: {folder.absolute()}\ntrain: images/train\nval: images/val\n"
+        write_text(new / "data.yaml", f"{parts}names:\n{classes}")
         write_json(new / MARKER, {"source": source.name})
 
     return generate_folder(folder, MARKER, "scenes", 100, (folder / MARKER).is_file, fill)

@@ -22,6 +22,7 @@ import psutil
 ANSWER_FILE, LOG_FILE = "answer.json", "side.log"
 LOG_LINES = 15
 PICTURES = {".jpg", ".jpeg", ".png"}
+FETCHES_NOTHING = {"YOLO_OFFLINE": "true", "HF_HUB_OFFLINE": "1"}  # for statistics of use nothing is sent either
 Box = tuple[str, str, float, float, float, float, float]
 
 
@@ -191,7 +192,7 @@ def run_side(python: Path, module: str, job: Job) -> Answer:
         subprocess.run(
             [str(python), "-m", module, json.dumps(dataclasses.asdict(job))],
             stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=folder, check=False,
-            env={**os.environ, **variables, "PYTHONPATH": str(root)},
+            env={**os.environ, **variables, **FETCHES_NOTHING, "YOLO_CONFIG_DIR": str(folder), "PYTHONPATH": str(root)},
         )  # fmt: skip
     if not (folder / ANSWER_FILE).is_file():
         end = "\n".join((folder / LOG_FILE).read_text(errors="replace").splitlines()[-LOG_LINES:])

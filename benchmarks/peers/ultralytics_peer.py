@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from ultralytics import YOLO
+from ultralytics.data import utils as data_sets
 from ultralytics.engine import trainer as engine
 
 from benchmarks.peers.picture_side import Box, Job, Learnt, Meter, serve
@@ -28,6 +29,7 @@ class Ultralytics:
 
     def prepare(self, job: Job) -> None:
         torch.set_num_threads(job.threads)
+        data_sets.check_font = lambda _: None  # it would be fetched for plots, of which none is made
 
     def train(self, job: Job) -> Learnt:
         engine.time = SimpleNamespace(time=Meter())

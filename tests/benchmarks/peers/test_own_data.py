@@ -20,6 +20,7 @@ from benchmarks.peers.own_data import Settings, average_precision
 from benchmarks.peers.picture_side import Job, Learnt, Meter, SideError, affordable, length, run_side
 from benchmarks.peers.picture_table import table
 from benchmarks.record import Validity, read_all
+from challenges.detection.demo import generate
 from common.errors import DataError, KitError
 
 CLASSES = picture_sets.CLASSES
@@ -106,7 +107,20 @@ def test_real_photographs_are_parted_once(tmp_path):
     assert not parts["train"] & parts["val"]
 
 
-@pytest.mark.parametrize("name", ["colourful-100", "balanced-few", "balanced-3", "dogs_cats"])
+def test_scenes_are_drawn_for_the_set_alone_and_written_as_yolo_has_them(tmp_path, monkeypatch):
+    monkeypatch.setattr(picture_sets, "SCENES_VALIDATION", 3)
+    own = picture_sets.prepare("scenes-6", tmp_path, None, seed=2, workers=0)
+    assert (own.task, own.is_real, own.folder.name) == ("detect", False, "scenes-6-seed2")
+    scenes = picture_sets.scenes_of(own.folder)
+    assert (len(scenes.subset("train")), len(scenes.subset("val"))) == (6, 3)
+    drawn = picture_sets.scenes_of(own.folder.with_name("scenes-6-seed2-drawn"))
+    np.testing.assert_allclose(scenes.boxes, drawn.boxes, atol=0.01)
+    assert f"path: {own.folder}" in (own.folder / "data.yaml").read_text()
+    generate(tmp_path / "demo", images=(6, 3), seed=2, workers=0)
+    assert not set(drawn.digests) & set(picture_sets.scenes_of(tmp_path / "demo").digests)
+
+
+@pytest.mark.parametrize("name", ["colourful-100", "scenes-few", "balanced-few", "balanced-3", "dogs_cats"])
 def test_unknown_sets_are_refused(tmp_path, name):
     with pytest.raises(DataError, match=name):
         picture_sets.prepare(name, tmp_path, None)
@@ -214,8 +228,6 @@ def test_what_was_not_answered_is_no_figure(own_set):
 
 
 def test_boxes_are_judged_as_the_kit_judges_its_own(tmp_path):
-    from challenges.detection.demo import generate
-
     scenes = picture_sets.scenes_of(generate(tmp_path / "scenes", images=(2, 4), workers=0)).subset("val")
     rows = [
         (Path(scenes.paths[image]).name, scenes.classes[label - 1], 0.9, *map(float, corners))
@@ -239,3 +251,16 @@ def test_a_peer_answers_for_every_picture(tmp_path, own_set, module):
     assert answer.learnt.steps > 0
     assert answer.seconds > 2.0
     assert 0 <= own_data.value_of(own_set, answer) <= 1
+
+
+@pytest.mark.skipif("KIT_TEST_PICTURE_PEERS" not in os.environ, reason="KIT_TEST_PICTURE_PEERS names no Python")
+def test_a_detector_of_others_learns_from_scratch_without_a_network(tmp_path, monkeypatch):
+    monkeypatch.setattr(picture_sets, "SCENES_VALIDATION", 3)
+    own = picture_sets.prepare("scenes-6", tmp_path, None, workers=0)
+    job = job_of(own.folder, tmp_path, task="detect", size=300, budget=6.0)
+    answer = run_side(Path(os.environ["KIT_TEST_PICTURE_PEERS"]), "benchmarks.peers.ultralytics_peer", job)
+    assert answer.learnt.steps > 0
+    assert {box[0] for box in answer.boxes} <= {file.name for file in job.pictures("val")}
+    assert 0 <= own_data.value_of(own, answer) <= 1
+    log = (Path(job.folder) / "side.log").read_text()
+    assert "Downloading" not in log
