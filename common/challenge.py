@@ -224,6 +224,13 @@ class Challenge(ABC, Generic[RecipeType, Data, TaskType]):
         """Values for this data, of a recipe that is fitted to it; `checked` holds what the check wrote."""
         return ()
 
+    def lighter(self, recipe: RecipeType, checked: Path) -> Sequence[tuple[tuple[str, ...], float]]:
+        """Flags under which a sample takes less work, and the share of it that is left, the heaviest first; only those
+        that still see what is in the data whose check is in `checked`.
+        """
+        way = recipe.lighter()
+        return () if way is None else (way,)
+
     def check_test(
         self, root: Path, run: RunDirectory, recipe: RecipeType, output: Path, console: Console
     ) -> CheckedData:

@@ -72,6 +72,9 @@ class DetectionChallenge(Challenge[DetectionRecipe, SceneData, DetectionTask]):
     def fits(self, recipe: DetectionRecipe, checked: Path) -> Sequence[Fit]:
         return rules.fits(recipe, Scenes.read(checked))
 
+    def lighter(self, recipe: DetectionRecipe, checked: Path) -> Sequence[tuple[tuple[str, ...], float]]:
+        return rules.lighter(recipe, Scenes.read(checked))
+
     def check_test(
         self, root: Path, run: RunDirectory, recipe: DetectionRecipe, output: Path, console: Console
     ) -> CheckedData:

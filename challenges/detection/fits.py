@@ -1,6 +1,7 @@
 """What a recipe for scenes of one's own takes from them: rules from their number to fields, with reasons."""
 
-from challenges.detection.recipes import DetectionRecipe
+from challenges.detection.reach import POOR_RECALL, View, object_sizes
+from challenges.detection.recipes import LIGHT, SIZES, DetectionRecipe
 from challenges.detection.scenes import Scenes
 from common.run.fitting import Fit
 
@@ -21,3 +22,18 @@ def fits(recipe: DetectionRecipe, scenes: Scenes) -> list[Fit]:
         Fit("training.epochs", epochs, f"{since}: {round(epochs * count / batch):,} steps of {batch}"),
         Fit("training.evaluate_every", epochs / EVALUATIONS, "a quarter of the run"),
     ]
+
+
+def lighter(recipe: DetectionRecipe, scenes: Scenes) -> list[tuple[tuple[str, ...], float]]:
+    """The recipe's own way, and below it every smaller input whose default boxes still reach the objects of all
+    classes.
+    """
+    ways, learnt = [recipe.lighter()], scenes.subset("train")
+    for side in sorted(SIZES, reverse=True):
+        if side >= min(LIGHT, recipe.preprocessing.crop):
+            continue
+        classes = object_sizes(learnt, View(side))["classes"].values()
+        if min((row["recall"] for row in classes), default=0.0) < POOR_RECALL:
+            break
+        ways.append(recipe.seen_at(side))
+    return [way for way in ways if way is not None]

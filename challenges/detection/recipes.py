@@ -113,12 +113,15 @@ class DetectionRecipe(Recipe):
 
     def lighter(self) -> tuple[tuple[str, ...], float] | None:
         """Eighteen layers, unless weights of another depth are started from, and pictures of 300 or 192 pixels."""
+        return self.seen_at(next((side for side in (PUBLISHED, LIGHT) if side < self.preprocessing.crop), None))
+
+    def seen_at(self, side: int | None) -> tuple[tuple[str, ...], float] | None:
+        """The same at another side of the pictures; None: at the recipe's own."""
         flags: list[str] = []
         work = 1.0
         if self.model.depth > 18 and self.weights is None and self.backbone is None:
             flags += ["--model.depth", "18"]
             work *= BILLION_PRODUCTS[18] / BILLION_PRODUCTS[self.model.depth]
-        side = next((side for side in (PUBLISHED, LIGHT) if side < self.preprocessing.crop), None)
         if side is not None:
             flags += ["--preprocessing.crop", str(side), "--preprocessing.resize", str(side)]
             work *= (side / self.preprocessing.crop) ** 2
@@ -131,7 +134,7 @@ BILLION_PRODUCTS = {18: 6.19, 34: 14.27, 50: 16.17, 101: 43.52, 152: 66.04}
 PUBLISHED = 300
 """Pixels of the input in the published recipes."""
 LIGHT = 192
-"""Pixels where little time is left: smaller ones lose sight of small objects."""
+"""Pixels where little time is left; fewer are for data without small objects (`fits.lighter`)."""
 SIZES = (128, LIGHT, PUBLISHED, 512)
 COCO = english("COCO val2017, 5,000 images, 80 classes, images squashed to 300 x 300, score > 0.05, NMS at 0.5")
 DEMO = english("the demo scenes' own validation images")

@@ -40,23 +40,25 @@ def within(
     """The recipe with as many epochs as its minutes hold, and a line about them; `given`: the user's overrides.
 
     Where a recipe is fitted to its data and the user did not choose how heavy its samples are, they are made lighter
-    where that many more of them still are no more than the epochs that the recipe itself asks for.
+    unless as many epochs as the recipe itself asks for would fit even so. The lightest are measured first: what is
+    heavier would take time that they train in.
     """
     assert recipe.training.minutes is not None
     end = clock() + 60 * recipe.training.minutes
-    lighter, asked, why = recipe.lighter(), recipe.training.epochs, ""
-    if recipe.fit != "data" or lighter is None or not _are_free(lighter[0], given):
-        length, each = _measured(challenge, recipe, folder, device, end)
+    asked, why = recipe.training.epochs, ""
+    ways = challenge.lighter(recipe, folder) if recipe.fit == "data" else ()
+    for flags, work in reversed(ways):
+        if not _are_free(flags, given):
+            continue
+        light = apply_overrides(recipe, flags, "kit train")
+        length, each = _measured(challenge, light, folder, device, end)
+        if length.epochs < asked:
+            full = work * length.epochs
+            why = f", with {' '.join(flags)} since about {full:.1f} of the {asked:g} asked for would fit otherwise"
+            recipe = light
+            break
     else:
-        flags, work = lighter
-        try:
-            length, each = _measured(challenge, recipe, folder, device, end)
-        except RecipeError:  # not a step, as it is
-            length = Length(0.0, 0.0)
-        if length.epochs < work * asked:
-            why = f", with {' '.join(flags)} since {length.epochs:.1f} of the {asked:g} asked for would fit otherwise"
-            recipe = apply_overrides(recipe, flags, "kit train")
-            length, each = _measured(challenge, recipe, folder, device, end)
+        length, each = _measured(challenge, recipe, folder, device, end)
     told = (
         f"pace: {length.epochs:.4g} epochs in {recipe.training.minutes:g} minutes, {1000 * each:.3g} ms a sample{why}"
     )

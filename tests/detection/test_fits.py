@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from challenges.detection.challenge import CHALLENGE
-from challenges.detection.fits import EPOCHS, PASSES, fits
+from challenges.detection.fits import EPOCHS, PASSES, fits, lighter
 from challenges.detection.recipes import RECIPES
 from common.errors import RecipeError
 from common.machine.distributed import World
@@ -59,3 +59,14 @@ def test_a_lighter_recipe_looks_at_smaller_pictures_once():
     flags, work = recipe.lighter()
     assert flags == ("--preprocessing.crop", "192", "--preprocessing.resize", "192")
     assert work == pytest.approx(0.41, abs=0.01)
+
+
+@pytest.mark.parametrize(("object_side", "sides"), [(40, ["192", "128"]), (8, ["192"])])
+def test_pictures_become_as_small_as_their_objects_allow(tmp_path, object_side, sides):
+    boxes = {image: [(1, 10, 10, 10 + object_side, 10 + object_side)] for image in range(6)}
+    found = scenes_of(tmp_path, [(100, 100)] * 6, boxes, splits=["train"] * 3 + ["val"] * 3)
+    ways = lighter(RECIPES["small"], found)
+    assert [flags[1] for flags, _ in ways] == sides
+    assert [work for _, work in ways] == [pytest.approx((int(side) / 300) ** 2) for side in sides]
+    at_least = RECIPES["demo"]
+    assert lighter(at_least, found) == []
