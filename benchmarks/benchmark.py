@@ -17,11 +17,11 @@ from benchmarks import prices, published
 from benchmarks import served as served_runs
 from benchmarks.bench import Asked, chosen_recipe, opened
 from benchmarks.engines import exported_run, measure_engines
-from benchmarks.ladders import measure_batches, measure_forward, measure_precisions, precisions_of
+from benchmarks.ladders import measure_batches, measure_forward, measure_precisions
 from benchmarks.limits import limit_of, percent
 from benchmarks.measure import Windows
 from benchmarks.plan import Item, Plan
-from benchmarks.probe import Probe, probe
+from benchmarks.probe import Probe, precisions_of, probe
 from benchmarks.record import Like, Record, read_all, without_paths, write
 from benchmarks.throughput import PARTS, Timing, measure_training, paced
 from challenges.registry import MODELS, find_model
@@ -186,11 +186,9 @@ def measured(session: Session, item: Item, seconds: float, alone: Record | None)
             yield measure_forward(bench, Timing.within(seconds, 1, smoke=quick), roofs)
         elif item.what == "precision":
             works = len(precisions_of(bench.device))
-            record = measure_precisions(bench, Timing.within(seconds, works, smoke=quick), roofs)
-            yield from [] if record is None else [record]
+            yield from filter(None, [measure_precisions(bench, Timing.within(seconds, works, smoke=quick), roofs)])
         else:
-            climbed = measure_batches(bench, Timing.within(seconds / 4, 1, smoke=quick), roofs)
-            yield from [] if climbed is None else [climbed[0]]
+            yield from filter(None, [measure_batches(bench, Timing.within(seconds / 4, 1, smoke=quick), roofs)])
 
 
 def nearest(precision: str, device: torch.device) -> str:

@@ -19,7 +19,7 @@ from rich.console import Console
 
 from benchmarks.command import run_command
 from benchmarks.compare import publish
-from benchmarks.measure import Interleaved, Step
+from benchmarks.measure import Step
 from benchmarks.probe import Probe
 from benchmarks.record import Evidence, Record, Workload, environment_of, new_record
 from benchmarks.telemetry import Telemeter
@@ -52,43 +52,48 @@ def measure_engines(
     roofs: Probe | None = None,
 ) -> list[Record]:  # fmt: skip
     """A record for each engine, of calls with `batch` samples."""
-    arrays = _first(trained, batch)
-    size = len(next(iter(arrays.values())))
+    arrays: Arrays = {name: array[:batch] for name, array in next(iter(trained.inputs("val", batch)))[0].items()}
     with contextlib.ExitStack() as stack:
         runners = {runner.label: stack.enter_context(runner) for runner in engines(trained.run)}
-        wrong = mismatches(trained, list(runners.values()), arrays)
         uuid = uuid_of(torch.device("cuda", 0)) if any(name.startswith(ON_GPU) for name in runners) else None
-        telemeter = stack.enter_context(Telemeter([uuid] if uuid else []))
-        steps = {label: _step(runner, arrays, size) for label, runner in runners.items() if label not in wrong.absent}
+        uuids = [uuid] if uuid else []
+        differ, absent = mismatches(trained, list(runners.values()), arrays)
+        telemeter = stack.enter_context(Telemeter(uuids))
+        steps = {label: _step(runner, arrays) for label, runner in runners.items() if label not in absent}
         found = in_turns(steps, timing, telemeter.watch)
-        return [
-            _record(trained, timing, found, label, Seen(
-                mismatch=wrong.differ.get(label, ""), smoke=timing.smoke, cpu_asked=not label.startswith(ON_GPU),
-                worker=worker_of([uuid] if uuid and label.startswith(ON_GPU) else []),
-                telemetry={"inference": told} if label.startswith(ON_GPU) and (told := telemeter.of(label)) else {},
-            ), (size, arrays, command, roofs))
-            for label in found.sides
-        ]  # fmt: skip
+        telemetry = {
+            label: {"inference": told}
+            for label in steps
+            if label.startswith(ON_GPU) and (told := telemeter.of(label)) is not None
+        }
+    records = []
+    for label, side in found.sides.items():
+        sides, on_gpu, workload = {"inference": side}, label.startswith(ON_GPU), _workload(trained, label, arrays)
+        worker = worker_of(uuids if on_gpu else [])
+        evidence = Evidence(worker=worker, probe=roofs, telemetry=telemetry.get(label, {}))
+        environment = environment_of(device="cuda:0" if on_gpu else "cpu", precision=workload.precision)
+        seen = Seen(evidence=evidence, mismatch=differ.get(label, ""), smoke=timing.smoke, cpu_asked=not on_gpu)
+        record = new_record(
+            kind="inference", name="inference", workload=workload, protocol=protocol_of(timing, found),
+            measurements=sides, validity=judge(sides, environment=environment, data="real", seen=seen),
+            command=command, environment=environment, evidence=evidence,
+        )  # fmt: skip
+        records.append(record)
+    return records
 
 
-@dataclass(frozen=True)
-class Mismatches:
-    """Engines by label: how their answers differ, and why some cannot answer."""
-
-    differ: dict[str, str]
-    absent: dict[str, str]
-
-
-def mismatches(trained: Trained[Any, Any, Any], runners: list[Runner], arrays: Arrays) -> Mismatches:
-    """Hold every engine's answers against the trained model's, by the tolerances of its parity."""
-    size = len(next(iter(arrays.values())))
+def mismatches(
+    trained: Trained[Any, Any, Any], runners: list[Runner], arrays: Arrays
+) -> tuple[dict[str, str], dict[str, str]]:
+    """By label: how an engine's answers differ from the trained model's by its parity, and why one cannot answer."""
+    size = _size(arrays)
     table = compare(trained.reference(), runners, {size: arrays}, comparison=trained.challenge.served.comparison())
     differ = {
         row.label: f"{row.label}: its answers to {size} samples are not the trained model's: {'; '.join(row.failures)}."
         for row in table.rows
         if row.failures
     }
-    return Mismatches(differ, dict(table.left_out))
+    return differ, dict(table.left_out)
 
 
 def exported_run(model: str, runs: Path = RUNS) -> RunDirectory | None:
@@ -101,53 +106,31 @@ def exported_run(model: str, runs: Path = RUNS) -> RunDirectory | None:
     return RunDirectory.open(max(found)[1]) if found else None
 
 
-def _first(trained: Trained[Any, Any, Any], batch: int) -> Arrays:
-    arrays: Arrays = next(iter(trained.inputs("val", batch)))[0]
-    return {name: array[:batch] for name, array in arrays.items()}
+def _size(arrays: Arrays) -> int:
+    return len(next(iter(arrays.values())))
 
 
-def _step(runner: Runner, arrays: Arrays, size: int) -> Step:
+def _step(runner: Runner, arrays: Arrays) -> Step:
     def answer() -> int:
         runner(arrays)
-        return size
+        return _size(arrays)
 
     return answer
 
 
-def _record(
-    trained: Trained[Any, Any, Any],
-    timing: Timing,
-    found: Interleaved,
-    label: str,
-    seen: Seen,
-    made: tuple[int, Arrays, tuple[str, ...], Probe | None],
-) -> Record:
-    size, arrays, command, roofs = made
-    engine, precision = label.split()
-    on_gpu = engine in ON_GPU
-    environment = environment_of(device="cuda:0" if on_gpu else "cpu", precision=precision)
-    description, sides = trained.run.description(), {"inference": found.sides[label]}
-    return new_record(
-        kind="inference",
-        name="inference",
-        workload=Workload(
-            challenge=find_model(trained.challenge.model).folder,
-            model=f"{trained.challenge.model}/{description['recipe']}",
-            engine=engine,
-            batch=size,
-            input_shape=tuple(next(iter(arrays.values())).shape[1:]),
-            precision=precision,  # type: ignore[arg-type]  # one of the artefacts' names
-            sample_unit=trained.data.sample_unit,
-            data="real",
-            dataset=Path(description["data"]["root"]).name,
-            workers=0 if on_gpu else usable_cores(),
-        ),
-        protocol=protocol_of(timing, found),
-        measurements=sides,
-        validity=judge(sides, environment=environment, data="real", seen=seen),
-        command=command,
-        environment=environment,
-        evidence=Evidence(worker=seen.worker or worker_of([]), probe=roofs, telemetry=dict(seen.telemetry)),
+def _workload(trained: Trained[Any, Any, Any], label: str, arrays: Arrays) -> Workload:
+    description, (engine, precision) = trained.run.description(), label.split()
+    return Workload(
+        challenge=find_model(trained.challenge.model).folder,
+        model=f"{trained.challenge.model}/{description['recipe']}",
+        engine=engine,
+        batch=_size(arrays),
+        input_shape=tuple(next(iter(arrays.values())).shape[1:]),
+        precision=precision,  # type: ignore[arg-type]  # one of the artefacts' names
+        sample_unit=trained.data.sample_unit,
+        data="real",
+        dataset=Path(description["data"]["root"]).name,
+        workers=0 if engine in ON_GPU else usable_cores(),
     )
 
 

@@ -65,7 +65,7 @@ def probe(device: torch.device, seconds: float = 0.5) -> Probe:
     """Measure this process's device and cores; `seconds` for each figure."""
     photograph, machine = _photograph(), MachineLoad()
     found = Probe(
-        matmul_tflops={name: _matmul(device, name, seconds) for name in _precisions(device)},
+        matmul_tflops={name: _matmul(device, name, seconds) for name in precisions_of(device)},
         copy_gb_s=_copy(device, seconds),
         host_to_device_gb_s=_to_device(device, seconds) if device.type == "cuda" else None,
         launch_us=_launch(device),
@@ -91,6 +91,13 @@ def with_ranks(found: Probe, device: torch.device, seconds: float = 0.5) -> Prob
     return replace(found, all_reduce_gb_s=moved / each / 1e9, ranks=ranks)
 
 
+def precisions_of(device: torch.device) -> Sequence[str]:
+    """From the widest to the narrowest that the device computes in itself."""
+    if device.type == "cpu":
+        return ("fp32", "bf16") if cpu_has_bfloat16() else ("fp32",)
+    return ("fp32", "tf32", "bf16", "fp16") if torch.cuda.get_device_capability(device) >= (8, 0) else ("fp32", "fp16")
+
+
 def cache_bytes(device: torch.device) -> int:
     """The GPU's L2, or a CPU's last level; 0 where the system does not tell."""
     if device.type == "cuda":
@@ -102,13 +109,6 @@ def cache_bytes(device: torch.device) -> int:
 def _size(path: Path) -> int:
     match = re.fullmatch(r"(\d+)([KMG]?)", path.read_text().strip())
     return int(match[1]) << {"": 0, "K": 10, "M": 20, "G": 30}[match[2]] if match else 0
-
-
-def _precisions(device: torch.device) -> Sequence[str]:
-    if device.type == "cpu":
-        return ("fp32", "bf16") if cpu_has_bfloat16() else ("fp32",)
-    newer = torch.cuda.get_device_capability(device) >= (8, 0)
-    return ("fp32", "tf32", "bf16", "fp16") if newer else ("fp32", "fp16")
 
 
 def _matmul(device: torch.device, name: str, seconds: float) -> float:

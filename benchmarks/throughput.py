@@ -22,20 +22,11 @@ from rich.console import Console
 from benchmarks.bench import Asked, Bench, opened
 from benchmarks.command import run_command
 from benchmarks.compare import publish
-from benchmarks.measure import Clock, Interleaved, More, Step, Watch, interleave
+from benchmarks.measure import Clock, Interleaved, More, Ratio, Step, Watch, interleave
 from benchmarks.probe import Probe, probe, with_ranks
-from benchmarks.record import (
-    INTERLEAVED,
-    INTERLEAVED_VERSION,
-    Evidence,
-    ProtocolUsed,
-    Ranks,
-    Record,
-    new_record,
-    split_of,
-)
+from benchmarks.record import Evidence, ProtocolUsed, Ranks, Record, Split, new_record, split_of
 from benchmarks.telemetry import Telemeter
-from benchmarks.validity import BUSY_SHARE, Seen, is_steady, judge
+from benchmarks.validity import Seen, is_steady, judge
 from benchmarks.work import Work, count_work, utilisation
 from benchmarks.worker import worker_of
 from common.errors import KitError
@@ -151,6 +142,61 @@ def in_turns(
     )
 
 
+def watched(
+    bench: Bench, steps: Mapping[str, Step], timing: Timing, roofs: Probe | None, *, settle: bool = False
+) -> tuple[Interleaved, Evidence]:
+    """Measure a bench's works in turns, and read meanwhile what the GPUs of all ranks do; all ranks call it."""
+    uuids = bench.uuids()
+    with Telemeter(uuids if bench.world.is_main else []) as telemeter:
+        found = in_turns(steps, timing, telemeter.watch, bench.clock(), settle=settle)
+        telemetry = {name: told for name in steps if (told := telemeter.of(name)) is not None}
+    return found, Evidence(worker=worker_of(uuids), probe=roofs, telemetry=telemetry, like=bench.asked.like)
+
+
+def with_work(evidence: Evidence, bench: Bench, work: Work, samples_per_s: float) -> Evidence:
+    """The evidence with a step's work, and with what the throughput of all ranks is of the roofs."""
+    gpus = evidence.worker.gpus
+    shares = utilisation(
+        work, samples_per_s, precision=bench.precision.name, probe=evidence.probe, gpu=gpus[0].name if gpus else None,
+        ranks=bench.world.size,
+    )  # fmt: skip
+    return replace(evidence, work=work, utilisation=shares)
+
+
+def record_of(
+    bench: Bench, timing: Timing, found: Interleaved, evidence: Evidence, *,
+    name: Literal["train", "precision", "batch", "forward"], finite: bool = True,
+    ratios: Mapping[str, Ratio] | None = None, split: Split | None = None,
+) -> Record:  # fmt: skip
+    """finite: whether all losses were; ratios: of sides that are compared with each other."""
+    environment, sides = bench.environment(), found.sides
+    seen = Seen(
+        evidence=evidence, overlap=split.overlap_efficiency if split else None, cpu_asked=bench.asked.device == "cpu",
+        smoke=timing.smoke,
+    )  # fmt: skip
+    return new_record(
+        kind="comparison" if ratios else "inference" if name == "forward" else "train",
+        name=name,
+        workload=bench.workload(),
+        protocol=protocol_of(timing, found),
+        measurements=sides,
+        split=split,
+        ratios=ratios,
+        details=bench.details(),
+        validity=judge(
+            sides, environment=environment, data=bench.data_kind, ratios=ratios, losses_finite=finite, seen=seen
+        ),
+        command=bench.command,
+        environment=environment,
+        evidence=evidence,
+    )
+
+
+def protocol_of(timing: Timing, found: Interleaved) -> ProtocolUsed:
+    windows = max(len(side.windows) for side in found.sides.values())
+    return replace(ProtocolUsed.interleaved(timing), windows=windows)
+
+
 def measure_training(bench: Bench, timing: Timing, roofs: Probe | None = None, ranks: Ranks | None = None) -> Record:
     """Data-only, compute-only and end-to-end; made-up inputs have no data to wait for, and are computed only.
 
@@ -169,63 +215,20 @@ def measure_training(bench: Bench, timing: Timing, roofs: Probe | None = None, r
         parts = {"data_only": load, **parts, "end_to_end": lambda: work(next(batches))}
     for part in parts.values():
         part()  # a cold start is no warm-up: code is compiled, kernels are chosen, a loader opens its files
-    uuids = bench.uuids()
-    with Telemeter(uuids if bench.world.is_main else []) as telemeter:
-        found = in_turns(parts, timing, telemeter.watch, bench.clock(), settle=len(parts) > 1)
-        telemetry = {name: told for name in parts if (told := telemeter.of(name)) is not None}
-    if roofs is not None and bench.world.size > 1:
-        roofs = with_ranks(roofs, bench.device)
-    return _record(bench, timing, found, work.losses_were_finite, Evidence(
-        worker=worker_of(uuids), probe=roofs, telemetry=telemetry, work=counted, ranks=ranks or Ranks(),
-        like=bench.asked.like,
-    ))  # fmt: skip
-
-
-def _record(bench: Bench, timing: Timing, found: Interleaved, finite: bool, evidence: Evidence) -> Record:
-    sides, size = found.sides, bench.world.size
-    whole = sides.get("end_to_end") or sides["compute_only"]
-    rate = whole.samples_per_s.median
-    assert evidence.work is not None
-    gpus, roofs = evidence.worker.gpus, evidence.probe
-    shares = utilisation(
-        evidence.work, sides["compute_only"].samples_per_s.median, precision=bench.precision.name, probe=roofs,
-        gpu=gpus[0].name if gpus else None, ranks=size,
-    )  # fmt: skip
-    ranks = evidence.ranks
+    found, evidence = watched(bench, parts, timing, roofs, settle=len(parts) > 1)
+    sides, size, split = found.sides, bench.world.size, None
+    evidence = with_work(evidence, bench, counted, sides["compute_only"].samples_per_s.median)
     if size > 1:
-        alone = ranks.alone_samples_per_s
-        ranks = replace(ranks, together_samples_per_s=rate, efficiency=rate / alone / size if alone else None)
-    evidence = replace(evidence, utilisation=shares, ranks=ranks)
-    overlap = found.ratio("end_to_end", "data_only", "compute_only") if len(sides) == len(PARTS) else None
-    environment = bench.environment()
-    seen = Seen(
-        losses_finite=finite, worker=evidence.worker, telemetry=evidence.telemetry, ranks=ranks, utilisation=shares,
-        overlap=overlap, cpu_asked=bench.asked.device == "cpu", smoke=timing.smoke,
-        quiet_probe=roofs is not None and roofs.busy_share <= BUSY_SHARE,
-    )  # fmt: skip
-    return new_record(
-        kind="train",
-        name="train",
-        workload=bench.workload(),
-        protocol=protocol_of(timing, found),
-        measurements=sides,
-        split=None if overlap is None else split_of(sides["data_only"], sides["compute_only"], whole, overlap),
-        details=bench.details(),
-        validity=judge(sides, environment=environment, data=bench.data_kind, seen=seen),
-        command=bench.command,
-        environment=environment,
-        evidence=evidence,
-    )
-
-
-def protocol_of(timing: Timing, found: Interleaved) -> ProtocolUsed:
-    return ProtocolUsed(
-        name=INTERLEAVED,
-        version=INTERLEAVED_VERSION,
-        warmup_seconds=timing.warmup_seconds,
-        windows=max(len(side.windows) for side in found.sides.values()),
-        window_seconds=timing.block_seconds,
-    )
+        rate = (sides.get("end_to_end") or sides["compute_only"]).samples_per_s.median
+        alone = ranks.alone_samples_per_s if ranks else None
+        shared = replace(
+            ranks or Ranks(), together_samples_per_s=rate, efficiency=rate / alone / size if alone else None
+        )
+        evidence = replace(evidence, probe=with_ranks(roofs, bench.device) if roofs else None, ranks=shared)
+    if not bench.asked.synthetic:
+        overlap = found.ratio("end_to_end", "data_only", "compute_only")
+        split = split_of(sides["data_only"], sides["compute_only"], sides["end_to_end"], overlap)
+    return record_of(bench, timing, found, evidence, name="train", finite=work.losses_were_finite, split=split)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,10 +8,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.measure import Ratio, Windows, throughputs
-from benchmarks.record import DataKind, Finding, Ranks, Validity
-from benchmarks.telemetry import Telemetry
-from benchmarks.work import Utilisation
-from benchmarks.worker import Worker
+from benchmarks.record import DataKind, Evidence, Finding, Validity
 
 UNSTEADY_WIDTH = 0.1  # width of a throughput's interval over its median
 UNSTEADY_DRIFT = 0.1  # change of a throughput from the first window to the last, on the straight line through them
@@ -27,13 +24,10 @@ HEAT_AND_FAULTS = ("hardware", "software_thermal", "hardware_thermal", "power_br
 
 @dataclass(frozen=True, kw_only=True)
 class Demands:
-    """What a measurement has to reach."""
+    """How long a measurement has to be."""
 
     seconds: float = 10.0
     steps: int = 20
-    width: float = UNSTEADY_WIDTH
-    drift: float = UNSTEADY_DRIFT
-    ratio: float = UNSTEADY_RATIO
 
 
 SHRUNK = Finding(code="SMOKE", text="Everything was shrunk to show that it works: the figures are not to be compared.")
@@ -50,19 +44,13 @@ class Seen:
 
     mismatch:  how an engine's outputs differ from the trained model's; empty where they do not, or nothing is compared.
     cpu_asked: whether the user chose the CPU; smoke: whether everything was shrunk.
-    quiet_probe: whether the measured roof was measured while nothing else ran.
     """
 
-    losses_finite: bool = True
-    worker: Worker | None = None
-    telemetry: Mapping[str, Telemetry] = field(default_factory=dict)
-    ranks: Ranks | None = None
-    utilisation: Utilisation | None = None
+    evidence: Evidence = field(default_factory=Evidence)
     overlap: Ratio | None = None
     mismatch: str = ""
     cpu_asked: bool = False
     smoke: bool = False
-    quiet_probe: bool = True
 
 
 def judge(
@@ -79,21 +67,21 @@ def judge(
     With ratios given the record is a side-by-side comparison: noise hits both sides alike, so that only the ratios
     have to be steady, and a busy machine is a warning. In a smoke run all that noise brings about is one.
     """
-    seen = seen or Seen(losses_finite=losses_finite)
+    seen = seen or Seen()
     demands = SMOKE if seen.smoke else FULL
     reasons: list[Finding] = []
     warnings: list[Finding] = []
     for name, windows in measurements.items():
         reasons += _timing(name, windows, demands)
         if ratios is None:
-            reasons += _steadiness(name, windows, demands)
+            reasons += _steadiness(name, windows)
     busy = [finding for name, windows in measurements.items() for finding in _busy(name, windows)]
     (warnings if ratios else reasons).extend(busy)
-    reasons += [finding for name, ratio in (ratios or {}).items() for finding in _ratio(name, ratio, demands)]
-    reasons += [*_place(environment, seen), *_impossible(seen), *(_gpu(seen))]
-    above = list(_above_roof(seen))
-    (reasons if seen.quiet_probe else warnings).extend(above)
-    if not (losses_finite and seen.losses_finite):
+    reasons += [finding for name, ratio in (ratios or {}).items() for finding in _ratio(name, ratio)]
+    reasons += [*_place(environment, seen), *_impossible(seen), *_gpu(seen.evidence)]
+    roofs = seen.evidence.probe
+    (warnings if roofs is not None and roofs.busy_share > BUSY_SHARE else reasons).extend(_above_roof(seen.evidence))
+    if not losses_finite:
         reasons.append(Finding(code="LOSS_NOT_FINITE", text="A measured training step had a loss that is no number."))
     if seen.mismatch:
         reasons.append(Finding(code="OUTPUT_MISMATCH", text=seen.mismatch))
@@ -146,17 +134,17 @@ def _timing(name: str, windows: Windows, demands: Demands) -> Iterator[Finding]:
         yield Finding(code="TOO_SHORT", text=text)
 
 
-def _steadiness(name: str, windows: Windows, demands: Demands) -> Iterator[Finding]:
+def _steadiness(name: str, windows: Windows) -> Iterator[Finding]:
     width, change = _width(windows), drift(windows)
     count = len(windows.windows)
-    if width > demands.width:
+    if width > UNSTEADY_WIDTH:
         text = (
             f"{name}: after {count} windows the throughput's interval is still {width:.0%} of it wide; "
-            f"{demands.width:.0%} is allowed."
+            f"{UNSTEADY_WIDTH:.0%} is allowed."
         )
         yield Finding(code="UNSTEADY", text=text)
-    if abs(change) > demands.drift:
-        text = f"{name}: the throughput drifted by {change:+.0%} over {count} windows; {demands.drift:.0%} is allowed."
+    if abs(change) > UNSTEADY_DRIFT:
+        text = f"{name}: the throughput drifted by {change:+.0%} over {count} windows; {UNSTEADY_DRIFT:.0%} is allowed."
         yield Finding(code="UNSTEADY", text=text)
 
 
@@ -165,10 +153,10 @@ def _width(windows: Windows) -> float:
     return (high - low) / windows.samples_per_s.median
 
 
-def _ratio(name: str, ratio: Ratio, demands: Demands) -> Iterator[Finding]:
+def _ratio(name: str, ratio: Ratio) -> Iterator[Finding]:
     width = (ratio.interval[1] - ratio.interval[0]) / ratio.median
-    if width > demands.ratio:
-        text = f"{name}: the ratio's interval is {width:.0%} of it wide; {demands.ratio:.0%} is allowed."
+    if width > UNSTEADY_RATIO:
+        text = f"{name}: the ratio's interval is {width:.0%} of it wide; {UNSTEADY_RATIO:.0%} is allowed."
         yield Finding(code="UNSTEADY", text=text)
 
 
@@ -183,30 +171,26 @@ def _place(environment: Mapping[str, Any], seen: Seen) -> Iterator[Finding]:
     if environment["gpus"] and str(environment["device"]).startswith("cpu") and not seen.cpu_asked:
         text = f"An NVIDIA GPU is present ({environment['gpus'][0]['name']}) and the work ran on the CPU."
         yield Finding(code="CPU_FALLBACK", text=text)
-    worker = seen.worker
-    if worker is None:
-        return
-    for stray in worker.strays:
+    for stray in seen.evidence.worker.strays:
         yield Finding(code="WRONG_GPU", text=stray[:1].upper() + stray[1:] + ".")
-    worked = {gpu.uuid for gpu in worker.gpus}
-    for name, telemetry in seen.telemetry.items():
+    worked = {gpu.uuid for gpu in seen.evidence.worker.gpus}
+    for name, telemetry in seen.evidence.telemetry.items():
         if set(telemetry.gpus) != worked:
             yield Finding(
                 code="WRONG_GPU", text=f"{name}: telemetry was read from another GPU than the one that worked."
             )
 
 
-def _gpu(seen: Seen) -> Iterator[Finding]:
+def _gpu(evidence: Evidence) -> Iterator[Finding]:
     """What held a GPU down, and who shared it."""
-    gpus = seen.worker.gpus if seen.worker else ()
     lowered = any(
         gpu.power_limit_w is not None
         and gpu.default_power_limit_w is not None
         and gpu.power_limit_w < gpu.default_power_limit_w
-        for gpu in gpus
+        for gpu in evidence.worker.gpus
     )
     reasons = HEAT_AND_FAULTS + (("power_cap",) if lowered else ())  # at its own limit a GPU does all that it can
-    for name, telemetry in seen.telemetry.items():
+    for name, telemetry in evidence.telemetry.items():
         held = {reason: (telemetry.throttled or {}).get(reason, 0.0) for reason in reasons}
         worst = {reason: share for reason, share in held.items() if share > THROTTLED_SHARE}
         if worst:
@@ -222,8 +206,8 @@ def _gpu(seen: Seen) -> Iterator[Finding]:
 
 def _impossible(seen: Seen) -> Iterator[Finding]:
     """Figures that no machine reaches."""
-    ranks, overlap = seen.ranks, seen.overlap
-    if ranks is not None and ranks.together_samples_per_s and ranks.alone_samples_per_s:
+    ranks, overlap = seen.evidence.ranks, seen.overlap
+    if ranks.together_samples_per_s and ranks.alone_samples_per_s:
         text = superlinear(ranks.size, ranks.together_samples_per_s, ranks.alone_samples_per_s)
         if text:
             yield Finding(code="SUPERLINEAR", text=text)
@@ -235,10 +219,10 @@ def _impossible(seen: Seen) -> Iterator[Finding]:
         yield Finding(code="OVERLAP_ABOVE_ONE", text=text)
 
 
-def _above_roof(seen: Seen) -> Iterator[Finding]:
-    if seen.utilisation is not None and seen.utilisation.highest > ABOVE_ROOF:
+def _above_roof(evidence: Evidence) -> Iterator[Finding]:
+    if evidence.utilisation is not None and evidence.utilisation.highest > ABOVE_ROOF:
         text = (
-            f"The work done is {seen.utilisation.highest:.0%} of a roof: the work, the time or the roof is wrong, "
+            f"The work done is {evidence.utilisation.highest:.0%} of a roof: the work, the time or the roof is wrong, "
             "or something else ran while the roof was measured."
         )
         yield Finding(code="ABOVE_ROOF", text=text)

@@ -142,7 +142,7 @@ def planted(
     telemetry = {} if energy_j is None else {"end_to_end": Telemetry(gpus=("0",), readings=200, energy_j=energy_j)}
     environment = ENVIRONMENT | {"gpus": [GPU | {"name": gpu}], "device": "cuda:0", "world_size": size}
     made = record(environment=environment, **({"model": "resnet50/imagenet-90e"} | workload))
-    seen = Seen(worker=worker, ranks=shared, telemetry={})
+    seen = Seen(evidence=Evidence(worker=worker, ranks=shared))
     return dataclasses.replace(
         made,
         measurements=parts,

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from benchmarks.measure import More, Ratio, interleave
-from benchmarks.record import SCHEMA_FILE, Ranks
+from benchmarks.record import SCHEMA_FILE, Evidence, Ranks
 from benchmarks.telemetry import Telemeter
 from benchmarks.validity import Seen, drift, is_steady, judge, superlinear
 from benchmarks.work import Utilisation, count_work, peak_of, utilisation
@@ -29,7 +29,9 @@ def codes(findings) -> list[str]:
 
 
 def verdict(measured=None, *, environment=ENVIRONMENT, data="real", **seen):
-    return judge({"train": measured or windows()}, environment=environment, data=data, seen=Seen(**seen))
+    evidence = {field.name: seen.pop(field.name) for field in dataclasses.fields(Evidence) if field.name in seen}
+    told = Seen(evidence=Evidence(**evidence), **seen)
+    return judge({"train": measured or windows()}, environment=environment, data=data, seen=told)
 
 
 def session_of(**card):
@@ -101,7 +103,7 @@ def test_validity_above_the_roof():
     claimed = utilisation(work, 4e12 / work.flop_per_sample, precision="fp32", probe=probe_of(tflops=1.0), gpu=None)
     assert claimed.mfu == pytest.approx(4.0)
     assert codes(verdict(utilisation=claimed).reasons) == ["ABOVE_ROOF"]
-    noisy = verdict(utilisation=claimed, quiet_probe=False)
+    noisy = verdict(utilisation=claimed, probe=dataclasses.replace(probe_of(), busy_share=0.2))
     assert noisy.valid
     assert codes(noisy.warnings) == ["ABOVE_ROOF"]
 
