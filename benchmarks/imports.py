@@ -19,7 +19,6 @@ from common.errors import KitError
 from common.slug import slug
 
 KINDS = "LoadGen's summary, CSV of perf_analyzer or of timm's benchmark.py, and JSON lines of DLLogger"
-LOADGEN = re.compile(r"^(?P<name>[^:=]+?)\s*:\s*(?P<value>.+?)\s*$", re.MULTILINE)
 LOADGEN_RATES = ("Samples per second", "Completed samples per second", "Scheduled samples per second")
 DLLOGGER = re.compile(r"^(?:DLLL )?(?P<json>\{.*\})\s*$", re.MULTILINE)
 DLLOGGER_RATES = {
@@ -67,8 +66,14 @@ def _of_text(text: str, stem: str) -> Iterator[Row]:
         yield from _dllogger(text, stem)
 
 
+def loadgen_lines(text: str) -> dict[str, str]:
+    """The `name : value` lines of a summary of MLPerf's load generator."""
+    pairs = re.findall(r"^\s*([^:\n]+?)\s*:\s*(.+?)\s*$", text, re.MULTILINE)
+    return {name.lstrip("* "): value for name, value in pairs}
+
+
 def _loadgen(text: str, stem: str) -> Iterator[Row]:
-    told = {found["name"].strip(): found["value"] for found in LOADGEN.finditer(text)}
+    told = loadgen_lines(text)
     if told.get("Result is") != "VALID":
         return
     rate = next((told[name] for name in LOADGEN_RATES if name in told), None)

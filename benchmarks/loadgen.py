@@ -8,7 +8,6 @@ files are kept beside the record. Needs the package mlcommons-loadgen, which is 
 """
 
 import contextlib
-import re
 import sys
 import threading
 import time
@@ -24,12 +23,12 @@ from rich.console import Console
 
 from benchmarks.command import run_command
 from benchmarks.compare import publish
+from benchmarks.imports import loadgen_lines
 from benchmarks.measure import Estimate, Percentiles, Warmup, Window, Windows
-from benchmarks.record import ELSEWHERE, Finding, ProtocolUsed, Record, Validity, Workload, environment_of, new_record
+from benchmarks.record import Finding, ProtocolUsed, Record, Validity, new_record
 from benchmarks.serving import LoadedModel
 from benchmarks.validity import judge
 from challenges.asking import batches
-from challenges.registry import MODELS
 from common.errors import KitError, ServingError
 from common.question import Question
 from common.serving.client import Client, Protocol, key_header
@@ -140,8 +139,7 @@ def capacity(ask: Ask, count: int, clients: int) -> float:
 
 def read_summary(path: Path) -> dict[str, str]:
     """The `name : value` lines of a generator's summary. Raises KitError where it holds no result."""
-    pairs = re.findall(r"^\s*([^:\n]+?)\s*:\s*(.+?)\s*$", path.read_text() if path.is_file() else "", re.MULTILINE)
-    found = {name.lstrip("* "): value for name, value in pairs}
+    found = loadgen_lines(path.read_text() if path.is_file() else "")
     if "Result is" not in found:
         raise KitError(f"{path} is no summary of MLPerf's load generator.", "It has a line 'Result is : VALID'.")
     return found
@@ -149,12 +147,8 @@ def read_summary(path: Path) -> dict[str, str]:
 
 def record_of(model: str, settings: Settings, summary: Mapping[str, str], shape: tuple[int, ...]) -> Record:
     """A `serve` record of one window; what the generator found invalid is a reason against it."""
-    environment = environment_of(device="cpu", precision="unknown")
     served = LoadedModel(model, settings.url, settings.protocol, settings.seconds, 0.0, {})
-    if not served.is_here:
-        environment["device"] = ELSEWHERE
-    elif environment["gpus"]:
-        environment["device"] = "cuda"
+    environment = served.environment()
     rate = _number(summary, "Samples per second", "QPS w/o loadgen overhead", "Completed samples per second")
     latencies = [_number(summary, f"{share} percentile latency (ns)") / 1e6 for share in ("50.00", "90.00", "99.00")]
     samples = max(1, round(rate * settings.seconds))
@@ -172,15 +166,10 @@ def record_of(model: str, settings: Settings, summary: Mapping[str, str], shape:
     if summary["Result is"] != "VALID":
         text = f"MLPerf's load generator says {summary['Result is']}: {'; '.join(unmet) or 'see its log'}."
         reasons += (Finding(code="TOO_SHORT", text=text),)
-    entry = MODELS.get(model)
     return new_record(
         kind="serve",
         name=f"mlperf-{name}",
-        workload=Workload(
-            challenge=entry.folder if entry else "serving", model=model, engine="triton", batch=1,
-            input_shape=shape, precision="unknown", sample_unit="request", data="real", dataset="inputs",
-            concurrency=1 if settings.scenario == "SingleStream" else settings.clients,
-        ),
+        workload=served.workload(shape, 1 if settings.scenario == "SingleStream" else settings.clients),
         protocol=ProtocolUsed(
             name=f"mlperf-{name}", version=1, warmup_seconds=0.0, windows=1, window_seconds=settings.seconds
         ),
@@ -225,7 +214,7 @@ def main(model: Annotated[str, tyro.conf.Positional], settings: Settings) -> int
     with asking(model, requests, settings) as ask:
         summary = drive(ask, len(requests), settings)
     print(f"Result is: {summary['Result is']}")
-    shape = tuple(size for size in next(iter(requests[0].values())).shape[1:] if size > 0)
+    shape = next(iter(requests[0].values())).shape[1:]
     publish(record_of(model, settings, summary, shape), settings.output, Console())
     return 0
 

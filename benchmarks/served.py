@@ -12,6 +12,7 @@ from benchmarks.record import Record
 from benchmarks.serving import LoadedModel, record_of_load
 from benchmarks.validity import BY_NOISE, SHRUNK
 from challenges.asking import batches
+from challenges.commands.asked import question_of as of_options
 from challenges.parser import build_parser
 from challenges.registry import find_model
 from common.errors import KitError
@@ -90,8 +91,7 @@ def measure_served(run: RunDirectory, seconds: float, *, smoke: bool, logs: Path
 
 def question_of(words: tuple[str, ...]) -> Question:
     """What `kit client` would ask with these arguments."""
-    options = build_parser().parse_args(["client", *words])
-    return Question(inputs=tuple(map(Path, options.inputs)), history=tuple(options.history), user=options.user)
+    return of_options(build_parser().parse_args(["client", *words]))
 
 
 def labelled(record: Record, smoke: bool) -> Record:

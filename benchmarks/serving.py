@@ -30,6 +30,31 @@ class LoadedModel:
     def is_here(self) -> bool:
         return urlsplit(self.url if "//" in self.url else f"//{self.url}").hostname in HERE
 
+    def environment(self) -> dict[str, Any]:
+        """This machine's, whose GPU answers where it has one; of a server elsewhere nothing is known."""
+        found = environment_of(device="cpu", precision="unknown")
+        if not self.is_here:
+            found["device"] = ELSEWHERE
+        elif found["gpus"]:
+            found["device"] = "cuda"
+        return found
+
+    def workload(self, shape: Sequence[int], concurrency: int | None, batch: int = 1) -> Workload:
+        """shape: of one sample; sizes below 1, which vary, are left out."""
+        entry = MODELS.get(self.name)
+        return Workload(
+            challenge=entry.folder if entry else "serving",
+            model=self.name,
+            engine="triton",
+            batch=batch,
+            input_shape=tuple(size for size in shape if size > 0),
+            precision="unknown",
+            sample_unit="request",
+            data="real",
+            dataset=", ".join(sorted(self.shapes)) or "inputs",
+            concurrency=concurrency,
+        )
+
 
 def serve_record(served: LoadedModel, load: Mapping[str, Any]) -> dict[str, Any]:
     """The JSON values of `record_of_load`."""
@@ -42,11 +67,7 @@ def record_of_load(served: LoadedModel, load: Mapping[str, Any]) -> Record:
     Every step is a measurement of ten windows, named by its concurrency or its rate; errors, and what the server's own
     statistics say, are among the details.
     """
-    environment = environment_of(device="cpu", precision="unknown")
-    if not served.is_here:
-        environment["device"] = ELSEWHERE
-    elif environment["gpus"]:
-        environment["device"] = "cuda"
+    environment = served.environment()
     steps = {_name(step): step for step in load["steps"]}
     answered = {name: step for name, step in steps.items() if sum(step["answered_by_tenth"])}
     measurements = {name: _windows(step, served.warmup_seconds) for name, step in answered.items()}
@@ -56,24 +77,11 @@ def record_of_load(served: LoadedModel, load: Mapping[str, Any]) -> Record:
             f"Errors: {', '.join(sorted({kind for step in steps.values() for kind in step['errors']})) or 'none'}.",
             "See the server's log; a longer --timeout or fewer clients may do.",
         )
-    entry = MODELS.get(served.name)
+    most = max((int(step["concurrency"]) for step in steps.values() if "concurrency" in step), default=None)
     return new_record(
         kind="serve",
         name="load",
-        workload=Workload(
-            challenge=entry.folder if entry else "serving",
-            model=served.name,
-            engine="triton",
-            batch=max(load["request_batch"]),
-            input_shape=tuple(size for size in next(iter(served.shapes.values()), ()) if size > 0),
-            precision="unknown",
-            sample_unit="request",
-            data="real",
-            dataset=", ".join(sorted(served.shapes)) or "inputs",
-            concurrency=max(
-                (int(step["concurrency"]) for step in steps.values() if "concurrency" in step), default=None
-            ),
-        ),
+        workload=served.workload(next(iter(served.shapes.values()), ()), most, max(load["request_batch"])),
         protocol=ProtocolUsed(
             name=f"{PROTOCOL_NAME}-{served.protocol}",
             version=PROTOCOL_VERSION,
