@@ -11,17 +11,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.record import slug
 from common.errors import KitError
 
 PUBLISHED = Path(__file__).with_name("published.csv")
-SOURCES = {
-    "NVIDIA/DeepLearningExamples": "dle",
-    "lambdal/deeplearning-benchmark": "lambda",
-    "huggingface/pytorch-image-models": "timm",
-    "RUCAIBox/RecBole": "recbole",
-}
-"""Repositories and what their rows are called; MLPerf's begin with mlcommons/."""
 RECIPES = {
     "resnet50": "resnet50/imagenet-90e",
     "ssd300-r50": "ssd300/coco",
@@ -87,20 +79,18 @@ class Protocol:
 
 
 def rows(path: Path = PUBLISHED) -> list[Row]:
-    """Every published row; identifiers are told apart by batch, then by number."""
+    """Every published row."""
+    from pydantic import TypeAdapter
+
+    row = TypeAdapter(Row)
     with path.open(newline="") as stream:
-        lines = list(csv.DictReader(stream))
-    found: list[Row] = []
-    taken: set[str] = set()
-    for line in lines:
-        identifier = _identifier(line)
-        for further in (f"b{line['batch']}" if line["batch"] else "", *(str(number) for number in range(2, 100))):
-            if identifier not in taken:
-                break
-            identifier = f"{_identifier(line)}-{slug(further)}" if further else identifier
-        taken.add(identifier)
-        found.append(_row(identifier, line))
-    return found
+        return [
+            row.validate_python(line | {
+                "batch": line["batch"] or None,
+                "source": f"{line['source_repo_or_title']}: {line['source_path_or_section']}",
+            })
+            for line in csv.DictReader(stream)
+        ]  # fmt: skip
 
 
 def find(name: str, published: Sequence[Row]) -> Row:
@@ -200,38 +190,3 @@ def _same_gpu(published: str, here: str) -> bool:
     """Whether the model's name, such as h200 or a10, is a word of the driver's name."""
     model = re.split(r"[-\s]", published.replace("RTX ", "RTX-"))[0].lower()
     return model in re.split(r"[-\s]", here.lower())
-
-
-def _identifier(line: dict[str, str]) -> str:
-    source = line["source_repo_or_title"]
-    short = SOURCES.get(source) or ("mlperf" if source.startswith("mlcommons/") else slug(source))
-    metric = line["metric"]
-    scenario = slug(metric.partition(" ")[2]) if metric.startswith("MLPerf") else ""
-    precision = "amp" if line["precision"].startswith("amp") else line["precision"]
-    number = f"x{line['num_gpus']}" if int(line["num_gpus"]) > 1 else ""
-    kind = "" if line["task"] == "train" else scenario or line["task"]
-    compiled = "compiled" if "torch.compile" in line["software"] else ""
-    what = "latency" if metric.startswith("latency") else ""
-    parts = (line["model"].removesuffix("-r50"), kind, what, slug(line["gpu"]), precision, number, compiled)
-    return f"{short}/{'-'.join(part for part in parts if part)}"
-
-
-def _row(identifier: str, line: dict[str, str]) -> Row:
-    batch = {"8k/GPU": str(8192 * int(line["num_gpus"]))}.get(line["batch"], line["batch"])
-    count, per_gpu = int(line["num_gpus"]), "batch per GPU" in line["note"]
-    return Row(
-        identifier=identifier,
-        model=line["model"],
-        task=line["task"],
-        metric=line["metric"],
-        value=float(line["value"]),
-        unit=line["unit"],
-        gpu=line["gpu"],
-        num_gpus=count,
-        precision=line["precision"],
-        batch=int(batch) * (count if per_gpu else 1) if batch else None,
-        software=line["software"],
-        source=f"{line['source_repo_or_title']}: {line['source_path_or_section']}",
-        date=line["date"],
-        note=line["note"],
-    )
