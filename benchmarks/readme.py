@@ -13,7 +13,7 @@ sentences have marks of their own (sentences.py).
 
 import re
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Annotated
@@ -32,14 +32,9 @@ from common.errors import KitError
 from common.files import write_text
 from common.machine.environment import ROOT, told_processor
 
-BLOCK = re.compile(r"^(<!-- results:(?P<names>\S+) -->\n)(?P<text>.*?)(^<!-- /results -->$)", re.MULTILINE | re.DOTALL)
-OPENING = re.compile(r"^<!-- results:\S+ -->$", re.MULTILINE)
-PROMISES = re.compile(r"^(<!-- recipes -->\n).*?(^<!-- /recipes -->$)", re.MULTILINE | re.DOTALL)
-REACHED = re.compile(r"^(<!-- outcomes(?::(?P<recipes>\S+))? -->\n).*?(^<!-- /outcomes -->$)", re.MULTILINE | re.DOTALL)
-SPEED = re.compile(r"^(<!-- speed -->\n).*?(^<!-- /speed -->$)", re.MULTILINE | re.DOTALL)
-ENDED = re.compile(r"^(<!-- picture -->\n).*?(^<!-- /picture -->$)", re.MULTILINE | re.DOTALL)
-OWN = re.compile(r"^(<!-- own-interactions -->\n).*?(^<!-- /own-interactions -->$)", re.MULTILINE | re.DOTALL)
-OWN_PICTURES = re.compile(r"^(<!-- own-pictures -->\n).*?(^<!-- /own-pictures -->$)", re.MULTILINE | re.DOTALL)
+MARK = r"^<!-- (?P<kind>results|recipes|speed|outcomes|picture|own-(?:interactions|pictures))(?::(?P<names>\S+))? -->$"
+OPENING = re.compile(MARK, re.MULTILINE)
+BLOCK = re.compile(rf"{MARK}.*?^<!-- /(?P=kind) -->$", re.MULTILINE | re.DOTALL)
 HEADER = ("work", "hardware", "precision", "batch", "result", "95 % interval", "measured")
 STALE_EXIT_CODE = 1
 
@@ -86,39 +81,42 @@ def filled(
     language: of the sentences, for their figures; tables are English.
     Raises KitError for a table that no record belongs to, and for one without its closing mark.
     """
+    makers: dict[str, Callable[[list[str]], str]] = {
+        "results": lambda names: _results(records, names, where),
+        "recipes": lambda _: promises(),
+        "speed": lambda _: absolute.table(records),
+        "outcomes": lambda names: (
+            outcomes.brief_table(reached, names, where) if any(names) else outcomes.table(reached)
+        ),
+        "picture": lambda _: f"```\n{told_by(PICTURE)}\n```\n",
+        "own-interactions": lambda _: own_table.table(records),
+        "own-pictures": lambda _: picture_table.table(records),
+    }
+
+    def replace(match: re.Match[str]) -> str:
+        first, *_, last = match[0].splitlines()
+        return f"{first}\n\n{makers[match['kind']]((match['names'] or '').split(','))}\n{last}"
+
+    if len(OPENING.findall(text)) != len(BLOCK.findall(text)):
+        raise KitError(f"{where} has a table's mark without its end.", "A table ends with <!-- /results --> or so.")
+    return with_figures(BLOCK.sub(replace, text), records, reached, where, language)
+
+
+def _results(records: Sequence[Record], names: Sequence[str], where: str) -> str:
+    """The tables of one work, CHALLENGE/NAME, or one table of several."""
     by_name: dict[str, list[Group]] = {}
     for one in group(records):
         by_name.setdefault(f"{one.records[0].workload.challenge}/{one.records[0].name}", []).append(one)
-
-    def replace(match: re.Match[str]) -> str:
-        names = match["names"].split(",")
-        for name in names:
-            if name not in by_name:
-                raise KitError(
-                    f"{where} asks for results:{name}, and no record is of that name.",
-                    f"Known: {', '.join(sorted(by_name)) or 'none'}.",
-                )
-        groups = [one for name in names for one in by_name[name]]
-        if len(names) > 1:
-            tables = [joined(groups, where)]
-        else:
-            tables = [f"{one.title}\n\n{table(one.records)}" for one in groups]
-        return f"{match[1]}\n" + "\n".join(tables) + f"\n{match[4]}"
-
-    if len(OPENING.findall(text)) != len(BLOCK.findall(text)):
-        raise KitError(f"{where} has a results mark without its end.", "A table ends with <!-- /results -->.")
-    text = PROMISES.sub(lambda match: f"{match[1]}\n{promises()}\n{match[2]}", BLOCK.sub(replace, text))
-    text = SPEED.sub(lambda match: f"{match[1]}\n{absolute.table(records)}\n{match[2]}", text)
-    text = ENDED.sub(lambda match: f"{match[1]}\n```\n{told_by(PICTURE)}\n```\n\n{match[2]}", text)
-    text = OWN.sub(lambda match: f"{match[1]}\n{own_table.table(records)}\n{match[2]}", text)
-    text = OWN_PICTURES.sub(lambda match: f"{match[1]}\n{picture_table.table(records)}\n{match[2]}", text)
-
-    def reached_table(match: re.Match[str]) -> str:
-        some = match["recipes"]
-        return outcomes.brief_table(reached, some.split(","), where) if some else outcomes.table(reached)
-
-    text = REACHED.sub(lambda match: f"{match[1]}\n{reached_table(match)}\n{match[3]}", text)
-    return with_figures(text, records, reached, where, language)
+    for name in names:
+        if name not in by_name:
+            raise KitError(
+                f"{where} asks for results:{name}, and no record is of that name.",
+                f"Known: {', '.join(sorted(by_name)) or 'none'}.",
+            )
+    groups = [one for name in names for one in by_name[name]]
+    if len(names) > 1:
+        return joined(groups, where)
+    return "\n".join(f"{one.title}\n\n{table(one.records)}" for one in groups)
 
 
 def promises() -> str:
