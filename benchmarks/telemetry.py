@@ -10,9 +10,8 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from statistics import median
-from types import TracebackType
 from typing import Any, Self
 
 import psutil
@@ -57,17 +56,7 @@ class Telemetry:
     absent: dict[str, str] = field(default_factory=dict)
 
 
-@dataclass
-class _Seen:
-    """What was read of one GPU during one measurement."""
-
-    clocks: list[float] = field(default_factory=list)
-    temperatures: list[float] = field(default_factory=list)
-    memory: list[float] = field(default_factory=list)
-    reasons: list[int] = field(default_factory=list)
-    others: list[int] = field(default_factory=list)
-    energy: list[float] = field(default_factory=list)  # joules of each block
-    readings: int = 0
+_NULLABLE = tuple(each.name for each in fields(Telemetry) if each.default is None)
 
 
 class Telemeter:
@@ -79,7 +68,7 @@ class Telemeter:
     def __init__(self, uuids: Sequence[str], nvml: Any = None, period: float = PERIOD) -> None:
         self._uuids, self._given, self._period = tuple(uuids), nvml, period
         self._handles: dict[str, Any] = {}
-        self._seen: dict[str, dict[str, _Seen]] = defaultdict(lambda: defaultdict(_Seen))
+        self._seen: dict[tuple[str, str], dict[str, list[Any]]] = defaultdict(lambda: defaultdict(list))
         self._absent: dict[str, dict[str, str]] = defaultdict(dict)
         self._name: str | None = None
         self._over, self._lock = threading.Event(), threading.Lock()
@@ -95,9 +84,7 @@ class Telemeter:
             self._thread.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._nvml is not None:
             self._over.set()
             self._thread.join()
@@ -119,10 +106,9 @@ class Telemeter:
             with self._lock:
                 self._name = None
             for uuid in self._uuids:
-                after = self._energy(name, uuid)
-                first = before[uuid]
+                first, after = before[uuid], self._energy(name, uuid)
                 if after is not None and first is not None and after >= first:
-                    self._seen[name][uuid].energy.append(after - first)
+                    self._seen[name, uuid]["energy_j"].append(after - first)
 
     def of(self, name: str) -> Telemetry | None:
         """What was read during a measurement; None where there was no GPU to read."""
@@ -131,12 +117,15 @@ class Telemeter:
         gpus = tuple(short(uuid) for uuid in self._uuids)
         if self._nvml is None:
             why = "the driver's library does not load"
-            return Telemetry(gpus=gpus, readings=0, absent=dict.fromkeys(_FIELDS, why))
+            return Telemetry(gpus=gpus, readings=0, absent=dict.fromkeys(_NULLABLE, why))
         with self._lock:
-            seen = [self._seen[name][uuid] for uuid in self._uuids]
+            seen = [dict(self._seen[name, uuid]) for uuid in self._uuids]
             absent = dict(self._absent[name])
-        clocks = [value for one in seen for value in one.clocks]
-        held = [one.reasons for one in seen if one.reasons]
+
+        def values(part: str) -> list[Any]:
+            return [value for one in seen for value in one.get(part, ())]
+
+        clocks, held = values("sm_mhz"), [one["throttled"] for one in seen if "throttled" in one]
         throttled = {
             reason: max(sum(bool(bits & self._bit(reason)) for bits in one) / len(one) for one in held)
             for reason in REASONS
@@ -144,14 +133,14 @@ class Telemeter:
         }
         return Telemetry(
             gpus=gpus,
-            readings=sum(one.readings for one in seen),
-            energy_j=sum(sum(one.energy) for one in seen) if all(one.energy for one in seen) else None,
+            readings=len(values("at")),
+            energy_j=sum(values("energy_j")) if all("energy_j" in one for one in seen) else None,
             sm_mhz=median(clocks) if clocks else None,
             lowest_sm_mhz=min(clocks, default=None),
-            temperature_c=max((value for one in seen for value in one.temperatures), default=None),
-            memory_gb=max((value for one in seen for value in one.memory), default=None),
+            temperature_c=max(values("temperature_c"), default=None),
+            memory_gb=max(values("memory_gb"), default=None),
             throttled=throttled or None,
-            other_processes=max((value for one in seen for value in one.others), default=None),
+            other_processes=max(values("other_processes"), default=None),
             absent=absent,
         )
 
@@ -164,23 +153,17 @@ class Telemeter:
 
     def _read(self, name: str) -> None:
         for uuid, handle in self._handles.items():
-            found: dict[str, Any] = {}
-            for part, ask in self._questions(handle).items():
-                found[part] = self._ask(name, part, ask)
+            found = {part: self._ask(name, part, ask) for part, ask in self._questions(handle).items()}
             with self._lock:
-                seen = self._seen[name][uuid]
-                seen.readings += 1
-                for part, values in (
-                    ("sm_mhz", seen.clocks), ("temperature_c", seen.temperatures), ("memory_gb", seen.memory),
-                    ("throttled", seen.reasons), ("other_processes", seen.others),
-                ):  # fmt: skip
-                    if found[part] is not None:
-                        values.append(found[part])
+                for part, value in found.items():
+                    if value is not None:
+                        self._seen[name, uuid][part].append(value)
 
     def _questions(self, handle: Any) -> dict[str, Callable[[], Any]]:
         nvml = self._nvml
         card = None if handle is None else card_of(nvml, handle)
         return {
+            "at": time.monotonic,
             "sm_mhz": lambda: float(nvml.nvmlDeviceGetClockInfo(card, nvml.NVML_CLOCK_SM)),
             "temperature_c": lambda: float(nvml.nvmlDeviceGetTemperature(card, nvml.NVML_TEMPERATURE_GPU)),
             "memory_gb": lambda: nvml.nvmlDeviceGetMemoryInfo(handle).used / GIGABYTE,
@@ -204,9 +187,6 @@ class Telemeter:
 
     def _bit(self, reason: str) -> int:
         return int(getattr(self._nvml, f"nvmlClocksEventReason{REASONS[reason]}"))
-
-
-_FIELDS = ("energy_j", "sm_mhz", "lowest_sm_mhz", "temperature_c", "memory_gb", "throttled", "other_processes")
 
 
 def _others(processes: Sequence[Any]) -> int:
