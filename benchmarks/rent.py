@@ -5,11 +5,14 @@ two, times what records say of their overlap. Where no record supports a figure 
 one of another generation.
 """
 
+import operator
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from statistics import median
+from typing import NamedTuple
 
+from benchmarks.measure import Estimate, Ratio
 from benchmarks.record import Record
 from common.errors import KitError
 from common.machine.prices import Price
@@ -18,8 +21,17 @@ GOAL = re.compile(
     r"\s*(?P<model>[\w/-]+)\s+(?P<epochs>[\d.]+)\s*epochs?(?:\s+of\s+(?P<samples>[\d,_]+)\s*\w*)?\s*", re.IGNORECASE
 )
 MEMORY = (0.85, 1.15)  # of the table's gigabytes, which count 2**30 or 1e9 bytes
-Range = tuple[float, float, float]
-"""Low, most likely and high."""
+
+
+class Range(NamedTuple):
+    """A figure with the interval of the records that it rests on."""
+
+    low: float
+    likely: float
+    high: float
+
+    def times(self, factor: float) -> "Range":
+        return Range(self.low * factor, self.likely * factor, self.high * factor)
 
 
 @dataclass(frozen=True)
@@ -101,7 +113,7 @@ def predict(goal: Goal, records: Sequence[Record], prices: Iterable[Price]) -> l
             f"Write it as '{goal} of 50000'.",
         )
     found = [_on(price, goal, samples, fitting) for price in prices]
-    return sorted(found, key=lambda one: (one.dollars is None, one.dollars[1] if one.dollars else 0.0))
+    return sorted(found, key=lambda one: (one.dollars is None, one.dollars.likely if one.dollars else 0.0))
 
 
 def leave_one_out(records: Sequence[Record]) -> list[Left]:
@@ -113,14 +125,10 @@ def leave_one_out(records: Sequence[Record]) -> list[Left]:
         same = [other for other in others if _worker(other) == _worker(record)]
         if not same:
             continue
-        cores, on_cpu = _cores(record), not record.evidence.worker.gpus
-        data = median(_data_per_core(other) for other in others) * cores
-        compute = median(_compute(other) / (_cores(other) if on_cpu else 1) for other in same) * (
-            cores if on_cpu else 1
-        )
-        assert record.split is not None
-        predicted = min(data, compute) * median(_overlap(other) for other in same)
-        found.append(Left(record, predicted, record.split.end_to_end))
+        data = median(_median(other, "data_only") / _cores(other) for other in others) * _cores(record)
+        compute = median(_median(other, "compute_only") / _computing(other) for other in same) * _computing(record)
+        overlap = median(_overlap(other).likely for other in same)
+        found.append(Left(record, min(data, compute) * overlap, _median(record, "end_to_end")))
     return found
 
 
@@ -148,22 +156,22 @@ def _on(price: Price, goal: Goal, samples: int, records: Sequence[Record]) -> Pr
     computing = [record for record in of_gpu if record.evidence.ranks.size == price.num_gpus]
     if not computing:
         return unknown(f"not measured on {price.num_gpus} × {price.gpu}")
-    best = max(computing, key=_compute)
+    best = max(computing, key=lambda record: _median(record, "compute_only"))
     preparing = [record for record in records if record.split is not None]
     if not preparing:
         return unknown("no record tells how fast data is prepared")
     near = [record for record in preparing if _is_of(record, price)] or preparing
-    data = _scaled(_range_of(near[-1], "data_only"), price.vcpus / _cores(near[-1]))
-    compute = _range_of(best, "compute_only")
-    overlap = _overlap_range(best if best.split is not None else near[-1])
-    rate = tuple(min(d, c) * o for d, c, o in zip(data, compute, overlap, strict=True))
-    hours = tuple(goal.epochs * samples / each / 3600 for each in reversed(rate))
+    data = _range_of(near[-1].measurements["data_only"].samples_per_s).times(price.vcpus / _cores(near[-1]))
+    compute = _range_of(best.measurements["compute_only"].samples_per_s)
+    overlap = _overlap(best if best.split is not None else near[-1])
+    rate = Range(*(min(d, c) * o for d, c, o in zip(data, compute, overlap, strict=True)))
+    hours = Range(*(goal.epochs * samples / each / 3600 for each in reversed(rate)))
     return Prediction(
         price,
-        rate=(rate[0], rate[1], rate[2]),
-        hours=(hours[0], hours[1], hours[2]),
-        dollars=(hours[0] * price.usd_per_hour, hours[1] * price.usd_per_hour, hours[2] * price.usd_per_hour),
-        limit="data" if data[1] < compute[1] else "compute",
+        rate=rate,
+        hours=hours,
+        dollars=hours.times(price.usd_per_hour),
+        limit="data" if data.likely < compute.likely else "compute",
         records=tuple(dict.fromkeys((best.id, near[-1].id))),
     )
 
@@ -183,12 +191,8 @@ def _is_of(record: Record, price: Price) -> bool:
 
 
 def _alike(one: Record, other: Record) -> bool:
-    return (one.workload.model, one.workload.precision, one.workload.compile, one.workload.input_shape) == (
-        other.workload.model,
-        other.workload.precision,
-        other.workload.compile,
-        other.workload.input_shape,
-    )
+    fields = operator.attrgetter("model", "precision", "compile", "input_shape")
+    return bool(fields(one.workload) == fields(other.workload))
 
 
 def _worker(record: Record) -> tuple[object, ...]:
@@ -203,29 +207,19 @@ def _cores(record: Record) -> int:
     return cores
 
 
-def _compute(record: Record) -> float:
-    return record.measurements["compute_only"].samples_per_s.median
+def _computing(record: Record) -> int:
+    """What shares the computing out: the cores where there is no GPU, which is one whatever its size."""
+    return 1 if record.evidence.worker.gpus else _cores(record)
 
 
-def _data_per_core(record: Record) -> float:
-    return record.measurements["data_only"].samples_per_s.median / _cores(record)
+def _median(record: Record, part: str) -> float:
+    return record.measurements[part].samples_per_s.median
 
 
-def _overlap(record: Record) -> float:
+def _overlap(record: Record) -> Range:
     assert record.split is not None
-    return record.split.overlap_efficiency.median
+    return _range_of(record.split.overlap_efficiency)
 
 
-def _overlap_range(record: Record) -> Range:
-    assert record.split is not None
-    ratio = record.split.overlap_efficiency
-    return ratio.interval[0], ratio.median, ratio.interval[1]
-
-
-def _range_of(record: Record, part: str) -> Range:
-    estimate = record.measurements[part].samples_per_s
-    return estimate.interval[0], estimate.median, estimate.interval[1]
-
-
-def _scaled(values: Range, factor: float) -> Range:
-    return values[0] * factor, values[1] * factor, values[2] * factor
+def _range_of(found: Estimate | Ratio) -> Range:
+    return Range(found.interval[0], found.median, found.interval[1])
