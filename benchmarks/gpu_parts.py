@@ -128,7 +128,6 @@ def ladder(folder: Path) -> Verdict:
     stand_in()
     from challenges.classification.recipes import RECIPES
     from challenges.classification.task import ClassificationTask
-    from common.machine.precision import select_precision
 
     batch, size = (256, 224) if HAS_GPU else (2, 64)
     base = RECIPES["imagenet-90e"]
@@ -147,7 +146,7 @@ def ladder(folder: Path) -> Verdict:
         try:
             torch.manual_seed(0)
             task = ClassificationTask(recipe, [1] * 1000)
-            step = _stepper(task, recipe, select_precision(precision, DEVICE), fixed)
+            step = _Stepper(task, recipe, precision, fixed)
             losses = [step()["loss"].clone() for _ in range(WARMUP * 4)]
             figures[f"{precision}_{rung}_loss_after_{len(losses)}_steps"] = float(losses[-1])
             figures[f"{precision}_{rung}_images_per_s"] = _rate(step, batch)
@@ -196,7 +195,6 @@ def capture(folder: Path) -> Verdict:
 
     from challenges.classification.recipes import RECIPES
     from challenges.classification.task import ClassificationTask
-    from common.machine.precision import select_precision
 
     ended = threading.Event()
 
@@ -212,7 +210,7 @@ def capture(folder: Path) -> Verdict:
         recipe = replace(base, training=replace(base.training, batch_size=32, micro_batch=32, cuda_graphs=captured))
         torch.manual_seed(0)
         task = ClassificationTask(recipe, [1] * 10)
-        step = _stepper(task, recipe, select_precision("fp32", DEVICE), fixed)
+        step = _Stepper(task, recipe, "fp32", fixed)
         for _ in range(STEPS):
             step()
         ends.append(torch.cat([parameter.detach().flatten() for parameter in task.parameters()]))
@@ -281,9 +279,14 @@ PARTS: dict[str, Callable[[Path], Verdict]] = {
 class _Stepper:
     """Training steps on one batch that stays in the device's memory."""
 
-    def __init__(self, step: Any, task: Any, data: Any, batch: dict[str, Tensor], batch_size: int) -> None:
-        self._step, self._task, self._data, self._batch, self.batch_size = step, task, data, batch, batch_size
-        self._done = 0
+    def __init__(
+        self, task: Any, recipe: Any, precision: Any, batch: dict[str, Tensor], data: Any = None, batch_size: int = 0
+    ) -> None:
+        from benchmarks.steps import ready_step
+        from common.machine.precision import select_precision
+
+        self._step: Any = ready_step(task, recipe, select_precision(precision, DEVICE), DEVICE)
+        self._task, self._data, self._batch, self.batch_size, self._done = task, data, batch, batch_size, 0
 
     def __call__(self) -> dict[str, Tensor]:
         losses: dict[str, Tensor] = self._step([self._batch], self._done)
@@ -296,25 +299,6 @@ class _Stepper:
     def evaluate(self) -> None:
         with torch.no_grad():
             self._task.eval().evaluate(self._data.validation_batches())
-
-
-def _stepper(
-    task: Any, recipe: Any, precision: Any, batch: dict[str, Tensor], data: Any = None, batch_size: int = 0
-) -> _Stepper:
-    """The trainer's own step of a recipe, without an average of the weights."""
-    from common.training.step import build_step
-    from common.training.task import StepSettings
-
-    training = recipe.training
-    task.place(DEVICE, channels_last=training.channels_last).train()
-    optimizers = task.optimizers(10**6, 10**4)
-    task.set_trainable(0)
-    if training.compile:
-        task.compile()
-    settings = StepSettings(
-        precision, DEVICE, clip_norm=recipe.optimizer.clip_norm, use_cuda_graphs=training.cuda_graphs
-    )
-    return _Stepper(build_step(task, optimizers, settings), task, data, batch, batch_size)
 
 
 def _demo(model: str, device: torch.device) -> tuple[Any, Any, Any]:
@@ -332,8 +316,6 @@ def _demo(model: str, device: torch.device) -> tuple[Any, Any, Any]:
 
 def _demo_step(model: str, size: int | None) -> _Stepper:
     """Steps of a model on its demo data, with one batch of the recipe's size or repeated to `size` samples."""
-    from common.machine.precision import select_precision
-
     challenge, recipe, data = _demo(model, DEVICE)
     batch_size = min(recipe.training.batch_size, data.num_train)
     batch = {name: value.clone() for name, value in next(_endless(data, batch_size)).items()}
@@ -342,7 +324,7 @@ def _demo_step(model: str, size: int | None) -> _Stepper:
         batch = {name: value.repeat(times, *[1] * (value.ndim - 1)) for name, value in batch.items()}
         batch_size *= times
     task = challenge.build_task(recipe, data)
-    return _stepper(task, recipe, select_precision("auto", DEVICE), batch, data, batch_size)
+    return _Stepper(task, recipe, "auto", batch, data, batch_size)
 
 
 def _endless(data: Any, batch_size: int) -> Iterator[dict[str, Tensor]]:

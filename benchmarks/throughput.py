@@ -25,6 +25,7 @@ from benchmarks.compare import publish
 from benchmarks.measure import Clock, Interleaved, More, Ratio, Step, Watch, interleave
 from benchmarks.probe import Probe, probe, with_ranks
 from benchmarks.record import Evidence, ProtocolUsed, Ranks, Record, Split, new_record, split_of
+from benchmarks.steps import ready_step
 from benchmarks.telemetry import Telemeter
 from benchmarks.validity import Seen, is_steady, judge
 from benchmarks.work import Work, count_work, utilisation
@@ -33,10 +34,8 @@ from common.errors import KitError
 from common.machine.device import DeviceChoice
 from common.machine.distributed import ALONE, World, world_from_environment
 from common.machine.precision import Precision
-from common.training.step import build_step
-from common.training.task import Batch, StepSettings
+from common.training.task import Batch
 
-SCHEDULED_STEPS = 1_000_000  # the learning rate hardly moves during a benchmark
 LEAST_ROUNDS, LEAST_BLOCK = 6, 2.0  # a drift needs six windows to be seen, and a record twelve seconds
 STEP_SECONDS, PACING_BATCH, LEAST_BATCH = 1.0, 4, 2  # of a CPU: twenty steps fit into the shortest measurement
 PARTS = ("data_only", "compute_only", "end_to_end")
@@ -78,15 +77,8 @@ class TrainingWork:
     """The kit's training step as the trainer runs it; a call trains on a batch and returns the samples of all ranks."""
 
     def __init__(self, bench: Bench, precision: Precision | None = None, *, plain: bool = False) -> None:
-        recipe, training, precision = bench.recipe, bench.recipe.training, precision or bench.precision
-        task = bench.task().place(bench.device, channels_last=training.channels_last).train()
-        optimizers = task.optimizers(SCHEDULED_STEPS, SCHEDULED_STEPS / 100)
-        task.set_trainable(0)
-        if training.compile and not plain:
-            task.compile()
-        graphs, world = training.cuda_graphs and not plain, 1 if plain else bench.world.size
-        settings = StepSettings(precision, bench.device, world, recipe.optimizer.clip_norm, None, graphs)
-        self._step = build_step(task, optimizers, settings)
+        precision, world = precision or bench.precision, 1 if plain else bench.world.size
+        self._step = ready_step(bench.task(), bench.recipe, precision, bench.device, world, plain=plain)
         self._finite = torch.ones((), dtype=torch.bool, device=bench.device)
         self._samples, self._done = bench.batch_size if world == bench.world.size else bench.share, 0
 

@@ -88,7 +88,7 @@ def test_every_rung_is_a_recipe_and_the_most_telling_come_first(monkeypatch, tmp
         raise DeviceError("no such device", "one", "another")
 
     monkeypatch.setattr(gpu_parts, "HAS_GPU", True)
-    monkeypatch.setattr(gpu_parts, "_stepper", refuse)
+    monkeypatch.setattr(gpu_parts, "_Stepper", refuse)
     monkeypatch.setattr(torch, "randn", lambda *sizes, device: torch.zeros(1, 3, 8, 8))
     found = gpu_parts.ladder(tmp_path)
     assert found.verdict == "failed"
