@@ -13,7 +13,7 @@ import torch
 import torch.distributed as dist
 from rich.console import Console
 
-from benchmarks.measure import Clock, CudaClock, HostClock, RankClock
+from benchmarks.measure import Clock, RankClock, clock_of
 from benchmarks.record import DataKind, Like, Workload, environment_of
 from benchmarks.worker import uuid_of
 from challenges.registry import Entry, find_model, find_recipe
@@ -87,9 +87,8 @@ class Bench:
         task: Task = self.challenge.build_task(self.recipe, self.data)
         return task
 
-    def with_batch(self, batch_size: int, precision: Precision | None = None) -> "Bench":
-        training = replace(self.recipe.training, batch_size=batch_size, micro_batch=batch_size)
-        return replace(self, recipe=replace(self.recipe, training=training), precision=precision or self.precision)
+    def with_batch(self, batch_size: int) -> "Bench":
+        return replace(self, recipe=_with_batch(self.recipe, batch_size))
 
     def batches(self) -> Iterator[Batch]:
         return self.data.train_batches(0, self.batch_size, 1)
@@ -104,22 +103,20 @@ class Bench:
         return {name: _made_up(value, self.share, some // self.world.size, images) for name, value in batch.items()}
 
     def clock(self) -> Clock:
-        clock: Clock = CudaClock() if self.device.type == "cuda" else HostClock()
+        clock = clock_of(self.device)
         return clock if self.world.size == 1 else RankClock(clock, dist.new_group(backend="gloo"))
 
     def uuids(self) -> list[str]:
         """Of the CUDA devices of all ranks, in their order; all ranks call it."""
         return [uuid for uuid in from_all_ranks(uuid_of(self.device)) if uuid is not None]
 
-    def environment(self, precision: str | None = None) -> dict[str, Any]:
-        return environment_of(
-            device=str(self.device), precision=precision or self.precision.name, world_size=self.world.size
-        )
+    def environment(self) -> dict[str, Any]:
+        return environment_of(device=str(self.device), precision=self.precision.name, world_size=self.world.size)
 
-    def workload(self, engine: str = "torch", precision: str | None = None, **changes: Any) -> Workload:
+    def workload(self, engine: str = "torch", precision: str | None = None) -> Workload:
         training = self.recipe.training
         first = next(iter(next(self.data.train_batches(0, self.world.size, 1)).values()))
-        made = Workload(
+        return Workload(
             challenge=self.entry.folder,
             model=f"{self.asked.model}/{self.recipe_name}",
             engine=engine,
@@ -134,7 +131,6 @@ class Bench:
             cuda_graphs=training.cuda_graphs,
             workers=(getattr(getattr(self.recipe, "data", None), "threads", None) or usable_cores()),
         )
-        return replace(made, **changes)
 
     def details(self) -> dict[str, float]:
         """What the figures depend on besides the workload."""
@@ -203,5 +199,8 @@ def _sized(recipe: Recipe, batch: int | None, most: int) -> Recipe:
     """The recipe with one forward pass per step, of as many samples as were asked for or its own passes have."""
     training = recipe.training
     own = training.micro_batch if isinstance(training.micro_batch, int) else training.batch_size
-    size = min(batch or own, most)
-    return replace(recipe, training=replace(training, batch_size=size, micro_batch=size))
+    return _with_batch(recipe, min(batch or own, most))
+
+
+def _with_batch(recipe: Recipe, size: int) -> Recipe:
+    return replace(recipe, training=replace(recipe.training, batch_size=size, micro_batch=size))

@@ -62,11 +62,8 @@ class ProcessorClock(HostClock):
         return time.process_time()
 
 
-class CudaClock:
+class CudaClock(HostClock):
     """For work queued on the current CUDA stream: events, read after one synchronisation per window."""
-
-    def moment(self) -> float:
-        return time.perf_counter()
 
     def mark(self) -> Any:
         import torch
@@ -82,6 +79,11 @@ class CudaClock:
 
     def seconds(self, first: Any, second: Any) -> float:
         return float(first.elapsed_time(second)) / 1000
+
+
+def clock_of(device: Any) -> Clock:
+    """device: torch's."""
+    return CudaClock() if device.type == "cuda" else HostClock()
 
 
 class RankClock:

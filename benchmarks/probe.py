@@ -19,7 +19,7 @@ import numpy as np
 import torch
 import torch.distributed as dist
 
-from benchmarks.measure import Clock, CudaClock, HostClock, MachineLoad
+from benchmarks.measure import MachineLoad, clock_of
 from common.machine.precision import cpu_has_bfloat16, select_precision
 from common.machine.processes import usable_cores
 
@@ -208,7 +208,7 @@ def _best(work: Callable[[], object], device: torch.device, seconds: float) -> f
 
 
 def _timed(work: Callable[[], object], device: torch.device, repeats: int = 1) -> float:
-    clock: Clock = CudaClock() if device.type == "cuda" else HostClock()
+    clock = clock_of(device)
     clock.wait()
     first = clock.mark()
     for _ in range(repeats):

@@ -1,6 +1,5 @@
 """Where the rest went: from a data sheet's peak down to what a training really does, each loss named."""
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -39,11 +38,6 @@ def rungs(record: Record) -> list[Rung]:
         above = found[-1].samples_per_s if found else rate
         found.append(Rung(name, rate, LOSSES[name], 1 - rate / above))
     return found
-
-
-def product(ladder: list[Rung]) -> float:
-    """What is left of the top rung, by the losses alone."""
-    return math.prod(1 - rung.loss for rung in ladder)
 
 
 def _rates(record: Record) -> Iterator[tuple[str, float]]:

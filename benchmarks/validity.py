@@ -92,9 +92,9 @@ def judge(
     return Validity(valid=not reasons, reasons=tuple(reasons), warnings=tuple(warnings))
 
 
-def is_steady(windows: Windows, width: float = UNSTEADY_WIDTH) -> bool:
-    """Whether a throughput's interval is as narrow as `width`, and does not drift: more windows are not needed."""
-    return _width(windows) <= width and abs(drift(windows)) <= UNSTEADY_DRIFT
+def is_steady(windows: Windows) -> bool:
+    """Whether a throughput's interval is narrow enough, and does not drift: more windows are not needed."""
+    return _width(windows) <= UNSTEADY_WIDTH and abs(drift(windows)) <= UNSTEADY_DRIFT
 
 
 def drift(windows: Windows) -> float:

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from benchmarks.command import run_command
 from benchmarks.compare import publish
-from benchmarks.measure import CudaClock, HostClock, Step, interleave
+from benchmarks.measure import Step, clock_of, interleave
 from benchmarks.peers.detector_answers import saved_heads, synthetic_heads
 from benchmarks.peers.nms_peers import PEERS, Found, torchvision_boxes
 from benchmarks.record import ProtocolUsed, Record, Workload, environment_of, new_record
@@ -86,7 +86,7 @@ def compare(
             warmup_seconds=settings.warmup_seconds,
             rounds=settings.rounds,
             block_seconds=settings.block_seconds,
-            clock=CudaClock() if device.type == "cuda" else HostClock(),
+            clock=clock_of(device),
         )
     environment = environment_of(device=str(device), precision="fp32")
     ratios = {f"ours/{name}": measured.ratio("ours", name) for name in PEERS}

@@ -14,7 +14,7 @@ from benchmarks.bars import tags
 from benchmarks.page import Sources, page
 from benchmarks.record import RESULTS, Evidence, Finding, Validity, read_all
 from benchmarks.rent import Goal, is_gpu, leave_one_out, parse_goal, predict
-from benchmarks.rungs import product, rungs
+from benchmarks.rungs import rungs
 from tests.benchmarks.builders import planted, record, windows
 
 PRICES = prices.read(prices.PRICES)
@@ -152,7 +152,9 @@ def test_goals_are_read(text, goal):
 def test_what_is_left_on_the_ladder_multiplies_to_the_whole(one):
     ladder = rungs(one)
     assert ladder[0].name == "data sheet"
-    assert product(ladder) == pytest.approx(ladder[-1].samples_per_s / ladder[0].samples_per_s)
+    assert math.prod(1 - rung.loss for rung in ladder) == pytest.approx(
+        ladder[-1].samples_per_s / ladder[0].samples_per_s
+    )
     assert all(math.isfinite(rung.loss) for rung in ladder)
     assert [rung.name for rung in ladder][-1] == ("end to end" if one.evidence.ranks.size == 1 else "of each rank")
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from benchmarks import validity
 from benchmarks.measure import More, Ratio, interleave
 from benchmarks.record import SCHEMA_FILE, Evidence, Ranks
 from benchmarks.telemetry import Telemeter
@@ -172,7 +173,7 @@ def test_validity_steadiness_is_the_intervals_width_and_the_drift():
     assert drift(windows(count=3, spread=-0.08)) == 0
 
 
-def test_validity_asks_for_more_windows_before_it_gives_up():
+def test_validity_asks_for_more_windows_before_it_gives_up(monkeypatch):
     """One step in seven takes six times as long: five windows cannot tell the rate, and more of them can."""
     pattern = itertools.cycle([0.001] * 6 + [0.006])
 
@@ -180,7 +181,8 @@ def test_validity_asks_for_more_windows_before_it_gives_up():
         time.sleep(next(pattern))
         return 1
 
-    more = More(most_rounds=30, wanted=lambda found: not is_steady(found.sides["train"], width=0.02))
+    monkeypatch.setattr(validity, "UNSTEADY_WIDTH", 0.02)
+    more = More(most_rounds=30, wanted=lambda found: not is_steady(found.sides["train"]))
     found = interleave({"train": step}, warmup_seconds=0.02, rounds=5, block_seconds=0.03, more=more).sides["train"]
     assert 5 < len(found.windows) <= 30
     fixed = interleave(
