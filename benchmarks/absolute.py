@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from benchmarks.compare import markdown_table
 from benchmarks.limits import limit_of, percent
-from benchmarks.record import Record
+from benchmarks.record import Record, is_ranked
 
 HEADER = (
     "machine", "model", "precision", "batch", "ranks", "samples/s", "95 % interval", "of the measured roof",
@@ -20,10 +20,7 @@ def table(records: Sequence[Record]) -> str:
     """
     newest: dict[tuple[object, ...], Record] = {}
     for record in sorted(records, key=lambda record: record.created):
-        smoke = any(finding.code == "SMOKE" for finding in record.validity.warnings)
-        if record.kind == "train" and record.name == "train" and record.validity.valid and not smoke:
-            if record.evidence.utilisation is None:
-                continue
+        if record.kind == record.name == "train" and is_ranked(record) and record.evidence.utilisation is not None:
             work = record.workload
             key = (record.device, work.model, work.data, work.precision, work.batch, work.compile, work.cuda_graphs)
             newest[(*key, record.evidence.ranks.size)] = record

@@ -6,17 +6,12 @@ from markupsafe import Markup
 
 from benchmarks.compare import Figure, Group, figures, how
 from benchmarks.published import PRECISIONS, RECIPES, Row, protocol_of, why_not
-from benchmarks.record import Record
+from benchmarks.record import Record, is_ranked
 from common.report.elements import bar, join
 
 HEAD = ("Who", "How", "Figure", "", "95 %", "Date", "Remark")
 STAGES = {"train": "end_to_end", "data": "data_only"}
 """The figure of a record's kind that published ones stand beside."""
-
-
-def is_ranked(record: Record) -> bool:
-    """Whether its figures may set the scale: valid, and not of a run that was shrunk to show that it works."""
-    return record.validity.valid and all(warning.code != "SMOKE" for warning in record.validity.warnings)
 
 
 def group_bars(one: Group, published: Sequence[Row]) -> Markup:

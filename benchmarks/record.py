@@ -204,6 +204,11 @@ class Record:
         return device_slug(self.system, worked[0].name if worked else None)
 
 
+def is_ranked(record: Record) -> bool:
+    """Whether its figures may set a scale: valid, and not of a run that was shrunk to show that it works."""
+    return record.validity.valid and all(warning.code != "SMOKE" for warning in record.validity.warnings)
+
+
 def new_record(  # noqa: PLR0913  # a record's fields by name, as its schema has them
     *,
     kind: Kind,

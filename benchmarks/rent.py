@@ -13,7 +13,7 @@ from statistics import median
 from typing import NamedTuple
 
 from benchmarks.measure import Estimate, Ratio
-from benchmarks.record import Record
+from benchmarks.record import Record, is_ranked
 from common.errors import KitError
 from common.machine.prices import Price
 
@@ -177,8 +177,7 @@ def _on(price: Price, goal: Goal, samples: int, records: Sequence[Record]) -> Pr
 
 
 def _measured(record: Record) -> bool:
-    smoke = any(warning.code == "SMOKE" for warning in record.validity.warnings)
-    return record.kind == "train" and record.validity.valid and not smoke and "compute_only" in record.measurements
+    return record.kind == "train" and is_ranked(record) and "compute_only" in record.measurements
 
 
 def _supports(record: Record, model: str) -> bool:
