@@ -56,7 +56,9 @@ def main(arguments: list[str] | None = None) -> None:
     options.folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as scratch:
         wheels = download(locked(needed(ROOTS)), options.python, Path(scratch))
-        pieces = pack(wheels, options.python, options.folder / "wheels.tar.xz", options.piece_mib * 2**20)
+        whole = Path(scratch) / "wheels.tar.xz"
+        pack(wheels, options.python, whole)
+        pieces = cut(whole, options.piece_mib * 2**20, options.folder)
         for wheel in wheels:
             print(f"{wheel.stat().st_size / 2**20:8.1f} MiB  {wheel.name}")
     for piece in pieces:
@@ -111,15 +113,10 @@ def is_wanted(member: str, python: str) -> bool:
     return not LEFT_BEHIND.search(member) and not member.endswith("/")
 
 
-def pack(wheels: Iterable[Path], python: str, archive: Path, piece: int) -> list[Path]:
-    """Write what is wanted of the wheels as archive.000, archive.001 and so on; returns these."""
-    cut = _Pieces(archive, piece)
+def pack(wheels: Iterable[Path], python: str, archive: Path) -> None:
+    """Write what is wanted of the wheels as one archive."""
     seen: set[str] = set()
-    with (
-        io.BufferedWriter(cut) as whole,
-        lzma.open(whole, "wb", preset=PRESET) as stream,
-        tarfile.open(fileobj=stream, mode="w|") as tar,
-    ):
+    with lzma.open(archive, "wb", preset=PRESET) as stream, tarfile.open(fileobj=stream, mode="w|") as tar:
         for wheel in wheels:
             with zipfile.ZipFile(wheel) as files:
                 for member in files.infolist():
@@ -128,31 +125,16 @@ def pack(wheels: Iterable[Path], python: str, archive: Path, piece: int) -> list
                         entry = tarfile.TarInfo(member.filename)
                         entry.size = member.file_size
                         tar.addfile(entry, io.BytesIO(files.read(member)))
-    return cut.paths
 
 
-class _Pieces(io.RawIOBase):
-    """A stream into files of at most so many bytes."""
-
-    def __init__(self, archive: Path, size: int) -> None:
-        self._archive, self._size, self._left = archive, size, 0
-        self.paths: list[Path] = []
-
-    def writable(self) -> bool:
-        return True
-
-    def write(self, content: Any) -> int:
-        rest = memoryview(content)
-        while len(rest):
-            if not self._left:
-                self.paths.append(self._archive.with_name(f"{self._archive.name}.{len(self.paths):03}"))
-                self._left = self._size
-            part = rest[: self._left]
-            with self.paths[-1].open("ab") as stream:
-                stream.write(part)
-            self._left -= len(part)
-            rest = rest[len(part) :]
-        return len(content)
+def cut(whole: Path, most: int, folder: Path) -> list[Path]:
+    """A file's pieces of so many bytes, as NAME.000, NAME.001 and so on; returns these."""
+    paths: list[Path] = []
+    with whole.open("rb") as stream:
+        while piece := stream.read(most):
+            paths.append(folder / f"{whole.name}.{len(paths):03}")
+            paths[-1].write_bytes(piece)
+    return paths
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ import zipfile
 import pytest
 
 from benchmarks import wheels
-from benchmarks.wheels import is_wanted, locked, main, needed
+from benchmarks.wheels import cut, is_wanted, locked, main, needed
 
 
 def test_all_that_a_package_needs_comes_with_it_and_is_locked():
@@ -53,10 +53,9 @@ def test_pieces_make_one_archive_again(tmp_path, monkeypatch, capsys):
     main([str(folder), "--python", "3.12"])
     (piece,) = sorted(folder.iterdir())
     assert f"MiB  {piece}  sha256 " in capsys.readouterr().out
-    cut = wheels._Pieces(tmp_path / "cut", 100)
-    cut.write(piece.read_bytes())
-    assert {path.stat().st_size for path in cut.paths[:-1]} == {100}
-    (tmp_path / "whole").write_bytes(b"".join(path.read_bytes() for path in cut.paths))
+    pieces = cut(piece, 100, tmp_path)
+    assert {path.stat().st_size for path in pieces[:-1]} == {100}
+    (tmp_path / "whole").write_bytes(b"".join(path.read_bytes() for path in pieces))
     subprocess.run([sys.executable, "-m", "tarfile", "-e", tmp_path / "whole", tmp_path / "site"], check=True)
     found = sorted(str(path.relative_to(tmp_path / "site")) for path in (tmp_path / "site").rglob("*.*"))
     assert found == ["a/kept.py", "b/kept.py", "nvidia/__init__.py"]
