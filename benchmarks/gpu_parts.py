@@ -11,7 +11,7 @@ import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -26,7 +26,8 @@ from benchmarks.stand_ins import stand_in
 
 HAS_GPU = torch.cuda.is_available()
 DEVICE = torch.device("cuda", 0) if HAS_GPU else torch.device("cpu")
-NEEDS_GPU = Verdict("needs a GPU")
+ON_A_CPU = ("momentum", "waits", "ladder", "recommenders")
+"""The parts that do a little of their work where there is no GPU."""
 STEPS = 20
 SECONDS = 5.0 if HAS_GPU else 0.2  # of one measurement
 WARMUP = 5 if HAS_GPU else 1  # steps
@@ -44,8 +45,6 @@ DRIFT = 2.0  # of 255, mean absolute difference of two decoders' pixels
 
 def tests(folder: Path) -> Verdict:
     """The tests that are marked for a GPU."""
-    if not HAS_GPU:
-        return NEEDS_GPU
     if importlib.util.find_spec("pytest") is None:
         return Verdict("left out", "pytest is not installed")
     done = subprocess.run([sys.executable, "-m", "pytest", "-q", "-m", "gpu"], capture_output=True, text=True)
@@ -125,7 +124,6 @@ def ladder(folder: Path) -> Verdict:
 
     The losses after some steps from one start tell whether a rung learns as the others do.
     """
-    stand_in()
     from challenges.classification.recipes import RECIPES
     from challenges.classification.task import ClassificationTask
 
@@ -165,8 +163,6 @@ def ladder(folder: Path) -> Verdict:
 
 def detection(folder: Path) -> Verdict:
     """SSD300's steps on a demo batch repeated to 64 and 128 images."""
-    if not HAS_GPU:
-        return NEEDS_GPU
     return Verdict("measured", "", {f"batch_{n}_images_per_s": _rate(_demo_step("ssd300", n), n) for n in (64, 128)})
 
 
@@ -188,9 +184,6 @@ def recommenders(folder: Path) -> Verdict:
 
 def capture(folder: Path) -> Verdict:
     """A captured step and an eager one end with the same weights after 20 steps, while another thread allocates."""
-    if not HAS_GPU:
-        return NEEDS_GPU
-    stand_in()
     import threading
 
     from challenges.classification.recipes import RECIPES
@@ -221,8 +214,6 @@ def capture(folder: Path) -> Verdict:
 
 def pixels(folder: Path) -> Verdict:
     """Pictures and windows of them, decoded on the GPU and on the CPU."""
-    if not HAS_GPU:
-        return NEEDS_GPU
     means = {}
     for what in ("training windows", "validation"):
         sides = []
@@ -236,8 +227,6 @@ def pixels(folder: Path) -> Verdict:
 
 def zero_copy(folder: Path) -> Verdict:
     """2,000 batches of the loader, read again after a busy stream, against what they held when they came."""
-    if not HAS_GPU:
-        return NEEDS_GPU
     batches, weights = _demo("resnet50", DEVICE)[2].train_batches(0, 16, 1), torch.randn(4096, 4096, device=DEVICE)
     changed = torch.zeros((), dtype=torch.int64, device=DEVICE)
     for _ in range(2000):
@@ -250,16 +239,12 @@ def zero_copy(folder: Path) -> Verdict:
 
 def overlap(folder: Path) -> Verdict:
     """Data alone, computing alone, and both together; the record is of the benchmarks' own kind."""
-    if not HAS_GPU:
-        return NEEDS_GPU
     shrunk = ("--smoke", "--recipe", "imagenet-50e", "--batch", "128", "--seconds", "24")
     return _command("benchmarks.throughput", "resnet50", *shrunk, "--output", str(folder))
 
 
 def walk(folder: Path) -> Verdict:
     """The whole line on 300 generated photographs: data, training, export, parity and serving."""
-    if not HAS_GPU:
-        return NEEDS_GPU
     for name in ("nvidia.dali", "rich", "tyro", "PIL"):
         importlib.import_module(name)
     from challenges.classification import demo
@@ -318,18 +303,13 @@ def _demo_step(model: str, size: int | None) -> _Stepper:
     """Steps of a model on its demo data, with one batch of the recipe's size or repeated to `size` samples."""
     challenge, recipe, data = _demo(model, DEVICE)
     batch_size = min(recipe.training.batch_size, data.num_train)
-    batch = {name: value.clone() for name, value in next(_endless(data, batch_size)).items()}
+    batch = {name: value.clone() for name, value in next(iter(data.train_batches(0, batch_size, 1))).items()}
     if size is not None and size > batch_size:
         times = size // batch_size
         batch = {name: value.repeat(times, *[1] * (value.ndim - 1)) for name, value in batch.items()}
         batch_size *= times
     task = challenge.build_task(recipe, data)
     return _Stepper(task, recipe, "auto", batch, data, batch_size)
-
-
-def _endless(data: Any, batch_size: int) -> Iterator[dict[str, Tensor]]:
-    batches: Iterator[dict[str, Tensor]] = data.train_batches(0, batch_size, 1)
-    return batches
 
 
 def _wait() -> None:
@@ -385,7 +365,7 @@ def main() -> None:
     name, folder = sys.argv[1], Path(sys.argv[2])
     stand_in()
     try:
-        found = PARTS[name](folder)
+        found = PARTS[name](folder) if HAS_GPU or name in ON_A_CPU else Verdict("needs a GPU")
     except ImportError as error:
         found = Verdict("left out", f"{error.name or error} is not installed")
     _tell(found)
