@@ -1,5 +1,6 @@
 """The stages between an image file and its boxes, each as a piece of work that can be timed alone."""
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -95,16 +96,13 @@ class Stages:
 
 def resizing(preprocessing: ImagePreprocessing, batch: int, device_id: int | None = None) -> Pipeline:
     """Decoded pixels (input PIXELS_INPUT, height, width, 3 bytes) squashed and normalised to (3, crop, crop)."""
-    return _built(_resizing, batch, device_id, preprocessing)
+    return _built(functools.partial(_resizing, preprocessing), batch, device_id)
 
 
-def _built(
-    graph: Callable[..., DataNode], batch: int, device_id: int | None, preprocessing: ImagePreprocessing | None = None
-) -> Pipeline:
+def _built(graph: Callable[[bool], DataNode], batch: int, device_id: int | None) -> Pipeline:
     @pipeline_def(batch_size=batch, num_threads=usable_cores(), device_id=device_id, prefetch_queue_depth=1)
     def pipeline() -> DataNode:
-        on_gpu = device_id is not None
-        return graph(on_gpu) if preprocessing is None else graph(on_gpu, preprocessing)
+        return graph(device_id is not None)
 
     built = pipeline()
     built.build()
@@ -116,7 +114,7 @@ def _decoding(on_gpu: bool) -> DataNode:
     return fn.decoders.image(encoded, device="mixed" if on_gpu else "cpu", output_type=types.RGB)
 
 
-def _resizing(on_gpu: bool, preprocessing: ImagePreprocessing) -> DataNode:
+def _resizing(preprocessing: ImagePreprocessing, on_gpu: bool) -> DataNode:
     device = "gpu" if on_gpu else "cpu"
     pixels = fn.external_source(name=PIXELS_INPUT, device=device, dtype=types.UINT8, ndim=3, layout="HWC")
     sides = [preprocessing.crop, preprocessing.crop]
