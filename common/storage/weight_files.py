@@ -65,17 +65,26 @@ def read_weights(path: Path) -> StateFile:
 
 
 def save_weights(state_dict: Mapping[str, Tensor], path: Path, metadata: Mapping[str, str]) -> None:
-    """Write tensors and metadata as safetensors, whole or not at all; equal input gives equal bytes."""
+    """Write tensors and metadata as safetensors, whole or not at all; equal input gives equal bytes.
+
+    Tensors go from where they lie to the file: tables of gigabytes are not held twice.
+    """
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state_dict.items()}
-    content = safetensors.torch.save(tensors)
-    size = int.from_bytes(content[:8], "little")
-    # safetensors writes metadata in a random order, so its part of the header is added here
-    header = {"__metadata__": dict(sorted(metadata.items()))} | json.loads(content[8 : 8 + size])
+    # safetensors itself writes metadata in a random order, and whole files from memory: it tells the tensors' order and
+    # the names of their types, as of empty ones
+    content = safetensors.torch.save({name: tensor.new_empty(0) for name, tensor in tensors.items()})
+    known = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+    header: dict[str, Any] = {"__metadata__": dict(sorted(metadata.items()))}
+    end = 0
+    for name, entry in known.items():
+        begin, end = end, end + tensors[name].nbytes
+        header[name] = {**entry, "shape": [*tensors[name].shape], "data_offsets": [begin, end]}
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)  # the numbers start at a multiple of eight bytes
     with atomic_writer(path) as stream:
         stream.write(len(text).to_bytes(8, "little") + text)
-        stream.write(memoryview(content)[8 + size :])
+        for name in known:
+            stream.write(memoryview(tensors[name].reshape(-1).view(torch.uint8).numpy()))
 
 
 def weights_metadata(class_names: Sequence[str], preprocessing: Mapping[str, Any]) -> dict[str, str]:

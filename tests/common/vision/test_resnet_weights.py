@@ -6,6 +6,7 @@ import hashlib
 import json
 import pickle
 import re
+import tracemalloc
 from collections import OrderedDict
 
 import pytest
@@ -367,6 +368,24 @@ def test_equal_weights_give_equal_files(source, tmp_path):
         save_weights(source.state_dict(), path, dict(sorted(metadata.items(), reverse=attempt % 2 == 0)))
         digests.add(hashlib.sha256(path.read_bytes()).hexdigest())
     assert len(digests) == 1
+
+
+def test_weights_are_laid_out_as_safetensors_does_and_never_held_twice(tmp_path):
+    kinds = [torch.float32, torch.bfloat16, torch.float16, torch.float64, torch.int64, torch.uint8, torch.bool]
+    tensors = {f"{place}": torch.arange(6).view(2, 3).to(kind) for place, kind in enumerate(kinds)}
+    tensors |= {"none": torch.empty(0, 4), "one": torch.tensor(3.5), "large": torch.ones(2**20), "t": torch.eye(3).t()}
+    tracemalloc.start()
+    save_weights(tensors, tmp_path / "weights.safetensors", {"b": "1", "a": "ä"})
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < tensors["large"].nbytes / 4
+    content, (ours, theirs) = (tmp_path / "weights.safetensors").read_bytes(), ({}, {})
+    expected = safetensors.torch.save({name: tensor.contiguous() for name, tensor in tensors.items()})
+    for one, header in ((content, ours), (expected, theirs)):
+        size = int.from_bytes(one[:8], "little")
+        header |= {"tensors": json.loads(one[8 : 8 + size]), "numbers": one[8 + size :]}
+    assert ours["tensors"].pop("__metadata__") == {"a": "ä", "b": "1"}
+    assert ours == theirs
 
 
 def test_torchs_own_files_have_no_metadata(source, tmp_path):
