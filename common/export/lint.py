@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from common.export.muted_tools import scratch_folder
-from common.export.weights import files_of
+from common.export.weights import files_of, fits_a_message, total_bytes
 
 OPSETS = range(9, 25)
 """The opsets TensorRT 10.15 reads (onnx-tensorrt, docs/operators.md at TensorRT 10.15)."""
@@ -43,14 +43,15 @@ def has_data_dependent_work(path: Path) -> bool:
     """Whether values, and not shapes alone, decide what the graph at `path` computes."""
     import onnx
 
-    return any(node.op_type in DATA_DEPENDENT for node in onnx.load(path).graph.node)
+    return any(node.op_type in DATA_DEPENDENT for node in onnx.load(path, load_external_data=False).graph.node)
 
 
 def lint(path: Path) -> list[str]:
     """Problems of the graph at `path`, one sentence each; empty for a sound one.
 
     Asks ONNX's checker, the table of operators TensorRT reads, and polygraphy's lint, which runs every node on ONNX
-    Runtime; the last is left out for graphs with bfloat16, which it cannot represent.
+    Runtime; the last is left out for graphs with bfloat16, which it cannot represent, and for those that are more than
+    one message holds, of which it makes one: parity runs these as a whole.
     """
     import onnx
 
@@ -60,7 +61,7 @@ def lint(path: Path) -> list[str]:
     except Exception as error:  # the checker, protobuf and shape inference raise families of their own
         return [f"not a sound ONNX graph: {str(error).strip().splitlines()[0]}"]
     problems = [*_unsupported(graph), *_restricted(graph)]
-    if not _has_bfloat16(graph):
+    if not _has_bfloat16(graph) and fits_a_message(total_bytes(path)):
         problems += _polygraphy(path)
     return problems
 

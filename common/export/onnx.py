@@ -23,16 +23,14 @@ from common.export.layers import before_softmax, layers, multiplications, outerm
 from common.export.muted_tools import quiet, scratch_folder
 from common.export.signature import Dimension, Signature, TensorSpec
 from common.export.tables import shrink_tables
-from common.export.weights import data_file, total_bytes
+from common.export.weights import data_file, fits_a_message, total_bytes
 from common.files import atomic_writer
 
 OPSET = 22
 """The first in which convolution and pooling take bfloat16; TensorRT 10.15 reads opsets 9 to 24."""
 Form = tuple[str, str, tuple[Dimension, ...]]
 """A tensor's name, type and sizes with the batch's."""
-LARGEST_GRAPH = 2**31 - 1
-"""Bytes: protobuf cannot hold more in one message."""
-ROOM = 1 << 26  # of them, for what is no weight
+ROOM = 1 << 26  # of a message's bytes, for what is no weight
 SMALLEST_APART = 1024  # bytes of a tensor in a second file
 
 LARGEST_SHARE = 0.05
@@ -56,8 +54,7 @@ def export_onnx(
     Raises KitError where signature and module disagree, or the module cannot be exported.
     """
     program = _trace(module, signature, example)
-    weights = sum(tensor.nbytes for tensor in module.state_dict().values())
-    if weights <= LARGEST_GRAPH - ROOM:
+    if fits_a_message(_exported_bytes(module) + ROOM):
         graph = program.model_proto
         _check_interface(graph, signature)
         return _write(graph, path)
@@ -73,7 +70,7 @@ def convert_precision(
     What comes after the last layers stays in float32, and so do nodes whose values in fp16 would leave a safe range on
     `example` (random values without it). Of a graph that is too large for one file, only tables are made fp16.
     """
-    if total_bytes(fp32_path) > LARGEST_GRAPH:
+    if not fits_a_message(total_bytes(fp32_path)):
         return _with_small_tables(fp32_path, path, precision)
     unlimited = precision == "bf16"  # bfloat16 has float32's range
     with scratch_folder() as folder, quiet():
@@ -109,7 +106,7 @@ def quantize_int8(fp32_path: Path, path: Path, calibration: Iterable[dict[str, n
     Of a graph that is too large for one file, only tables are made INT8, without calibration.
     Raises DataError where `calibration` is empty, KitError where a value's range is too wide for eight bits.
     """
-    if total_bytes(fp32_path) > LARGEST_GRAPH:
+    if not fits_a_message(total_bytes(fp32_path)):
         return _with_small_tables(fp32_path, path, "int8")
     batches = list(calibration)
     if not batches:
@@ -274,8 +271,12 @@ def _trace(module: nn.Module, signature: Signature, example: dict[str, Tensor] |
     from common.export.operators import TRANSLATIONS
 
     names = _argument_names(module, signature)
-    # channels_last weights would be exported with index arithmetic around the pooling
-    still = copy.deepcopy(module).eval().float().cpu()
+    # channels_last weights would be exported with index arithmetic around the pooling; what stays as it is is shared:
+    # tables of gigabytes are not held twice
+    shared = {
+        id(tensor): tensor for tensor in (*module.parameters(), *module.buffers()) if _is_exported_as_it_is(tensor)
+    }
+    still = copy.deepcopy(module, shared).eval().float().cpu()
     still = still.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     inputs = _example(signature, example)
     with quiet():
@@ -300,6 +301,20 @@ def _trace(module: nn.Module, signature: Signature, example: dict[str, Tensor] |
             ) from error
     assert program is not None
     return program
+
+
+def _is_exported_as_it_is(tensor: Tensor) -> bool:
+    """Whether a weight is contiguous on the CPU, in float32 where it is a number with a fraction."""
+    is_typed = tensor.dtype == torch.float32 or not tensor.is_floating_point()
+    return tensor.device.type == "cpu" and is_typed and tensor.is_contiguous()
+
+
+def _exported_bytes(module: nn.Module) -> int:
+    """Of the weights in a float32 graph, whatever they are kept in."""
+    return sum(
+        tensor.numel() * (4 if tensor.is_floating_point() else tensor.itemsize)
+        for tensor in module.state_dict().values()
+    )
 
 
 def _argument_names(module: nn.Module, signature: Signature) -> list[str]:
@@ -408,7 +423,7 @@ def _write(graph: Any, path: Path) -> Path:
 
     _strip_traces(graph)
     size = graph.ByteSize()
-    if size > LARGEST_GRAPH:
+    if not fits_a_message(size):
         raise KitError(f"the graph has {size / 2**30:.1f} GiB", "one ONNX file holds less than 2 GiB")
     graph = onnx.shape_inference.infer_shapes(graph, strict_mode=True, data_prop=True)
     onnx.checker.check_model(graph, full_check=True)
