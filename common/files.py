@@ -48,6 +48,23 @@ def copy_file(source: Path, target: Path) -> None:
         shutil.copyfileobj(stream, written, 1 << 20)
 
 
+def link_file(source: Path, target: Path) -> None:
+    """Give the file `source` a second name in place of whatever `target` is, or copy it where it can have none.
+
+    Both names are the same bytes on the disk: for large files that are only ever replaced as a whole.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".link-") as folder:
+        second = Path(folder, "file")
+        try:
+            os.link(source.resolve(), second)
+        except OSError:  # another disk, another owner's file, or a file system without second names
+            copy_file(source, target)
+            return
+        os.replace(second, target)
+    sync_folder(target.parent)
+
+
 @contextlib.contextmanager
 def naming(path: Path) -> Iterator[None]:
     """Give an OSError of the block `path` as its file, where it has none or a temporary one: `write` names no file.

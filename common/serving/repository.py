@@ -9,7 +9,7 @@ from tritonclient.grpc import model_config_pb2 as pb
 from common.errors import ServingError
 from common.export.signature import Signature
 from common.export.weights import files_of
-from common.files import atomic_writer, copy_file
+from common.files import atomic_writer, copy_file, link_file
 from common.serving.config import (
     DEFAULT_BATCHING,
     DEFAULT_OPTIONS,
@@ -31,6 +31,8 @@ ARTEFACT_NAMES: dict[Engine, str] = {
     "openvino": "model.onnx",
     "tensorrt": "model.plan",
 }
+LINKED_BYTES = 1 << 28
+"""From this size on a file has a second name in the repository instead of a copy: the kit only ever replaces files."""
 NEEDS = "needs"
 Files = Mapping[str, Path | bytes]
 NO_FILES: Files = {}
@@ -124,6 +126,10 @@ class ModelRepository:
         steps = {name: self.config(name).ensemble_scheduling.step for name in self.models()}
         return [name for name, parts in steps.items() if part in (step.model_name for step in parts)]
 
+    def size_bytes(self) -> int:
+        """Of all files of the models."""
+        return sum(path.stat().st_size for path in self.path.glob("*/*/**/*") if path.is_file())
+
     def needs(self) -> dict[str, str]:
         """Model -> the packages that its step imports and NVIDIA's Triton image lacks."""
         parameters = {name: self.config(name).parameters for name in self.models()}
@@ -186,7 +192,8 @@ class ModelRepository:
         (folder / "1").mkdir(parents=True, exist_ok=True)
         for path, content in [*((f"1/{name}", content) for name, content in files.items()), *beside.items()]:
             if isinstance(content, Path):
-                copy_file(content, folder / path)
+                put = link_file if content.stat().st_size >= LINKED_BYTES else copy_file
+                put(content, folder / path)
             else:
                 with atomic_writer(folder / path) as stream:
                     stream.write(content)

@@ -1,13 +1,23 @@
 """Files of any name, whole; tables: what is written is read, and one for people gives a spreadsheet no orders."""
 
 import csv
+import errno
 import os
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from common.files import cut_name, file_stamp, read_csv, remove_leftovers, stamps_digest, write_csv, write_text
+from common.files import (
+    cut_name,
+    file_stamp,
+    link_file,
+    read_csv,
+    remove_leftovers,
+    stamps_digest,
+    write_csv,
+    write_text,
+)
 
 CELLS = st.text(st.sampled_from("'=+-@\t\r\n\"a,;1.e ＝\udcff\ud800"), max_size=6)
 
@@ -71,3 +81,19 @@ def test_a_stamp_changes_with_size_and_time_and_a_digest_with_any_of_them(tmp_pa
     assert file_stamp(path) == (4, first[1] + 1)
     digests = {stamps_digest(stamps) for stamps in ([("a", 1, 2)], [("a", 1, 3)], [("a", 2, 2)], [("b", 1, 2)], [])}
     assert len(digests) == 5
+
+
+@pytest.mark.parametrize("has_links", [True, False])
+def test_a_large_file_gets_a_second_name_or_a_copy_which_outlives_the_first(tmp_path, monkeypatch, has_links):
+    source, target = tmp_path / "source", tmp_path / "folder" / "target"
+    write_text(source, "first")
+    if not has_links:
+        monkeypatch.setattr(os, "link", lambda *_: (_ for _ in ()).throw(OSError(errno.EXDEV, "another disk")))
+    for _ in range(2):  # also in place of what is there
+        link_file(source, target)
+        assert [path.name for path in target.parent.iterdir()] == ["target"]
+        assert source.samefile(target) == has_links
+    write_text(source, "second")
+    assert target.read_text() == "first"
+    link_file(source, target)
+    assert target.read_text() == "second"

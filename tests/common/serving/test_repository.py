@@ -11,6 +11,8 @@ from tritonclient.grpc import model_config_pb2 as pb
 from challenges.classification.serving.ensemble import add_classifier
 from common.errors import ServingError
 from common.export.signature import BatchRange, Signature, TensorSpec
+from common.files import write_text
+from common.serving.claim import claimed, foreign, seal
 from common.serving.config import DATA_TYPES, Batching, EngineOptions
 from common.serving.images import ImageLimits, ImageModel
 from common.serving.repository import Exported, ModelRepository, PythonStep
@@ -56,6 +58,23 @@ def test_model_configuration(tmp_path: Path, artefact: Path) -> None:
     assert labels.splitlines() == list(COLOURS)
     copied = tmp_path / "repository" / "colours" / "1" / config.default_model_filename
     assert copied.read_bytes() == artefact.read_bytes()
+
+
+def test_a_large_artefact_is_not_copied_and_a_later_export_leaves_what_is_served(
+    tmp_path: Path, artefact: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("common.serving.repository.LINKED_BYTES", artefact.stat().st_size)
+    with claimed(tmp_path / "repository", ["colours"]) as folder:
+        repository = ModelRepository(folder)
+        repository.add("colours", Exported(artefact=artefact, signature=SIGNATURE, engine="onnxruntime"))
+        seal(folder)
+    served = folder / "colours" / "1" / "model.onnx"
+    assert served.samefile(artefact)
+    before = artefact.read_bytes()
+    assert repository.size_bytes() == len(before)
+    write_text(artefact, "another export")
+    assert served.read_bytes() == before
+    assert foreign(folder) == []
 
 
 def test_ensemble_connects_its_parts(tmp_path: Path, artefact: Path) -> None:
