@@ -128,7 +128,7 @@ class OnnxRunner(Runner):
         if threads is not None:
             options.intra_op_num_threads = threads
         try:
-            self._session = onnxruntime.InferenceSession(str(path), options, providers=[wanted])
+            self._session: Any = onnxruntime.InferenceSession(str(path), options, providers=[wanted])
         except Exception as error:  # its exceptions share no public base
             raise _unreadable(path, "ONNX Runtime", error) from error
         self._outputs = [output.name for output in self._session.get_outputs()]
@@ -136,6 +136,9 @@ class OnnxRunner(Runner):
 
     def __call__(self, inputs: Arrays) -> Arrays:
         return dict(zip(self._outputs, self._session.run(self._outputs, inputs), strict=True))
+
+    def close(self) -> None:
+        self._session = None
 
 
 class OpenVinoRunner(Runner):

@@ -2,7 +2,7 @@
 
 import contextlib
 import functools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, get_args
@@ -34,7 +34,7 @@ from common.export.parity import Judged, ParityTable, compare
 from common.export.runner import Arrays, InParts, OnnxRunner, OpenVinoRunner, Runner, TensorRtRunner
 from common.export.signature import Signature
 from common.export.tensorrt import build_plan, plan_target
-from common.export.weights import total_bytes
+from common.export.weights import fits_a_message, total_bytes
 from common.failures import explain
 from common.files import read_json, write_json
 from common.language.telling import english
@@ -194,14 +194,11 @@ def parity(challenge: Challenge[Any, Any, Any], run: RunDirectory, console: Cons
     def judge(runner: Runner) -> Judged:
         return trained.judge(InParts(runner, largest), limit=JUDGED_SAMPLES)
 
-    with contextlib.ExitStack() as stack:
-        runners = [stack.enter_context(runner) for runner in engines(run, left_out)]
-        table = compare(
-            trained.reference(_device()), runners, inputs, judge=judge, comparison=challenge.served.comparison()
-        )
-        table = replace(table, left_out={**left_out, **table.left_out})
-        answering = [runner for runner in runners if runner.label not in table.left_out]
-        latencies = measure_latencies(answering, inputs[sizes[0]], seconds=LATENCY_SECONDS)
+    hold = functools.partial(
+        compare, trained.reference(_device()), inputs=inputs, judge=judge, comparison=challenge.served.comparison()
+    )
+    table, latencies = _compared(hold, run, inputs[sizes[0]], left_out)
+    table = replace(table, left_out={**left_out, **table.left_out})
     table.print(console)
     choice = _choose(table, latencies)
     required = replace(table, rows=tuple(row for row in table.rows if row.precision == REQUIRED))
@@ -222,6 +219,34 @@ def parity(challenge: Challenge[Any, Any, Any], run: RunDirectory, console: Cons
     assert choice is not None, "where float32 passed, an engine passed"
     console.print(f"parity: serving {choice.label}: {choice.why}", soft_wrap=True)
     return choice
+
+
+def _compared(
+    hold: Callable[[Iterable[Runner]], ParityTable], run: RunDirectory, inputs: Arrays, left_out: dict[str, str]
+) -> tuple[ParityTable, dict[str, Latency]]:
+    """What `hold` says of every engine that the run has here, and the latencies of those that answer."""
+    graph = artefact(run, REQUIRED)
+    if graph.is_file() and not fits_a_message(total_bytes(graph)):
+        latencies: dict[str, Latency] = {}
+        return hold(_one_by_one(engines(run, left_out), inputs, latencies)), latencies
+    with contextlib.ExitStack() as stack:
+        runners = [stack.enter_context(runner) for runner in engines(run, left_out)]
+        table = hold(runners)
+        answering = [runner for runner in runners if runner.label not in table.left_out]
+        return table, measure_latencies(answering, inputs, seconds=LATENCY_SECONDS)
+
+
+def _one_by_one(runners: Iterator[Runner], inputs: Arrays, latencies: dict[str, Latency]) -> Iterator[Runner]:
+    """The engines, each measured once it was compared and let go before the next one is loaded.
+
+    So memory holds one engine's tables of gigabytes, where those of small models are measured side by side.
+    latencies: receives label -> latency of each engine that answers.
+    """
+    for runner in runners:
+        with runner:
+            yield runner
+            with contextlib.suppress(Exception):  # the comparison tells why one cannot answer
+                latencies |= measure_latencies([runner], inputs, seconds=LATENCY_SECONDS)
 
 
 def engines(run: RunDirectory, left_out: dict[str, str] | None = None) -> Iterator[Runner]:

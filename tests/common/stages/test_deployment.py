@@ -13,7 +13,7 @@ from rich.console import Console
 
 from common.challenge import Trained
 from common.errors import DeviceError, KitError, ParityError, ServingError, TrainingError
-from common.export import exported
+from common.export import exported, weights
 from common.export.artefact import read_sidecar, write_sidecar
 from common.export.exported import artefact, is_exported, left_out_of
 from common.export.parity import ONE_ANSWER, Judged, Tolerance
@@ -272,6 +272,34 @@ def test_a_bad_reduced_precision_is_dropped_with_its_reason_and_fp32_is_served(t
     assert chosen(trained.run, "auto").label == "onnxruntime fp32"
     (section,) = deployment_sections(trained.run)
     assert "8 of 8 answers differ" in section.html
+
+
+def test_engines_with_tables_of_gigabytes_are_held_one_at_a_time(trained, monkeypatch):
+    open_now = []
+
+    class Closing(Engine):
+        def __call__(self, inputs):
+            if self.precision == "bf16":
+                raise ServingError("no kernel")
+            assert open_now == [self]
+            return super().__call__(inputs)
+
+        def close(self):
+            open_now.remove(self)
+
+    def loading(run, left_out):
+        for label in ("onnxruntime fp32", "openvino bf16", "openvino fp32"):
+            open_now.append(Closing(*label.split()))
+            yield open_now[-1]
+
+    monkeypatch.setattr(deployment, "engines", loading)
+    monkeypatch.setattr(weights, "LARGEST_GRAPH", 4)
+    write_graph(trained.run, "fp32")
+    parity(TrainedStub.challenge, trained.run, Console(file=io.StringIO()))
+    record = json.loads(trained.run.parity_file.read_text())
+    assert record["latency_batch_1"].keys() == {"onnxruntime fp32", "openvino fp32"}
+    assert record["left_out"] == {"openvino bf16": "it cannot answer: no kernel"}
+    assert open_now == []
 
 
 def test_fp32_that_answers_otherwise_ends_the_walk(trained):
