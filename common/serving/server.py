@@ -27,6 +27,9 @@ NEVER_SENT = "Closed=to\n\nall"
 """A key that no request can carry, so that it may stand in the process list, which every user of the machine reads:
 an empty line ends HTTP's headers, and HTTP/2 knows no capital letters in a header's name."""
 EXIT_SECONDS = 10
+START_SECONDS, HEAL_SECONDS = 60.0, 30.0
+"""A server's to its first answers, and a model's; beside them what a slow disk takes to read the models."""
+READ_BYTES = 5e7  # a second
 HEALED_EXIT_SECONDS = 3
 FIXED_SETTINGS = (
     "--disable-auto-complete-config",
@@ -133,9 +136,13 @@ class LocalServer:
     def client(self, protocol: Protocol = "http", timeout: float = 30.0, retries: int = 3) -> Client:
         return Client(self.url(protocol), protocol, timeout, retries)
 
-    def wait_ready(self, timeout: float = 60.0) -> float:
-        """Wait until every model answers a real inference; returns the seconds since the call."""
+    def wait_ready(self, timeout: float | None = None) -> float:
+        """Wait until every model answers a real inference; returns the seconds since the call.
+
+        timeout: seconds; left out, START_SECONDS and the models' reading.
+        """
         started = time.monotonic()
+        timeout = START_SECONDS + self.reading_seconds() if timeout is None else timeout
         while (left := started + timeout - time.monotonic()) > 0:
             if self.process is None or self.process.poll() is not None:
                 raise ServingError("The server ended while it was starting:", self.complaint(), f"See {self.log}.")
@@ -144,6 +151,10 @@ class LocalServer:
                 return time.monotonic() - started
             time.sleep(0.1)
         raise ServingError(f"The server was not ready after {timeout:.0f} s.", self.complaint(), f"See {self.log}.")
+
+    def reading_seconds(self) -> float:
+        """What a slow disk takes to read all models: a minute for three gigabytes of tables."""
+        return ModelRepository(self.repository).size_bytes() / READ_BYTES
 
     def answers(self, timeout: float = 5.0) -> bool:
         """Whether the server itself answers, whatever its models do."""
@@ -184,9 +195,13 @@ class LocalServer:
         """The models whose stub has ended: what can be told without asking any model."""
         return self.health.dead()
 
-    def heal(self, model: str, timeout: float = 30.0) -> float:
-        """Load one model anew while the others serve; returns the seconds it took. ServingError where it stays sick."""
+    def heal(self, model: str, timeout: float | None = None) -> float:
+        """Load one model anew while the others serve; returns the seconds it took. ServingError where it stays sick.
+
+        timeout: seconds; left out, HEAL_SECONDS and the models' reading.
+        """
         started = time.monotonic()
+        timeout = HEAL_SECONDS + self.reading_seconds() if timeout is None else timeout
         ensembles = ModelRepository(self.repository).ensembles_of(model)
         self.healed = True
         self.health.end_stubs(model)
