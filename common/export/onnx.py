@@ -403,6 +403,7 @@ def _write_apart(program: Any, signature: Signature, path: Path) -> Path:
     import onnx_ir
 
     data = data_file(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".weights-") as folder:
         made = Path(folder, path.name)
         onnx_ir.save(program.model, made, external_data=data.name, size_threshold_bytes=SMALLEST_APART)

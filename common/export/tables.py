@@ -37,6 +37,7 @@ def shrink_tables(source: Path, path: Path, precision: Literal["fp16", "int8"]) 
     if not tables:
         raise KitError("the graph has no embedding tables", "of so large a graph only these are converted")
     shrink = _to_half if precision == "fp16" else _to_bytes
+    path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".tables-") as folder:
         made = Path(folder, data_file(path).name)
         with made.open("wb") as stream, data_file(source).open("rb") as content:

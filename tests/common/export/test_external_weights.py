@@ -60,7 +60,7 @@ def test_the_second_file_holds_the_weights_and_every_engine_reads_it(graph, modu
 def test_what_is_kept_in_fewer_bits_counts_as_it_is_exported(module, tmp_path, monkeypatch):
     module.table.half()  # 16,000 bytes, and 32,000 in the graph
     monkeypatch.setattr(weights, "LARGEST_GRAPH", exporting.ROOM + 20_000)
-    assert len(files_of(export_onnx(module, SIGNATURE, tmp_path / "model.onnx"))) == 2
+    assert len(files_of(export_onnx(module, SIGNATURE, tmp_path / "new" / "model.onnx"))) == 2
 
 
 def test_tables_are_traced_where_they_lie(module, monkeypatch):
