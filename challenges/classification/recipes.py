@@ -59,6 +59,7 @@ class FinetuneConfig:
     """Transfer learning: train the head alone, then everything, the earlier stages more gently."""
 
     freeze_epochs: float = 0.0
+    """Of the head alone, and never more than MOST_FROZEN of the run, however few epochs its minutes or flags leave."""
     stage_lr_decay: float = 1.0
     """Each stage further from the head learns this much slower (Howard and Ruder 2018, arXiv:1801.06146)."""
 
@@ -128,6 +129,7 @@ def starts_as_identity(depth: int, optimizer: str) -> bool:
 
 
 DEEPEST_WHOLE = 18
+MOST_FROZEN = 0.2
 BILLION_PRODUCTS = {18: 1.81, 34: 3.66, 50: 4.09, 101: 7.80, 152: 11.51}
 """By depth, of one picture of 224 pixels."""
 

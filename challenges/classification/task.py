@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from challenges.classification.accuracy import accuracies, balanced_interval
 from challenges.classification.losses import adjusted, cross_entropy, cutmix, mixup
-from challenges.classification.recipes import ClassificationRecipe
+from challenges.classification.recipes import MOST_FROZEN, ClassificationRecipe
 from challenges.classification.serving import EMBEDDING
 from common.export.signature import GPU_BATCH, Signature, TensorSpec
 from common.machine.distributed import from_all_ranks
@@ -52,13 +52,13 @@ class ClassificationTask(Task):
         config, finetune = self.recipe.optimizer, self.recipe.finetune
         if self.recipe.model.normalisation == "apex":
             require_apex(next(self.parameters()).device)
-        self._frozen_steps = round(finetune.freeze_epochs * steps_per_epoch)
+        self._frozen_steps = round(min(finetune.freeze_epochs * steps_per_epoch, MOST_FROZEN * total_steps))
         schedule = build_schedule(config, total_steps, steps_per_epoch)
         scales = stage_scales(self.model, self.model.stages(), finetune.stage_lr_decay)
         return [scheduled_optimizer(self.model, config, schedule, lr_scales=scales)]
 
     def set_trainable(self, step: int) -> bool:
-        """Keep everything but the head as it is for the first `finetune.freeze_epochs`, statistics included."""
+        """Keep everything but the head as it is in the first steps (FinetuneConfig), statistics included."""
         freeze = step < self._frozen_steps
         changed, self._is_frozen = freeze != self._is_frozen, freeze
         if changed:

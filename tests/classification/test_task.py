@@ -19,6 +19,7 @@ SMALL = replace(
     preprocessing=ImagePreprocessing(resize=32, crop=32),
     finetune=FinetuneConfig(freeze_epochs=2, stage_lr_decay=0.5),
 )
+LONG = 200  # steps, of 10 to an epoch
 
 
 def batch(count=6, classes=3, seed=0):
@@ -33,7 +34,7 @@ def batch(count=6, classes=3, seed=0):
 def build(recipe: ClassificationRecipe = SMALL, classes=3):
     torch.manual_seed(0)
     task = ClassificationTask(recipe, [10] * classes).train()
-    (scheduled,) = task.optimizers(total_steps=40, steps_per_epoch=10)
+    (scheduled,) = task.optimizers(total_steps=LONG, steps_per_epoch=10)
     return task, scheduled
 
 
@@ -52,6 +53,18 @@ def test_only_the_head_learns_while_frozen_and_statistics_stay():
     train(task, scheduled, range(3))
     changed = {name for name, value in task.model.state_dict().items() if not torch.equal(value, before[name])}
     assert changed == {"fc.weight", "fc.bias"}
+
+
+@pytest.mark.parametrize(("steps", "frozen"), [(LONG, 20), (100, 20), (40, 8), (5, 1), (1, 0)])
+def test_a_short_run_is_frozen_for_a_fifth_at_most(steps, frozen):
+    task, _ = build()
+    task.optimizers(total_steps=steps, steps_per_epoch=10)
+    task.set_trainable(0)
+    found = []
+    for step in range(steps):
+        task.set_trainable(step)
+        found += [] if task.model.conv1.weight.requires_grad else [step]
+    assert found == list(range(frozen))
 
 
 def test_everything_learns_after_the_freeze():
