@@ -18,6 +18,7 @@ BATCHES = {300: 8, 1_000: 16, 0: 32}  # training photographs below which a batch
 SCRATCH_PASSES = {SMALL_NETWORK: 95_000, 0: 70_000}  # training photographs below which a run sees so many in all
 SCRATCH_EPOCHS = (12, 150)  # between which its epochs lie
 FINETUNE_PASSES, FINETUNE_EPOCHS = {0: 15_000}, (5, 60)
+SGD_RATE = 0.01 / 64  # with starting weights, for each photograph of a batch; AdamW's steps do not grow with gradients
 SKEWED = 2.0  # largest class over smallest from which on rare classes are answered as if they were frequent
 RESIZE = 1.15  # of the validation's shorter side over its crop, as 256 over 224
 
@@ -37,7 +38,7 @@ def fits(recipe: ClassificationRecipe, manifest: Manifest, record: Mapping[str, 
 
 
 def _length(recipe: ClassificationRecipe, count: int, told: str) -> Iterator[Fit]:
-    """Batch, epochs and, with starting weights, the rate: a few photographs are seen more often, in smaller steps."""
+    """Batch, epochs and, where sgd goes on from weights, its rate: a few photographs are seen more often."""
     batch = _at(BATCHES, count)
     passes, (fewest, most) = (
         (SCRATCH_PASSES, SCRATCH_EPOCHS) if recipe.weights is None else (FINETUNE_PASSES, FINETUNE_EPOCHS)
@@ -47,10 +48,9 @@ def _length(recipe: ClassificationRecipe, count: int, told: str) -> Iterator[Fit
     yield Fit("training.epochs", epochs, f"since {told}: {round(epochs * count / batch):,} steps of {batch}")
     yield Fit("training.evaluate_every", max(1.0, epochs / 8), "an eighth of the run")
     if recipe.weights is not None:
-        before = recipe.training.batch_size
-        rate = recipe.optimizer.peak_lr * batch / before
-        yield Fit("optimizer.peak_lr", rate, f"{recipe.optimizer.peak_lr:g} is for batches of {before}")
         yield Fit("training.micro_batch", None, "such a batch needs no cutting")
+        if recipe.optimizer.name == "sgd":
+            yield Fit("optimizer.peak_lr", SGD_RATE * batch, f"{SGD_RATE:.2g} a photograph of the batch suits sgd")
 
 
 def _of_weights(path: Path) -> Iterator[Fit]:

@@ -1,5 +1,6 @@
 """What recipes for photographs of one's own take from them."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -51,7 +52,7 @@ def test_eighteen_layers_start_whole_under_adamw_where_time_is_short():
     assert "--model.no-zero-init-last-norm" not in flags
 
 
-@pytest.mark.parametrize("recipe", [PHOTOS, FINETUNE.__class__(**{**vars(FINETUNE), "weights": Path("w.pth")})])
+@pytest.mark.parametrize("recipe", [PHOTOS, replace(FINETUNE, weights=Path("w.pth"))])
 @pytest.mark.parametrize("count", [20, 100, 500, 2_000, 20_000])
 def test_every_run_makes_enough_steps_and_no_more_passes_than_it_needs(recipe, count):
     training = fitted(recipe, manifest([count // 2] * 2)).training
@@ -66,10 +67,13 @@ def test_the_demo_starts_its_blocks_by_the_same_rule():
     assert demo.model.zero_init_last_norm == starts_as_identity(demo.model.depth, demo.optimizer.name)
 
 
-def test_a_smaller_batch_takes_smaller_steps():
-    recipe = FINETUNE.__class__(**{**vars(FINETUNE), "weights": Path("w.pth")})
-    found = fitted(recipe, manifest([120, 120]))
-    assert found.optimizer.peak_lr / found.training.batch_size == pytest.approx(0.01 / 64)
+def test_a_smaller_batch_takes_smaller_steps_where_steps_grow_with_gradients():
+    recipe = replace(FINETUNE, weights=Path("w.pth"))
+    sgd = replace(recipe, optimizer=replace(recipe.optimizer, name="sgd"))
+    assert fitted(recipe, manifest([120, 120])).optimizer == recipe.optimizer
+    for count in (120, 5_000):
+        found = fitted(sgd, manifest([count, count]))
+        assert found.optimizer.peak_lr / found.training.batch_size == pytest.approx(0.01 / 64)
     assert found.model == recipe.model
     assert found.preprocessing == recipe.preprocessing
 
@@ -81,7 +85,7 @@ def test_weights_say_their_network_and_the_pictures_that_they_know(tmp_path):
     save_weights(model.state_dict(), own, weights_metadata(["a", "b"], known.to_plain()))
     torch.save({f"module.{name}": tensor for name, tensor in model.state_dict().items()}, foreign)
     for path, crop in ((own, 48), (foreign, FINETUNE.preprocessing.crop)):
-        found = fitted(FINETUNE.__class__(**{**vars(FINETUNE), "weights": path}), manifest([20, 20]))
+        found = fitted(replace(FINETUNE, weights=path), manifest([20, 20]))
         assert (found.model.depth, found.preprocessing.crop) == (18, crop)
         assert found.preprocessing.mean == FINETUNE.preprocessing.mean
         assert path != own or found.preprocessing == known
