@@ -1,6 +1,7 @@
 """The loop that one writes without a kit: torchvision's ResNet-18, AdamW, a cosine, random crops and flips, float32.
 
-Weights that are given fill all but the classifier, and everything learns on from them, ten times slower.
+Weights that are given fill all but the classifier, and everything learns on from them at the same rate: on other
+pictures that did better than a tenth of it.
 Its own environment: torch==2.13.0, torchvision==0.28.0, safetensors, psutil. Being written for the comparison, it
 follows the budget itself: its cosine falls with the processor time that is spent.
 """
@@ -18,7 +19,7 @@ from torchvision.datasets import ImageFolder
 
 from benchmarks.peers.picture_side import Job, Learnt, Meter, serve
 
-RATE, RATE_OF_WEIGHTS, BATCH = 1e-3, 1e-4, 32
+RATE, BATCH = 1e-3, 32
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
@@ -40,8 +41,7 @@ class PlainLoop:
         self.model = models.resnet18(num_classes=len(data.classes)).train()
         if job.weights:
             self._fill(load_file(job.weights))
-        rate = RATE_OF_WEIGHTS if job.weights else RATE
-        optimizer = torch.optim.AdamW(self.model.parameters(), rate)
+        optimizer = torch.optim.AdamW(self.model.parameters(), RATE)
         loader = DataLoader(data, BATCH, shuffle=True, drop_last=len(data) >= BATCH)
         done = 0
         while True:
@@ -50,7 +50,7 @@ class PlainLoop:
                 if share >= 1:
                     samples = done * BATCH
                     return Learnt(steps=done, samples=samples, epochs=samples / len(data))
-                optimizer.param_groups[0]["lr"] = rate * 0.5 * (1 + math.cos(math.pi * share))
+                optimizer.param_groups[0]["lr"] = RATE * 0.5 * (1 + math.cos(math.pi * share))
                 optimizer.zero_grad()
                 cross_entropy(self.model(images), labels).backward()
                 optimizer.step()
