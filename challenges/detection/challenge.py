@@ -97,8 +97,9 @@ class DetectionChallenge(Challenge[DetectionRecipe, SceneData, DetectionTask]):
             )
         scenes = Scenes.read(checked)
         return SceneData(
-            scenes, recipe.preprocessing, recipe.data, device=device, world=world, seed=recipe.training.seed
-        )
+            scenes, recipe.preprocessing, recipe.data, device=device, world=world, seed=recipe.training.seed,
+            whole_from=rules.whole_from(recipe, len(scenes.subset("train"))),
+        )  # fmt: skip
 
     def build_task(self, recipe: DetectionRecipe, data: SceneData) -> DetectionTask:
         return DetectionTask(recipe, data.num_classes, data.validation)

@@ -1,5 +1,6 @@
 """Scenes as batches: the checked images with their boxes, read by DALI in an order that can resume anywhere."""
 
+import math
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from typing import Any
@@ -46,6 +47,8 @@ class SceneData(DataModule):
     int64, the row within the split. Training batches also hold `boxes` (batch, box, 4) float32 left, top, right, bottom
     as shares of what the network sees, and `labels` (batch, box) int64 with 0 in the padding; every batch has as many
     boxes as the fullest training image. Ignored boxes are not among them.
+
+    whole_from: the step from which on training sees whole images and no windows; None: none.
     """
 
     sample_unit = "image"
@@ -60,12 +63,14 @@ class SceneData(DataModule):
         world: World = ALONE,
         seed: int = 0,
         evaluation_batch: int = 16,
+        whole_from: int | None = None,
     ) -> None:
         self.scenes, self.preprocessing, self._config = scenes, preprocessing, config
         self.train, self.validation = scenes.subset("train"), scenes.subset("val")
         self.num_train, self.num_validation = len(self.train), len(self.validation)
         self.num_classes = len(scenes.classes)
         self._device, self._world, self._seed, self._evaluation_batch = device, world, seed, evaluation_batch
+        self._whole_from = math.inf if whole_from is None else whole_from
         self._threads = config.threads or max(1, usable_cores() // world.local_size)
         self._targets = _Targets(self.train)
 
@@ -155,7 +160,7 @@ class SceneData(DataModule):
         random = uniform_numbers(self._seed, share.step, batch_size, FLIPS + COLOURS + ATTEMPTS * NUMBERS)[share.rows]
         heights, widths = self.train.heights[samples], self.train.widths[samples]
         boxes, labels = self._targets.padded(samples)
-        if config.crop:
+        if config.crop and share.step < self._whole_from:
             attempts = random[:, FLIPS + COLOURS :].reshape(-1, ATTEMPTS, NUMBERS)
             fullest = int((labels > 0).sum(1).max(initial=0))  # padding that no image of the batch needs costs time
             shown = boxes[:, :fullest], labels[:, :fullest] > 0

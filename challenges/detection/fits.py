@@ -4,6 +4,7 @@ from challenges.detection.reach import POOR_RECALL, View, object_sizes
 from challenges.detection.recipes import LIGHT, SIZES, DetectionRecipe
 from challenges.detection.scenes import Scenes
 from common.run.fitting import Fit
+from common.training.cadence import Cadence
 
 PASSES, EPOCHS = 7_000, (12, 100)  # images seen in a run, and the epochs between which that lies
 FEW, SMALL_BATCH = 1_000, 4  # training images below which batches are small: a short run needs many steps
@@ -22,6 +23,13 @@ def fits(recipe: DetectionRecipe, scenes: Scenes) -> list[Fit]:
         Fit("training.epochs", epochs, f"{since}: {round(epochs * count / batch):,} steps of {batch}"),
         Fit("training.evaluate_every", epochs / EVALUATIONS, "a quarter of the run"),
     ]
+
+
+def whole_from(recipe: DetectionRecipe, num_train: int) -> int | None:
+    """The step from which on training sees whole images; None: none, as where the small objects of tiles are learnt."""
+    if recipe.data.whole_share == 0 or recipe.data.tile is not None:
+        return None
+    return round(Cadence.of(recipe.training, num_train).total * (1 - recipe.data.whole_share))
 
 
 def lighter(recipe: DetectionRecipe, scenes: Scenes) -> list[tuple[tuple[str, ...], float]]:

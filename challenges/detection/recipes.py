@@ -55,6 +55,8 @@ class DataConfig:
     """Random windows that keep at least one box's overlap above a random bound (Liu et al. 2016, arXiv:1512.02325)."""
     crop_scale: tuple[float, float] = (0.3, 1.0)
     """Each side of a window, as a share of the image's."""
+    whole_share: float = 0.0
+    """Last share of the run in which training sees whole images, as evaluation does, and no windows."""
     flip: float = 0.5
     """Probability of a horizontal flip."""
     vertical_flip: float = 0.0
@@ -75,6 +77,8 @@ class DataConfig:
             low, high = getattr(self, name)
             if not 0 < low <= high:
                 raise RecipeError(f"data.{name.replace('_', '-')} {low} {high} is not a range of positive numbers.")
+        if not 0 <= self.whole_share <= 1:
+            raise RecipeError(told("data", self, "whole_share"), "It lies in [0, 1].")
         if self.tile is not None and self.tile < SMALLEST_TILE:
             raise RecipeError(
                 f"data.tile is {self.tile} pixels.",
@@ -142,7 +146,8 @@ DEMO = english("the demo scenes' own validation images")
 _FROM_SCRATCH = OptimizerConfig(
     name="adamw", peak_lr=1e-3, schedule="cosine", warmup_epochs=0.5, weight_decay=0.05, clip_norm=10.0
 )
-_SCRATCH_DATA = DataConfig(crop_scale=(0.5, 1.0))
+# windows show objects larger than whole images do: the last fifth gets used to what is judged and served
+_SCRATCH_DATA = DataConfig(crop_scale=(0.5, 1.0), whole_share=0.2)
 
 RECIPES: Mapping[str, DetectionRecipe] = {
     "demo": DetectionRecipe(

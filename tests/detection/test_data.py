@@ -107,6 +107,16 @@ def test_without_augmentation_an_image_is_seen_as_in_validation(painted):
     np.testing.assert_allclose(batch["boxes"], expected, atol=1e-6)
 
 
+def test_windows_end_where_whole_images_begin(painted):
+    data = SceneData(painted, SQUASH, DataConfig(), device=CPU, seed=5, whole_from=2)
+    found = list(islice(data.train_batches(0, 8, 1), 4))
+    for step, batch in enumerate(found):
+        (expected,) = batches(painted, first=step, count=1, crop=step < 2)
+        assert all(torch.equal(batch[name], expected[name]) for name in expected)
+    (resumed,) = islice(data.train_batches(3, 8, 1), 1)
+    assert torch.equal(resumed["images"], found[3]["images"])
+
+
 def test_validation_holds_every_image_once_over_all_ranks(painted):
     indices = []
     for rank in range(2):

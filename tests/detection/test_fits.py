@@ -1,11 +1,13 @@
 """What recipes for scenes of one's own take from them."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from challenges.detection.challenge import CHALLENGE
-from challenges.detection.fits import EPOCHS, PASSES, fits, lighter
+from challenges.detection.fits import EPOCHS, PASSES, fits, lighter, whole_from
 from challenges.detection.recipes import RECIPES
 from common.errors import RecipeError
 from common.machine.distributed import World
@@ -59,6 +61,17 @@ def test_a_lighter_recipe_looks_at_smaller_pictures_once():
     flags, work = recipe.lighter()
     assert flags == ("--preprocessing.crop", "192", "--preprocessing.resize", "192")
     assert work == pytest.approx(0.41, abs=0.01)
+
+
+def test_the_last_share_of_a_run_sees_whole_images():
+    recipe = RECIPES["small"]
+    training = replace(recipe.training, epochs=20, batch_size=4)
+    data = replace(recipe.data, whole_share=0.25)
+    assert whole_from(replace(recipe, training=training, data=data), 100) == 375  # of 500 steps
+    assert whole_from(replace(recipe, data=replace(data, whole_share=0.0)), 100) is None
+    assert whole_from(replace(recipe, data=replace(data, tile=300)), 100) is None
+    with pytest.raises(RecipeError, match="whole-share is 1"):
+        replace(data, whole_share=1.5)
 
 
 @pytest.mark.parametrize(("object_side", "sides"), [(40, ["192", "128"]), (8, ["192"])])
