@@ -15,7 +15,9 @@ JOBS ?= auto
 
 # Everything at the one version and with the hashes of locked/, so that pip has nothing to choose, and the kit itself
 # built by the locked setuptools.
-INSTALL = $(PIP) install -q --require-hashes --no-deps --no-build-isolation
+INSTALL = $(PIP) install -q --require-hashes --no-deps --no-build-isolation --no-compile
+# pip would compile one file after another, tests of packages too; a file that is none of this Python's is passed over.
+COMPILE = $(VENV)/bin/python -m compileall -qq -j 0 -x '/tests?/' $(VENV)/lib || true
 EDITABLE = $(PIP) install -q --no-deps --no-build-isolation -e .
 # Names are data: neither make nor a shell reads what is in them. ARGS alone is a piece of the command line.
 override DATA := $(value DATA)
@@ -161,16 +163,19 @@ $(VENV)/ready: pyproject.toml locked/kit.txt $(VENV)/torch
 	$(INSTALL) -r locked/kit.txt
 	$(EDITABLE)
 	@$(if $(VISIBLE_GPU),$(TENSORRT))
+	@$(COMPILE)
 	@touch $@
 
 # What most never need comes when it is first asked for; the tests need all of it.
 $(VENV)/ready-dev: | $(VENV)/ready-aws $(VENV)/ready-clicks $(VENV)/ready-demo $(VENV)/ready-docs
 $(VENV)/ready-aws $(VENV)/ready-demo $(VENV)/ready-docs $(VENV)/ready-dev: $(VENV)/ready-%: locked/%.txt $(VENV)/ready
 	$(INSTALL) -r $<
+	@$(COMPILE)
 	@touch $@
 $(VENV)/ready-clicks: locked/clicks.txt locked/fbgemm-cpu.txt locked/fbgemm-cuda.txt $(VENV)/ready
 	@if $(VENV)/bin/python -c '$(NEEDS_CUDA)'; then build=cuda; else build=cpu; fi; \
 	  set -- -r locked/clicks.txt -r locked/fbgemm-$$build.txt; echo $(INSTALL) "$$@"; $(INSTALL) "$$@"
+	@$(COMPILE)
 	@touch $@
 
 # A machine that cannot run the server (not Linux on x86-64) goes on without it and is told so.
