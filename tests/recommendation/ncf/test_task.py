@@ -294,3 +294,9 @@ def test_a_gpu_ranks_in_tf32_and_leaves_the_setting_as_it_was(monkeypatch):
     assert torch.get_float32_matmul_precision() == before != "high"
     with quick_products(CPU):
         assert torch.get_float32_matmul_precision() == before
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_narrow_layers_are_computed_in_float32(name):
+    recipe = RECIPES[name]
+    assert (recipe.training.precision == "fp32") == (max(recipe.model.layers) <= 64)
