@@ -173,7 +173,7 @@ class _Fetch(torch.autograd.Function):
         wanted, order, firsts = equal_together(place, int(bounds[-1]))
         route = _Route(wanted, bounds)
         own = route.there(wanted).long() - bounds[rank]
-        rows = route.back(gather(weight, own).to(weight.dtype))
+        rows = route.back(gather(weight, own, weight.dtype))
         which = torch.empty_like(order)
         which[order] = for_each(torch.arange(len(firsts), device=order.device), firsts, len(order))
         ctx.save_for_backward(own, order, firsts, *(() if starts is None else (starts,)))

@@ -6,13 +6,14 @@ all gradients, by which others clip, would have to add up equal rows first.
 """
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from itertools import pairwise
 from typing import Any, overload
 
 import torch
 from torch import Tensor
 
-from challenges.recommendation.clicks.tables import equal_together, gather, sums_of_rows
+from challenges.recommendation.clicks.tables import equal_together, gather, stretch, sums_of_rows
 from common.training.optimizers import ftrl_update
 
 HALF_BITS, SMALLEST_HALF_STEP = 11, 2.0**-24
@@ -45,8 +46,7 @@ class RowOptimizer(TableOptimizer):
                 loss = closure()
         for group in self.param_groups:
             for weight in group["params"]:
-                if weight.grad is not None:
-                    rows, gradient = summed_by_row(weight.grad)
+                for rows, gradient in summed_by_row(weight.grad) if weight.grad is not None else ():
                     self._update(weight, rows, gradient, group)
         return loss
 
@@ -157,10 +157,19 @@ class RowFtrl(RowOptimizer):
         store(weight, rows, values)
 
 
-def summed_by_row(gradient: Tensor) -> tuple[Tensor, Tensor]:
-    """A sparse gradient's rows, each once and in order, (row,), and the sums of their entries, (row, width) float32."""
+def summed_by_row(gradient: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    """Each of a sparse gradient's rows once and in order, (row,), with the sum of its entries, (row, width) float32.
+
+    They come in stretches that stay in a CPU's cache, so that all that an update makes of one does, too.
+    """
+    values = gradient._values()
     rows, order, starts = equal_together(gradient._indices()[0], len(gradient))
-    return rows.long(), sums_of_rows(gradient._values(), order, starts)
+    starts = torch.cat([starts, starts.new_tensor([len(order)])])
+    entries = len(order) if values.device.type != "cpu" else stretch(values.shape[1])
+    cuts = torch.searchsorted(starts, torch.arange(0, len(order), max(1, entries), device=starts.device))
+    for begin, end in pairwise(dict.fromkeys([*cuts.tolist(), len(rows)])):
+        first, last = starts[begin], starts[end]
+        yield rows[begin:end].long(), sums_of_rows(values, order[first:last], starts[begin:end] - first)
 
 
 def store(weight: Tensor, rows: Tensor, values: Tensor) -> None:

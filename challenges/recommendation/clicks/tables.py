@@ -17,6 +17,8 @@ INT32_ROWS = 2**31 - 1
 """As far as 32 bits count; sorting and gathering by these takes half as long."""
 DRAWN_ROWS = 1 << 16
 """Of a column's rows, so many are drawn at a time."""
+STRETCH = 1 << 18
+"""Numbers of rows that a CPU works on at a time: a megabyte, which stays in a core's cache meanwhile."""
 
 
 class Bag(NamedTuple):
@@ -33,11 +35,14 @@ class Tables(nn.Module, ABC):
     width:     numbers in a row.
     is_apart:  whether the rows are left out of the module's state, since checkpoints keep them by their shards.
     placement: which process has what of each column; None: the rows of all are dealt out in turn.
+    is_rounded: whether under a CPU's autocast single ids' rows may be given in its type, since only products take them.
+                Their gradient has that type then, too; an update sums it in float32. torch adds up none of two passes.
     """
 
     columns: int
     width: int
     is_apart = False
+    is_rounded = False
     placement: Placement | None = None
 
     @abstractmethod
@@ -46,7 +51,7 @@ class Tables(nn.Module, ABC):
 
         ids:  (batch, column) integers, each below its column's rows.
         bags: one for every multi-hot column, or all as (batch, bag, longest), padded with -1.
-        returns: (batch, column, width) float32
+        returns: (batch, column, width) float32, or in a CPU's autocast type where `is_rounded`
         """
 
     @abstractmethod
@@ -99,7 +104,8 @@ class FusedTable(Tables):
         starts = np.concatenate([[0], np.cumsum(self.rows, dtype=np.int64)])
         self.register_buffer("offsets", torch.as_tensor(starts[:-1]), persistent=False)
         self.weight = nn.Parameter(self._started(spread, dtype))
-        self.weight.grad_dtype = torch.float32  # means over a batch are too small for half precision
+        # means over a batch are too small for float16; entries of a sparse gradient have the type that was read
+        self.weight.grad_dtype = None if is_sparse else torch.float32
 
     def forward(self, ids: Tensor, bags: Sequence[Bag] | Tensor = ()) -> Tensor:
         if isinstance(bags, Tensor) or torch.compiler.is_compiling():
@@ -139,11 +145,15 @@ class FusedTable(Tables):
     def _read(self, index: Tensor, starts: Tensor | None) -> Tensor:
         """(bag, width) float32: the sum of the rows of every bag; of one row each without `starts`."""
         if self.is_sparse:
-            read: Tensor = _Read.apply(self.weight, index, starts)  # type: ignore[no-untyped-call]  # torch's
+            read: Tensor = _Read.apply(self.weight, index, starts, self._read_as())  # type: ignore[no-untyped-call]  # torch's
             return read
         if starts is None:
             return functional.embedding(index, self.weight).float()
         return functional.embedding_bag(index, self.weight, starts, mode="sum").float()
+
+    def _read_as(self) -> torch.dtype:
+        is_mixed = self.is_rounded and self.weight.device.type == "cpu" and torch.is_autocast_enabled("cpu")
+        return torch.get_autocast_dtype("cpu") if is_mixed else torch.float32
 
 
 def drawn(rows: Sequence[int], width: int, spread: float | None, dtype: torch.dtype) -> Iterator[tuple[int, Tensor]]:
@@ -171,18 +181,18 @@ class _Read(torch.autograd.Function):
     """Sums of rows; the gradient is a sparse tensor with an entry for every row that was read."""
 
     @staticmethod
-    def forward(ctx: Any, weight: Tensor, index: Tensor, starts: Tensor | None) -> Tensor:
+    def forward(ctx: Any, weight: Tensor, index: Tensor, starts: Tensor | None, dtype: torch.dtype) -> Tensor:
         ctx.save_for_backward(index, *(() if starts is None else (starts,)))
         ctx.shape = weight.shape
-        return gather(weight, index) if starts is None else sums_of_rows(weight, index, starts)
+        return gather(weight, index, dtype) if starts is None else sums_of_rows(weight, index, starts)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, errors: Tensor) -> tuple[Tensor, None, None]:
+    def backward(ctx: Any, errors: Tensor) -> tuple[Tensor, None, None, None]:
         index, *starts = ctx.saved_tensors
         if starts:
             errors = for_each(errors, starts[0], len(index))
-        return torch.sparse_coo_tensor(index[None], errors, ctx.shape, check_invariants=False), None, None
+        return torch.sparse_coo_tensor(index[None], errors, ctx.shape, check_invariants=False), None, None, None
 
 
 def for_each(errors: Tensor, starts: Tensor, rows: int) -> Tensor:
@@ -190,15 +200,25 @@ def for_each(errors: Tensor, starts: Tensor, rows: int) -> Tensor:
     return errors.repeat_interleave(torch.cat([starts, starts.new_tensor([rows])]).diff(), 0)
 
 
-def gather(weight: Tensor, index: Tensor) -> Tensor:
-    """Rows of a matrix as float32: index (n,) -> (n, width).
+def gather(weight: Tensor, index: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
+    """Rows of a matrix in a type: index (n,) -> (n, width).
 
     On a CPU by the kernel for sums of rows, which fetches ahead: 10 ms where `index_select` takes 23 (16,384 samples of
-    26 rows, 16 wide).
+    26 rows, 16 wide); and in stretches where the type is another, so that the rows are never there in both.
     """
-    if weight.device.type == "cpu" and weight.dtype == torch.float32:
+    if weight.device.type != "cpu" or dtype == weight.dtype != torch.float32:
+        return weight.index_select(0, index).to(dtype)
+    if dtype == weight.dtype:
         return sums_of_rows(weight, index, torch.arange(len(index)))
-    return weight.index_select(0, index).float()
+    index, rows = narrow(index, len(weight)), weight.new_empty(len(index), weight.shape[1], dtype=dtype)
+    for part, into in zip(*(tensor.split(stretch(weight.shape[1])) for tensor in (index, rows)), strict=True):
+        into.copy_(gather(weight, part, weight.dtype))
+    return rows
+
+
+def stretch(width: int) -> int:
+    """How many rows are worked on at a time."""
+    return max(1, STRETCH // width)
 
 
 def sums_of_rows(weight: Tensor, index: Tensor, starts: Tensor) -> Tensor:

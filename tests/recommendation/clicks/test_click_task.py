@@ -22,6 +22,7 @@ from common.errors import InterruptedRunError, RecipeError
 from common.export.onnx import export_onnx
 from common.export.parity import compare
 from common.export.runner import OnnxRunner, OpenVinoRunner
+from common.machine.precision import Precision
 from common.run.recipe import OptimizerConfig, TrainingConfig, from_json, to_json
 from common.run.run_directory import RunDirectory
 from common.training.averages import MovingAverage
@@ -107,6 +108,35 @@ def test_a_step_that_is_not_finite_changes_nothing(name):
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
     step([log], 1)
     assert not torch.equal(model.tables.weight, before["tables.weight"])
+
+
+@pytest.mark.parametrize("name", ["dlrm", "dlrm of half precision rows", "wide and deep"])
+def test_rows_that_are_read_in_bfloat16_learn_bit_for_bit_what_rounded_ones_do(name):
+    described, bf16 = spec(multi_hot=False), Precision("bf16", torch.bfloat16)
+    learnt = []
+    for is_rounded in (True, False):
+        model = task(KINDS[name], described)
+        model.tables.is_rounded = is_rounded
+        step = TrainStep(model, model.optimizers(10, 5.0), StepSettings(bf16, CPU))
+        torch.manual_seed(1)
+        for number in range(3):
+            step([rows(described, 60, seed=number)], number)
+        learnt.append(model.state_dict())
+        model(rows(described, 60))["loss"].backward()
+        assert model.tables.weight.grad.dtype == torch.float32  # without autocast
+        with bf16.context(CPU):
+            model.zero_grad()
+            model(rows(described, 60))["loss"].backward()
+        assert model.tables.weight.grad.dtype == (torch.bfloat16 if is_rounded else torch.float32)
+    assert all(torch.equal(value, learnt[1][name]) for name, value in learnt[0].items())
+
+
+@pytest.mark.parametrize(
+    ("width", "micro_batch", "is_rounded"), [(128, "auto", True), (128, 30, False), (16, "auto", False)]
+)
+def test_wide_rows_of_a_single_pass_are_read_in_bfloat16(width, micro_batch, is_rounded):
+    training = dataclasses.replace(TRAINING, micro_batch=micro_batch)
+    assert task(dlrm(TablesConfig(width=width), training)).tables.is_rounded == is_rounded
 
 
 def test_weights_are_chosen_on_rows_that_are_neither_learnt_nor_judged(tmp_path, monkeypatch):

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from challenges.recommendation.clicks import tables
 from challenges.recommendation.clicks.sparse_optimizers import (
     ROW_EPS,
     RowAdagrad,
@@ -15,7 +16,7 @@ from challenges.recommendation.clicks.sparse_optimizers import (
     rounded_at_random,
     summed_by_row,
 )
-from challenges.recommendation.clicks.tables import Bag, FusedTable
+from challenges.recommendation.clicks.tables import Bag, FusedTable, gather
 from common.training.optimizers import Ftrl
 from tests.recommendation.clicks.logs import KINDS, SIZES, padded_bags, rows, spec
 
@@ -74,13 +75,28 @@ def sparse_gradient(width=4):
     return index, torch.randn(6, width, generator=torch.Generator().manual_seed(1))
 
 
-def test_equal_rows_are_added_up_once():
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(("numbers", "stretches"), [(4, 3), (12, 2), (tables.STRETCH, 1)])
+def test_equal_rows_are_added_up_once_in_stretches(monkeypatch, numbers, stretches, dtype):
+    monkeypatch.setattr(tables, "STRETCH", numbers)
     index, values = sparse_gradient()
-    gradient = torch.sparse_coo_tensor(index[None], values, (7, 4), check_invariants=True)
-    named, sums = summed_by_row(gradient)
-    expected = gradient.coalesce()
+    gradient = torch.sparse_coo_tensor(index[None], values.to(dtype), (7, 4), check_invariants=True)
+    found = list(summed_by_row(gradient))
+    assert len(found) == stretches
+    named, sums = map(torch.cat, zip(*found, strict=True))
+    expected = gradient.float().coalesce()
     torch.testing.assert_close(named, expected.indices()[0])
-    torch.testing.assert_close(sums, expected.values())
+    torch.testing.assert_close(sums, expected.values(), rtol=0, atol=1e-6)
+    none = torch.sparse_coo_tensor(torch.empty(1, 0), values[:0], (7, 4), check_invariants=True)
+    assert list(summed_by_row(none)) == []
+
+
+@pytest.mark.parametrize("kept", [torch.float32, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("read", [torch.float32, torch.float16, torch.bfloat16])
+def test_rows_are_read_in_any_type_a_stretch_at_a_time(monkeypatch, kept, read):
+    monkeypatch.setattr(tables, "STRETCH", 8)
+    weight, index = torch.randn(9, 4).to(kept), torch.tensor([8, 0, 3, 3, 7])
+    assert torch.equal(gather(weight, index, read), weight[index].to(read))
 
 
 def trained(kind, weight, steps=3, **options):
