@@ -84,7 +84,7 @@ def save_weights(state_dict: Mapping[str, Tensor], path: Path, metadata: Mapping
     with atomic_writer(path) as stream:
         stream.write(len(text).to_bytes(8, "little") + text)
         for name in known:
-            stream.write(memoryview(tensors[name].reshape(-1).view(torch.uint8).numpy()))
+            stream.write(tensors[name].reshape(-1).view(torch.uint8).numpy().data)
 
 
 def weights_metadata(class_names: Sequence[str], preprocessing: Mapping[str, Any]) -> dict[str, str]:
