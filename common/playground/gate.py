@@ -22,6 +22,8 @@ READ = re.compile(rf"(?:{ASSETS}|config/?|gradio_api/(?:{STREAMS}|theme\.css|fil
 FILMS = re.compile(r"/films/[\w-]{1,64}/[\w.-]{1,64}")
 SENT = re.compile(r"gradio_api/(?:(?P<ask>queue/join/?|run/predict/?)|(?P<upload>upload/?)|cancel|reset/?)")
 FILE = re.compile(rf"{BROUGHT}(?P<digest>[0-9a-f]{{64}})/(?P<name>[^/\0]{{1,255}})")
+GOOD, SERVER_ERROR = 200, 500  # HTTP's
+UNTAKEN = "This file cannot be taken: its name is damaged or too long."
 MAX_QUESTION = 1 << 20  # bytes of what is asked
 MAX_FRAME = 1 << 16  # bytes around an upload's file
 WAITING_SECONDS, LOOK_AGAIN_SECONDS = 600, 60
@@ -54,7 +56,11 @@ class Gate:
             except _RefusedError as refused:
                 await refused.tell(send)
                 return
-        await self._app(scope, receive, send)
+        try:
+            await self._app(scope, receive, send)
+        except Exception:
+            if not (isinstance(send, _UploadAnswer) and send.is_told):  # of a name that no file can have
+                raise
 
     def _read(self, scope: Any) -> Any:
         """A request to be read, by the path that a file has inside. Raises _RefusedError."""
@@ -84,7 +90,7 @@ class Gate:
             raise _RefusedError(413, f"At most {limit:,} bytes are taken.")
         self._sweep()
         if sent["upload"]:
-            return scope, receive, _rewriting(send, self._closed)
+            return scope, receive, _UploadAnswer(send, self._closed)
         if sent["ask"]:
             return *_holding(scope, receive, self._question(await _body(receive))), send
         return scope, receive, send
@@ -102,14 +108,14 @@ class Gate:
         return str(self._uploads / found["digest"] / found["name"])
 
     def _closed(self, body: bytes) -> bytes:
-        """An upload's answer, by the names that files have outside."""
+        """An upload's answer, by the names that files have outside. Raises _RefusedError."""
         try:
-            paths = json.loads(body)
-            return json.dumps(
-                [f"{BROUGHT}{Path(path).relative_to(self._uploads).as_posix()}" for path in paths]
-            ).encode()
-        except (ValueError, TypeError):
-            return b'"The upload failed."'
+            paths = [Path(path) for path in json.loads(body)]
+            if all(path.is_file() for path in paths):
+                return json.dumps([BROUGHT + path.relative_to(self._uploads).as_posix() for path in paths]).encode()
+        except (ValueError, TypeError, OSError):
+            pass
+        raise _RefusedError(400, UNTAKEN)
 
     def _question(self, body: bytes) -> bytes:
         """A question by the paths that files have inside. Raises _RefusedError for what no page asks."""
@@ -185,21 +191,30 @@ def _holding(scope: Any, receive: Any, body: bytes) -> tuple[Any, Any]:
     return {**scope, "headers": [*headers, (b"content-length", str(len(body)).encode())]}, given
 
 
-def _rewriting(send: Any, change: Callable[[bytes], bytes]) -> Any:
-    """Sends an answer with another body where it is a good one."""
-    start: Message = {}
-    parts: list[bytes] = []
+class _UploadAnswer:
+    """Sends the answer to an upload with another body, and a sentence where the upload failed."""
 
-    async def told(message: Message) -> None:
+    def __init__(self, send: Any, change: Callable[[bytes], bytes]) -> None:
+        self._send, self._change = send, change
+        self._start: Message = {}
+        self._parts: list[bytes] = []
+        self.is_told = False
+
+    async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":
-            start.update(message)
+            self._start = message
             return
-        parts.append(message.get("body", b""))
-        if message.get("more_body", False):
+        self._parts.append(message.get("body", b""))
+        if message.get("more_body", False) or self.is_told:
             return
-        body = change(b"".join(parts)) if start["status"] == 200 else b"".join(parts)
-        headers = [(name, value) for name, value in start["headers"] if name.lower() != b"content-length"]
-        await send({**start, "headers": [*headers, (b"content-length", str(len(body)).encode())]})
-        await send({"type": "http.response.body", "body": body})
-
-    return told
+        self.is_told, body = True, b"".join(self._parts)
+        try:
+            if self._start["status"] >= SERVER_ERROR:
+                raise _RefusedError(400, UNTAKEN)
+            body = self._change(body) if self._start["status"] == GOOD else body
+        except _RefusedError as refused:
+            await refused.tell(self._send)
+            return
+        headers = [(name, value) for name, value in self._start["headers"] if name.lower() != b"content-length"]
+        await self._send({**self._start, "headers": [*headers, (b"content-length", str(len(body)).encode())]})
+        await self._send({"type": "http.response.body", "body": body})

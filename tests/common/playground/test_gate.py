@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from common.playground.gate import BROUGHT, MAX_FRAME, MAX_QUESTION, WAITING_SECONDS, Gate
+from common.playground.gate import BROUGHT, MAX_FRAME, MAX_QUESTION, UNTAKEN, WAITING_SECONDS, Gate
 
 LARGEST = 1000
 DIGEST = "0" * 64
@@ -17,15 +17,20 @@ class Inside:
     """What is behind the gate: notes what comes in, and answers as an upload is answered."""
 
     def __init__(self, folder):
-        self.folder, self.asked = folder, []
+        self.folder, self.asked, self.fails = folder, [], False
+        (folder / DIGEST).mkdir()
+        (folder / DIGEST / "a b.png").write_bytes(b"a file")
 
     async def __call__(self, scope, receive, send):
         body = (await receive())["body"] if scope["method"] == "POST" else b""
         self.asked.append((scope["path"], body))
         content = json.dumps([str(self.folder / DIGEST / "a b.png")]).encode()
         length = str(len(content)).encode()
-        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", length)]})
+        status = 500 if self.fails else 200
+        await send({"type": "http.response.start", "status": status, "headers": [(b"content-length", length)]})
         await send({"type": "http.response.body", "body": content})
+        if self.fails:
+            raise ValueError("embedded null byte")
 
 
 @pytest.fixture
@@ -115,6 +120,16 @@ def test_files_are_known_outside_by_what_they_hold(ask, inside, tmp_path):
     assert inside.asked[-1][0] == f"/en/gradio_api/file={tmp_path / DIGEST / 'a b.png'}"
 
 
+def test_an_upload_that_fails_is_told_in_a_sentence(ask, inside, tmp_path):
+    inside.fails = True
+    assert ask("POST", "/en/gradio_api/upload", b"a file") == (400, UNTAKEN.encode())
+    with pytest.raises(ValueError, match="null"):
+        ask("POST", "/en/gradio_api/cancel")
+    inside.fails = False
+    (tmp_path / DIGEST / "a b.png").unlink()
+    assert ask("POST", "/en/gradio_api/upload", b"a file") == (400, UNTAKEN.encode())
+
+
 @pytest.mark.parametrize(
     "path",
     ["/etc/passwd", "http://a.example/x.png", "/brought/../x", f"/brought/{DIGEST}/..", f"/brought/{DIGEST}/a\0",
@@ -152,8 +167,7 @@ def test_what_is_sent_is_bounded(ask, path, length, status):
     assert ask("POST", f"/en/gradio_api/{path}", length=length)[0] == status
 
 
-def test_uploads_that_nobody_asked_about_are_deleted(ask, tmp_path, monkeypatch):
-    (tmp_path / DIGEST).mkdir()
+def test_uploads_that_nobody_asked_about_are_deleted(ask, inside, tmp_path, monkeypatch):
     old, young = tmp_path / DIGEST / "old.png", tmp_path / "young"
     broken = tmp_path / "tmpabc"
     for path in (old, young, broken):
