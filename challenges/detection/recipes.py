@@ -56,7 +56,8 @@ class DataConfig:
     crop_scale: tuple[float, float] = (0.3, 1.0)
     """Each side of a window, as a share of the image's."""
     whole_share: float = 0.0
-    """Last share of the run in which training sees whole images, as evaluation does, and no windows."""
+    """Last share of the run in which training sees whole images, as evaluation does, and no windows; where it is not 0
+    the last epochs at least (`fits.WHOLE_EPOCHS`)."""
     flip: float = 0.5
     """Probability of a horizontal flip."""
     vertical_flip: float = 0.0

@@ -68,6 +68,9 @@ def test_the_last_share_of_a_run_sees_whole_images():
     training = replace(recipe.training, epochs=20, batch_size=4)
     data = replace(recipe.data, whole_share=0.25)
     assert whole_from(replace(recipe, training=training, data=data), 100) == 375  # of 500 steps
+    for epochs, windows in ((8, 125), (2, 0)):  # the last three epochs are 75 steps
+        short = replace(recipe, training=replace(training, epochs=epochs), data=data)
+        assert whole_from(short, 100) == windows
     assert whole_from(replace(recipe, data=replace(data, whole_share=0.0)), 100) is None
     assert whole_from(replace(recipe, data=replace(data, tile=300)), 100) is None
     with pytest.raises(RecipeError, match="whole-share is 1"):
