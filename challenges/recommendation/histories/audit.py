@@ -11,6 +11,14 @@ from common.language.telling import english
 TOP_SHARE = 0.01  # of the items, for the concentration
 MANY_TIES = 0.05  # share of judged users from which on ties are warned of
 MANY_UNSEEN = 0.01  # share of targets that no training user has met
+WARNINGS = {
+    "users_without_times": english(
+        "{users_without_times:,} users have missing timestamps: their lines' order counts as time's."
+    ),
+    "users_out_of_order": english("The lines of {users_out_of_order:,} users are not in the order of time: sorted."),
+    "repeated": english("{repeated:,} repeated interactions dropped: {repeat_rule}."),
+}
+"""What is said of a fact that is true of the data, or counts some of it."""
 
 
 def findings(interactions: Interactions, split: HistorySplit) -> dict[str, Any]:
@@ -95,29 +103,8 @@ def mixed_ids(ids: np.ndarray) -> dict[str, Any] | None:
 
 def _warnings(record: dict[str, Any], split: HistorySplit) -> list[str]:
     facts: dict[str, Any] = split.facts
-    judged, warnings = split.num_judged, []
-    if facts.get("users_without_times"):
-        warnings.append(
-            english(
-                "{users_without_times:,} users have missing timestamps: their lines' order counts as time's.",
-                users_without_times=facts["users_without_times"],
-            )
-        )
-    if facts.get("users_out_of_order"):
-        warnings.append(
-            english(
-                "The lines of {users_out_of_order:,} users are not in the order of time: sorted.",
-                users_out_of_order=facts["users_out_of_order"],
-            )
-        )
-    if facts.get("repeated"):
-        warnings.append(
-            english(
-                "{repeated:,} repeated interactions dropped: {repeat_rule}.",
-                repeated=facts["repeated"],
-                repeat_rule=facts["repeat_rule"],
-            )
-        )
+    judged = split.num_judged
+    warnings = [english(message, **facts) for fact, message in WARNINGS.items() if facts.get(fact)]
     ties = facts.get("targets_decided_by_tie_rule") or 0
     if ties > MANY_TIES * judged:
         warnings.append(
