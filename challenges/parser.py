@@ -3,9 +3,19 @@
 import argparse
 from collections.abc import Callable
 
+from challenges.flags import (
+    Suggestions,
+    add_columns,
+    add_device,
+    add_language,
+    add_recipe,
+    add_run,
+    add_training_options,
+    whole_number,
+)
 from challenges.registry import MODELS
 from challenges.renting import add_aws
-from common.language.telling import LANGUAGES
+from challenges.trained_verbs import add_clients, add_demo, add_exports, add_search, add_servers
 
 EXIT_CODES = (
     "exit codes: 0 done, 2 bad input or something to mend, 3 no room on the disk or in memory, or training failed, "
@@ -40,6 +50,23 @@ def build_parser() -> argparse.ArgumentParser:
     verb("list", "list models and recipes with their targets", "kit list")
     verb("doctor", "show what this machine can run, and what stands in the way", "kit doctor")
 
+    _add_check(verb)
+    _add_prepare(verb)
+    _add_training_verbs(verb)
+    _add_run_verbs(verb)
+    for add in (add_exports, add_servers, add_clients, add_demo, add_search):
+        add(verb)
+    _add_data(verb)
+    _add_exercise(verb)
+    add_aws(verb)
+    _add_benchmark(verb)
+
+    completion = verb("completion", "print a shell's tab-completion script", 'eval "$(kit completion bash)"')
+    completion.add_argument("shell", choices=["bash", "zsh", "tcsh"])
+    return parser
+
+
+def _add_check(verb: Callable[..., argparse.ArgumentParser]) -> None:
     check = verb(
         "check",
         "scan a data folder and say what is wrong with it",
@@ -47,7 +74,7 @@ def build_parser() -> argparse.ArgumentParser:
         "kit check ~/photos --similar runs/resnet50-photos-1a2b3c4d --resplit by-group",
     )
     check.add_argument("data", help="the folder, a recommender's file, or a data set's name: kit data list")
-    _add_columns(check)
+    add_columns(check)
     check.add_argument(
         "--model", choices=list(MODELS), help="whose layout to expect; left out: what the data looks like"
     )
@@ -61,56 +88,6 @@ def build_parser() -> argparse.ArgumentParser:
         help="draw the split of photographs anew, so that groups and near-duplicates, and what --similar finds, stay "
         "together",
     )  # fmt: skip
-
-    _add_prepare(verb)
-    _add_training_verbs(verb)
-
-    evaluate = verb(
-        "evaluate",
-        "evaluate a run and decide about its target, or judge it on other data",
-        "kit evaluate runs/resnet50-demo-1a2b3c4d\nkit evaluate runs/resnet50-demo-1a2b3c4d --data ~/test-photos",
-    )
-    _add_run(evaluate)
-    _add_language(evaluate)
-    evaluate.add_argument("--data", help="labelled data of the run's classes or items; left out: its validation split")
-    evaluate.add_argument("--precision", choices=["fp32", "tf32", "bf16", "fp16"], default="fp32")
-    _add_device(evaluate)
-
-    predict = verb(
-        "predict",
-        "answer for images, videos or histories of your own: a table and annotated copies",
-        "kit predict runs/resnet50-demo-1a2b3c4d cat.jpg holiday/\n"
-        "kit predict runs/ssd300-demo-1a2b3c4d street.jpg drive.mp4 --threshold 0.5\n"
-        "kit predict runs/bert4rec-demo-1a2b3c4d --history 12 7 'The Third Title'",
-    )
-    _add_run(predict)
-    predict.add_argument("inputs", nargs="*", default=[], metavar="FILE", help="images, videos, or folders of them")
-    predict.add_argument("--history", nargs="+", default=[], metavar="ITEM", help="what a user had, oldest first")
-    predict.add_argument("--user", help="a user of the training data, for a recommender that knows only those")
-    predict.add_argument("--threshold", type=float, help="lowest score shown, from a detector")
-    predict.add_argument("--output", help="folder for annotated copies (default: RUN/predictions)")
-    _add_device(predict)
-
-    report = verb(
-        "report",
-        "write a run's page again",
-        "kit report runs/resnet50-demo-1a2b3c4d\nkit report runs/resnet50-demo-1a2b3c4d --lang es",
-    )
-    _add_run(report)
-    _add_language(report)
-
-    _add_serving_verbs(verb)
-    _add_demo(verb)
-    _add_search(verb)
-    _add_data(verb)
-    _add_exercise(verb)
-
-    add_aws(verb)
-    _add_benchmark(verb)
-
-    completion = verb("completion", "print a shell's tab-completion script", 'eval "$(kit completion bash)"')
-    completion.add_argument("shell", choices=["bash", "zsh", "tcsh"])
-    return parser
 
 
 def _add_prepare(verb: Callable[..., argparse.ArgumentParser]) -> None:
@@ -146,10 +123,10 @@ def _add_training_verbs(verb: Callable[..., argparse.ArgumentParser]) -> None:
         "kit challenge resnet50 --data ~/photos --weights resnet50-11ad3fa6.pth --training.epochs 5",
         takes_overrides=True,
     )
-    walk.add_argument("model", nargs="*", choices=_Suggestions(MODELS), metavar="MODEL", help=", ".join(MODELS))
+    walk.add_argument("model", nargs="*", choices=Suggestions(MODELS), metavar="MODEL", help=", ".join(MODELS))
     walk.add_argument("--recipe", help="recipe name; by default demo, photos with --data, finetune with --weights")
     walk.add_argument("--weights", help="a weights file to start from")
-    _add_training_options(walk)
+    add_training_options(walk)
 
     for name, summary, examples in (
         ("train", "train a recipe, or resume it",
@@ -158,8 +135,44 @@ def _add_training_verbs(verb: Callable[..., argparse.ArgumentParser]) -> None:
         ("lr-find", "sweep the learning rate once and suggest one", "kit lr-find resnet50/photos --data ~/photos"),
     ):  # fmt: skip
         added = verb(name, summary, examples, takes_overrides=True)
-        _add_recipe(added)
-        _add_training_options(added)
+        add_recipe(added)
+        add_training_options(added)
+
+
+def _add_run_verbs(verb: Callable[..., argparse.ArgumentParser]) -> None:
+    evaluate = verb(
+        "evaluate",
+        "evaluate a run and decide about its target, or judge it on other data",
+        "kit evaluate runs/resnet50-demo-1a2b3c4d\nkit evaluate runs/resnet50-demo-1a2b3c4d --data ~/test-photos",
+    )
+    add_run(evaluate)
+    add_language(evaluate)
+    evaluate.add_argument("--data", help="labelled data of the run's classes or items; left out: its validation split")
+    evaluate.add_argument("--precision", choices=["fp32", "tf32", "bf16", "fp16"], default="fp32")
+    add_device(evaluate)
+
+    predict = verb(
+        "predict",
+        "answer for images, videos or histories of your own: a table and annotated copies",
+        "kit predict runs/resnet50-demo-1a2b3c4d cat.jpg holiday/\n"
+        "kit predict runs/ssd300-demo-1a2b3c4d street.jpg drive.mp4 --threshold 0.5\n"
+        "kit predict runs/bert4rec-demo-1a2b3c4d --history 12 7 'The Third Title'",
+    )
+    add_run(predict)
+    predict.add_argument("inputs", nargs="*", default=[], metavar="FILE", help="images, videos, or folders of them")
+    predict.add_argument("--history", nargs="+", default=[], metavar="ITEM", help="what a user had, oldest first")
+    predict.add_argument("--user", help="a user of the training data, for a recommender that knows only those")
+    predict.add_argument("--threshold", type=float, help="lowest score shown, from a detector")
+    predict.add_argument("--output", help="folder for annotated copies (default: RUN/predictions)")
+    add_device(predict)
+
+    report = verb(
+        "report",
+        "write a run's page again",
+        "kit report runs/resnet50-demo-1a2b3c4d\nkit report runs/resnet50-demo-1a2b3c4d --lang es",
+    )
+    add_run(report)
+    add_language(report)
 
 
 def _add_benchmark(verb: Callable[..., argparse.ArgumentParser]) -> None:
@@ -170,7 +183,7 @@ def _add_benchmark(verb: Callable[..., argparse.ArgumentParser]) -> None:
         "kit benchmark --like lambda/resnet50-h200\nkit benchmark ncf --against HEAD~3\nkit benchmark --quick",
     )
     benchmark.add_argument(
-        "models", nargs="*", choices=_Suggestions(MODELS), metavar="MODEL", help="all where none is named"
+        "models", nargs="*", choices=Suggestions(MODELS), metavar="MODEL", help="all where none is named"
     )
     benchmark.add_argument(
         "--gpus", metavar="N,N,...", help="how many processes share a step (default: 1, 2, 4 … all GPUs; 1 on a CPU)"
@@ -185,133 +198,7 @@ def _add_benchmark(verb: Callable[..., argparse.ArgumentParser]) -> None:
     benchmark.add_argument("--data", help="data of one model; left out: generated demo data")
     benchmark.add_argument("--prices", help="a table of instances as benchmarks/prices.csv is one")
     benchmark.add_argument("--output", help="folder of the records (default: benchmarks/results/<device>)")
-    _add_device(benchmark)
-
-
-def _add_serving_verbs(verb: Callable[..., argparse.ArgumentParser]) -> None:
-    run = "runs/resnet50-demo-1a2b3c4d"
-    export = verb(
-        "export",
-        "write a run's ONNX graphs in every precision, and TensorRT plans on a GPU",
-        f"kit export {run}\nkit export {run} --embedding",
-    )
-    _add_run(export)
-    export.add_argument(
-        "--embedding",
-        action=argparse.BooleanOptionalAction,
-        help="a classifier also answers with what it sees, for a search by picture; left out: as before, at first not",
-    )
-
-    parity = verb("parity", "prove that every engine, and Triton, answers as the trained model", f"kit parity {run}")
-    _add_run(parity)
-    parity.add_argument("--files", type=whole_number, default=200, help="validation files sent to Triton, at most")
-    _add_precision(parity)
-
-    serve = verb(
-        "serve",
-        "serve runs with Triton on this machine; a detector sees whole images, tiles (data.tile) are for kit predict",
-        f"kit serve {run}\nkit serve {run} --precision fp32",
-    )
-    serve.add_argument("runs", nargs="+", metavar="RUN", help="run directories that passed `kit parity`")
-    _add_precision(serve)
-    for name, port in (("http", 8000), ("grpc", 8001), ("metrics", 8002)):
-        serve.add_argument(f"--{name}-port", type=port_number, default=port, help=f"default {port}; 0: any free one")
-    serve.add_argument("--container", action="store_true", help="with NVIDIA's current Triton image under Docker")
-    serve.add_argument(
-        "--repository", help="folder of the model repository (default: a private one; with --container RUN/serving)"
-    )
-
-    repository = verb(
-        "repository",
-        "write the model repository that a Triton server of a release serves, with the best engine that it has",
-        f"kit repository {run}\nkit repository {run} --precision fp32 --server 24.10",
-    )
-    repository.add_argument("runs", nargs="+", metavar="RUN", help="run directories that passed `kit parity`")
-    _add_precision(repository)
-    repository.add_argument(
-        "--server", metavar="VERSION", help="Triton's release, such as 26.07 (default: that of containers/versions.env)"
-    )
-    repository.add_argument("--repository", help="its folder (default: RUN/serving)")
-
-    client = verb(
-        "client",
-        "ask a server about images, histories or users: the likeliest classes, what was found where, what comes next",
-        "kit client cat.jpg dog.jpg\nkit client street.jpg --model ssd300\n"
-        "kit client --model bert4rec --history 12 7 'The Third Title'\nkit client --model ncf --user 196\n"
-        "kit client cat.jpg --protocol grpc --url 127.0.0.1:8001",
-    )
-    client.add_argument("--top-k", type=whole_number, help="classes per image, from a classifier (default: 3)")
-    client.add_argument(
-        "--threshold",
-        type=float,
-        help="lowest score shown, from a detector, which searches no tiles here (default: 0.3)",
-    )
-    load = verb(
-        "load",
-        "measure a server under load and write a record",
-        "kit load cat.jpg --concurrency 1 2 4 8 16\nkit load cat.jpg --rate 50 --seconds 30\n"
-        "kit load --model bert4rec --history 12 7",
-    )
-    load.add_argument(
-        "--concurrency", type=whole_number, nargs="*", default=[1, 2, 4, 8], help="closed loop: clients at a time"
-    )
-    load.add_argument("--rate", type=positive_number, nargs="*", default=[], help="open loop: requests per second")
-    load.add_argument("--seconds", type=positive_number, default=10.0, help="of each step")
-    load.add_argument("--output", default="runs/load.json", help="the record's file")
-    for parser in (client, load):
-        parser.add_argument("inputs", nargs="*", default=[], metavar="IMAGE", help="files, for a model of images")
-        parser.add_argument(
-            "--history", nargs="+", default=[], metavar="ITEM", help="identifiers or titles, oldest first"
-        )
-        parser.add_argument("--user", help="a user of the training data, for a model that knows only those")
-        parser.add_argument("--url", default="127.0.0.1:8000", help="host:port, also with http:// before it")
-        parser.add_argument("--protocol", choices=["http", "grpc"], default="http")
-        parser.add_argument("--model", default="resnet50", help="name of the served model")
-        parser.add_argument("--timeout", type=positive_number, default=30.0, help="seconds for one request")
-
-
-def _add_demo(verb: Callable[..., argparse.ArgumentParser]) -> None:
-    demo = verb(
-        "demo",
-        "try runs in the browser: pictures, histories or rows of your own, and what each answer leans on",
-        "kit demo runs/resnet50-demo-1a2b3c4d\n"
-        "kit demo runs/vae_cf-demo-1a2b3c4d runs/ssd300-demo-1a2b3c4d --port 0\n"
-        "kit demo runs/resnet50-demo-1a2b3c4d --url 127.0.0.1:8000",
-    )
-    demo.add_argument(
-        "runs", nargs="*", metavar="RUN",
-        help="run directories, two of one challenge side by side; left out: the newest of each model under runs/",
-    )  # fmt: skip
-    demo.add_argument("--url", help="host:port of a server of these runs; left out: an engine in this process")
-    demo.add_argument(
-        "--corrections", metavar="FOLDER", help="for what people say was right (default: RUN/corrections)"
-    )
-    _add_language(demo, "of the page (default: each browser's own)")
-    demo.add_argument("--host", default="127.0.0.1", help="the address to listen on (default: this machine alone)")
-    demo.add_argument("--port", type=port_number, default=7860, help="default 7860; 0: any free one")
-
-
-def _add_search(verb: Callable[..., argparse.ArgumentParser]) -> None:
-    run = "runs/resnet50-demo-1a2b3c4d"
-    index = verb(
-        "index", "index folders of pictures by what a run's network sees, to find similar ones; again: what is new",
-        f"kit index {run} ~/photos",
-    )  # fmt: skip
-    _add_run(index)
-    index.add_argument("folders", nargs="+", metavar="FOLDER", help="all that the index is to hold")
-    similar = verb(
-        "similar",
-        "find the indexed pictures that are most like others",
-        f"kit similar {run} cat.jpg --html similar.html",
-    )
-    _add_run(similar)
-    similar.add_argument("images", nargs="+", metavar="IMAGE")
-    similar.add_argument("--top-k", type=whole_number, default=5, help="pictures for each image (default: 5)")
-    similar.add_argument("--html", metavar="PAGE", help="also write a page that shows them")
-    for parser in (index, similar):
-        parser.add_argument(
-            "--url", help="host:port of a server of the run, exported with --embedding; left out: this process"
-        )
+    add_device(benchmark)
 
 
 def _add_data(verb: Callable[..., argparse.ArgumentParser]) -> None:
@@ -325,12 +212,6 @@ def _add_data(verb: Callable[..., argparse.ArgumentParser]) -> None:
     data.add_argument("--accept", action="store_true", help="agree to its licence and its size")
 
 
-def _add_language(
-    parser: argparse.ArgumentParser, told: str = "of the report and the advice (default: LANG's)"
-) -> None:
-    parser.add_argument("--lang", choices=LANGUAGES, help=told)
-
-
 def _add_exercise(verb: Callable[..., argparse.ArgumentParser]) -> None:
     exercise = verb(
         "exercise", "list exercises that go further, show one at length, or judge whether a run does what it asks",
@@ -340,27 +221,7 @@ def _add_exercise(verb: Callable[..., argparse.ArgumentParser]) -> None:
     exercise.add_argument("action", choices=["list", "show", "check"])
     exercise.add_argument("name", nargs="?", help="of those that are listed; with list: a model, whose alone are shown")
     exercise.add_argument("run", nargs="?", metavar="RUN", help="with check: the run that is to show it")
-    _add_language(exercise, "of titles and texts (default: LANG's)")
-
-
-def whole_number(text: str) -> int:
-    """1 or more."""
-    if int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text} is less than 1")
-    return int(text)
-
-
-def positive_number(text: str) -> float:
-    """More than nothing, and at most a day's seconds."""
-    if not 0 < float(text) <= 86_400:
-        raise argparse.ArgumentTypeError(f"{text} is not between 0 and 86400")
-    return float(text)
-
-
-def port_number(text: str) -> int:
-    if not 0 <= int(text) < 65_536:
-        raise argparse.ArgumentTypeError(f"{text} is no port: 0 to 65535")
-    return int(text)
+    add_language(exercise, "of titles and texts (default: LANG's)")
 
 
 class _HelpOnARecipe(argparse.Action):
@@ -370,48 +231,3 @@ class _HelpOnARecipe(argparse.Action):
         setattr(namespace, self.dest, True)
         for action in parser._actions:
             action.required = False
-
-
-class _Suggestions(tuple[str, ...]):
-    """What a shell completes; whatever else is given is the verb's to refuse, which names the nearest."""
-
-    __slots__ = ()
-
-    def __contains__(self, given: object) -> bool:
-        return True
-
-
-def _add_precision(parser: argparse.ArgumentParser) -> None:
-    choices = ["auto", "fp32", "fp16", "bf16", "int8"]
-    parser.add_argument("--precision", choices=choices, default="auto", help="auto: the fastest that passed parity")
-
-
-def _add_recipe(parser: argparse.ArgumentParser) -> None:
-    names = _Suggestions(f"{model}/{name}" for model, entry in MODELS.items() for name in entry.recipes())
-    parser.add_argument("recipe", metavar="MODEL/RECIPE", choices=names, help="see `kit list`")
-
-
-def _add_training_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--data", help="data folder, or a data set's name; left out: generated demo data")
-    parser.add_argument("--run", help="run directory; left out: a folder under runs/ named by recipe and data")
-    _add_columns(parser)
-    _add_device(parser)
-    _add_language(parser)
-
-
-def _add_columns(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--columns",
-        metavar="user=NAME,item=NAME,...",
-        help="which column of a recommender's file holds the user, item, rating, time, by name or by place from 1 on",
-    )
-
-
-def _add_run(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("run", metavar="RUN", help="a run directory")
-
-
-def _add_device(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--device", choices=["auto", "cpu", "cuda"], default="auto", help="auto: a GPU where there is one"
-    )
