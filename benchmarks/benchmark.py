@@ -66,11 +66,11 @@ class Session:
     roofs: Probe | None = None
 
     def asked(self, item: Item) -> Asked:
-        request, like = self.request, self.plan.like
-        if like is None:
-            recipe, data = request.recipe, request.data
-            return Asked(model=item.model, recipe=recipe, data=data, device=request.device)
-        row, protocol = like
+        request = self.request
+        asked = Asked(model=item.model, recipe=request.recipe, data=request.data, device=request.device)
+        if self.plan.like is None:
+            return asked
+        row, protocol = self.plan.like
         precision = nearest(protocol.precision, self.device)
         told = published.differences(
             row, protocol, gpu=torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else None,
@@ -78,13 +78,11 @@ class Session:
             data="" if protocol.synthetic else request.data.name if request.data else "that the kit generates",
         )  # fmt: skip
         batch = None if protocol.batch is None or self.plan.quick else protocol.batch * item.ranks
-        return Asked(
-            model=item.model,
+        return replace(
+            asked,
             recipe=protocol.recipe.partition("/")[2],
-            data=request.data,
             batch=batch,
             overrides=protocol.overrides(precision),
-            device=request.device,
             synthetic=protocol.synthetic,
             shrinks=True,
             like=Like(row=row.identifier, differences=tuple(told)),
@@ -103,12 +101,10 @@ def run(request: Request, console: Console, command: Sequence[str]) -> int:
     started, failed = time.perf_counter(), False
     session.roofs = probe(session.device, 0.05 if request.quick else 0.5)
     say(console, probe_line(session.roofs))
-    items = list(session.plan.items)
     alone: dict[str, Record] = {}  # of each model, what one process reached
-    while items:
-        item, left = items[0], tuple(items)
-        seconds = session.plan.share(item, left, session.plan.seconds - (time.perf_counter() - started))
-        items.remove(item)
+    for place, item in enumerate(session.plan.items):
+        remaining = session.plan.seconds - (time.perf_counter() - started)
+        seconds = session.plan.share(item, session.plan.items[place:], remaining)
         try:
             for record in measured(session, item, seconds, alone.get(item.model)):
                 if item.what == "train":

@@ -9,7 +9,7 @@ Only records of one protocol and one workload share a table, and invalid ones ar
 import csv
 import io
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -110,24 +110,20 @@ def how(record: Record) -> str:
     return ", ".join(told)
 
 
-def rows(record: Record) -> list[tuple[str, ...]]:
+def rows(record: Record) -> Iterator[tuple[str, ...]]:
     """One row per figure, under HEADER."""
-    answer: list[tuple[str, ...]] = []
     for figure in figures(record):
         windows = record.measurements.get(figure.name) or record.measurements[figure.name.split("/")[0]]
-        answer.append(
-            (
-                record.device,
-                how(record),
-                f"{figure.name}: {figure.text()}",
-                figure.interval(),
-                f"{windows.step_ms.p50:.4g}",
-                f"{windows.step_ms.p99:.4g}",
-                record.created[:10],
-                _remark(record),
-            )
+        yield (
+            record.device,
+            how(record),
+            f"{figure.name}: {figure.text()}",
+            figure.interval(),
+            f"{windows.step_ms.p50:.4g}",
+            f"{windows.step_ms.p99:.4g}",
+            record.created[:10],
+            _remark(record),
         )
-    return answer
 
 
 def regressions(records: Sequence[Record], allowed: float) -> list[Regression]:
@@ -152,12 +148,8 @@ def regressions(records: Sequence[Record], allowed: float) -> list[Regression]:
 def markdown(groups: Iterable[Group]) -> str:
     parts = []
     for one in groups:
-        lines = [
-            f"### {one.title}",
-            "",
-            *markdown_table(HEADER, [row for record in one.records for row in rows(record)]),
-        ]
-        parts.append("\n".join(lines))
+        table = markdown_table(HEADER, [row for record in one.records for row in rows(record)])
+        parts.append("\n".join([f"### {one.title}", "", *table]))
     return "\n\n".join(parts) + "\n"
 
 
