@@ -29,7 +29,7 @@ from common.challenge import Trained
 from common.errors import KitError
 from common.failures import explain
 from common.machine.device import DeviceChoice, select_device
-from common.machine.environment import ROOT
+from common.machine.environment import ROOT, told_processor
 from common.machine.prices import Price
 from common.machine.processes import usable_cores
 from common.terminal.console import say
@@ -231,7 +231,7 @@ def probe_line(found: Probe) -> str:
     busy = f" (others used {found.busy_share:.0%} of the cores)" if found.busy_share > 0.1 else ""
     return (
         f"probe: products {products} TFLOPS, copies {found.copy_gb_s:.3g} GB/s, launches {found.launch_us:.3g} µs"
-        f"{decodes} on {found.cores} cores{read}{busy}"
+        f"{decodes} on {told_processor({'cores': found.cores})}{read}{busy}"
     )
 
 

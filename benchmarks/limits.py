@@ -57,8 +57,9 @@ def _data(record: Record) -> str:
             f"gives {roofs.read_gb_s:.3g}, and {could}; keep the files on a faster disk or in memory."
         )
     cores = roofs.cores if roofs is not None else record.system["cpu"]["cores"]
+    given = "1 core gives" if cores == 1 else f"{cores} cores give"
     return (
-        f"decoding limits you: {cores} cores give {split.data_only:,.4g} {unit}/s, and {could}; "
+        f"decoding limits you: {given} {split.data_only:,.4g} {unit}/s, and {could}; "
         f"about {max(cores + 1, round(cores * split.compute_only / split.data_only))} cores would keep up."
     )
 

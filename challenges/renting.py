@@ -101,7 +101,7 @@ def _run(options: argparse.Namespace, cloud: "Cloud", console: "Console", rates:
     for label, text in rows(plan):
         _say(console, f"{label + ':':<22}{text}")
     if uncommitted():
-        _say(console, f"{'note:':<22}{uncommitted()} files differ from the last commit, which is what is sent")
+        _say(console, f"{'note:':<22}files that differ from the last commit, which is what is sent: {uncommitted()}")
     if not launches or not (options.yes or _agreed()):
         _say(console, "Nothing was made.")
         return 0

@@ -12,6 +12,8 @@ from typing import Any
 
 import psutil
 
+from common.language.telling import tell_count
+
 ROOT = Path(__file__).resolve().parents[2]
 COMMIT_FILE = "COMMIT"
 """Beside the packages in an image, which has no .git: the commit it was built from."""
@@ -96,7 +98,7 @@ def processor() -> dict[str, Any]:
 def told_processor(cpu: Mapping[str, Any]) -> str:
     """Such as `AMD EPYC, 2 cores`, of what `processor` found here or elsewhere; what is not known is left out."""
     cores = cpu.get("cores")
-    counted = None if cores is None else f"{cores} core" if cores == 1 else f"{cores} cores"
+    counted = None if cores is None else tell_count("{count} core", "{count} cores", cores)
     return ", ".join(str(part) for part in (cpu.get("model"), counted) if part) or "unknown"
 
 

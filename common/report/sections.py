@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from common.language.telling import english, grouped, retell, tell
+from common.machine.environment import told_processor
 from common.report.elements import Markup, Section, columns, details, facts, join, notice, paragraph
 from common.report.history import History, column, foremost
 from common.report.plots import Colour, Line, line_chart, share_chart
@@ -91,11 +92,7 @@ def environment(record: Mapping[str, Any]) -> Section:
         (tell("Precision"), record.get("precision")),
         (tell("Processes"), record.get("world_size")),
         *(("GPU", tell("{name}, {memory_gb} GB, driver {driver}", **gpu)) for gpu in gpus),
-        (
-            "CPU",
-            tell("{model}, {cores} cores", model=cpu.get("model"), cores=cpu.get("cores"))
-            + (f" ({features})" if features else ""),
-        ),
+        ("CPU", told_processor(cpu) + (f" ({features})" if features else "")),
         (tell("Memory"), f"{record.get('memory_gb')} GB"),
         (tell("Platform"), record.get("platform")),
         ("Python", record.get("python")),
