@@ -29,8 +29,9 @@ from common.export.exported import (
 from common.export.latency import Latency, fastest, measure_latencies
 from common.export.lint import has_data_dependent_work, lint
 from common.export.muted_tools import scratch_folder
-from common.export.onnx import OPSET, convert_precision, export_onnx, quantize_int8
+from common.export.onnx import OPSET, export_onnx
 from common.export.parity import Judged, ParityTable, compare
+from common.export.precisions import convert_precision, quantize_int8
 from common.export.runner import Arrays, InParts, OnnxRunner, OpenVinoRunner, Runner, TensorRtRunner
 from common.export.signature import Signature
 from common.export.tensorrt import build_plan, plan_target

@@ -19,8 +19,9 @@ from challenges.classification.serving.face import ServedClassifier
 from challenges.classification.task import ClassificationTask
 from common.errors import ServingError
 from common.export.lint import lint
-from common.export.onnx import convert_precision, export_onnx, quantize_int8
+from common.export.onnx import export_onnx
 from common.export.parity import compare
+from common.export.precisions import convert_precision, quantize_int8
 from common.export.runner import OnnxRunner, OpenVinoRunner, TorchRunner
 from common.serving.images import ImageModel
 from common.serving.repository import Exported, ModelRepository

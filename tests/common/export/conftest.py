@@ -10,7 +10,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from common.export.onnx import convert_precision, export_onnx, quantize_int8
+from common.export.onnx import export_onnx
+from common.export.precisions import convert_precision, quantize_int8
 from common.export.signature import BatchRange, Signature, TensorSpec
 
 SIGNATURE = Signature(

@@ -8,9 +8,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from common.errors import KitError
-from common.export import onnx as onnx_export
+from common.export import precisions
 from common.export.layers import before_softmax
-from common.export.onnx import export_onnx, quantize_int8
+from common.export.onnx import export_onnx
+from common.export.precisions import quantize_int8
 from common.export.runner import OnnxRunner, OpenVinoRunner
 from common.export.signature import BatchRange, Signature, TensorSpec
 
@@ -81,6 +82,6 @@ def test_empty_places_stay_unseen_in_every_engine(graphs, engine):
 
 
 def test_a_value_with_too_wide_a_range_is_refused(graphs, tmp_path, monkeypatch):
-    monkeypatch.setattr(onnx_export, "before_softmax", lambda graph: [])
+    monkeypatch.setattr(precisions, "before_softmax", lambda graph: [])
     with pytest.raises(KitError, match="eight bits"):
         quantize_int8(graphs[0], tmp_path / "x.onnx", [batch_of(16)])

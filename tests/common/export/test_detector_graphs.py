@@ -10,12 +10,13 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from challenges.detection.comparison import _cover
-from common.export import onnx as export_module
+from common.export import precisions
 from common.export.artefact import write_sidecar
 from common.export.latency import measure_latencies
 from common.export.layers import layers, multiplications, outermost, tail
 from common.export.lint import lint
-from common.export.onnx import OPSET, convert_precision, export_onnx, quantize_int8
+from common.export.onnx import OPSET, export_onnx
+from common.export.precisions import convert_precision, quantize_int8
 from common.export.runner import Arrays, OnnxRunner, OpenVinoRunner, Runner, TorchRunner, _openvino_core
 from tests.common.export.detector import CLASSES, SHAPES, SIGNATURE, images_of, small_detector
 
@@ -96,12 +97,12 @@ def test_the_small_outermost_layers_are_not_quantised(detector: Any, monkeypatch
     graph = onnx.load(detector.fp32)
     first, last = outermost(graph)
     after = tail(graph)
-    assert export_module._unquantised(graph) == [*first, *after]  # every head of this network is much of its work
-    monkeypatch.setattr(export_module, "LARGEST_SHARE", 0.2)
-    kept = export_module._unquantised(graph)[1 : -len(after)]
+    assert precisions._unquantised(graph) == [*first, *after]  # every head of this network is much of its work
+    monkeypatch.setattr(precisions, "LARGEST_SHARE", 0.2)
+    kept = precisions._unquantised(graph)[1 : -len(after)]
     assert [node.input[1] for node in kept] == ["class_heads.1.weight", "offset_heads.1.weight"]
-    monkeypatch.setattr(export_module, "LARGEST_SHARE", 1.0)
-    assert len(export_module._unquantised(graph)) == len([*first, *last, *after])
+    monkeypatch.setattr(precisions, "LARGEST_SHARE", 1.0)
+    assert len(precisions._unquantised(graph)) == len([*first, *last, *after])
 
 
 def test_what_is_left_out_is_stored_in_float32(detector: Any) -> None:
@@ -125,7 +126,7 @@ def test_work_of_a_classifier_s_last_layer(exported: Any) -> None:
 
 
 def test_a_detector_s_answers_are_not_corrected(detector: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(export_module, "_mean_difference", lambda *_: pytest.fail("compared"))
+    monkeypatch.setattr(precisions, "_mean_difference", lambda *_: pytest.fail("compared"))
     again = quantize_int8(detector.fp32, tmp_path / "again.onnx", CALIBRATION)
     assert again.read_bytes() == detector.int8.read_bytes()
 

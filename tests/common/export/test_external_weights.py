@@ -10,7 +10,8 @@ from common.export import onnx as exporting
 from common.export import tables, weights
 from common.export.artefact import read_sidecar, write_sidecar
 from common.export.lint import has_data_dependent_work, lint
-from common.export.onnx import convert_precision, export_onnx, quantize_int8
+from common.export.onnx import export_onnx
+from common.export.precisions import convert_precision, quantize_int8
 from common.export.runner import OnnxRunner, OpenVinoRunner, TorchRunner
 from common.export.signature import BatchRange, Signature, TensorSpec
 from common.export.weights import data_file, files_of, total_bytes

@@ -10,7 +10,8 @@ from torch import nn
 from common.errors import DataError, KitError, ServingError
 from common.export.artefact import read_sidecar, sidecar_path, write_sidecar
 from common.export.lint import lint
-from common.export.onnx import OPSET, convert_precision, export_onnx, quantize_int8
+from common.export.onnx import OPSET, export_onnx
+from common.export.precisions import convert_precision, quantize_int8
 from common.export.runner import OnnxRunner
 from common.export.signature import BatchRange, Signature, TensorSpec
 from common.files import sha256
