@@ -149,3 +149,9 @@ def _choice(error: OSError) -> str:
     except KitError:
         in_cache = False
     return "set CHALLENGE_KIT_CACHE" if in_cache else "--run, --output or CHALLENGE_KIT_CACHE"
+
+
+def first_line(error: Exception) -> str:
+    """What an error says first, or its kind where it says nothing."""
+    told = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
+    return told or type(error).__name__

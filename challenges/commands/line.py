@@ -174,7 +174,7 @@ def report(options: argparse.Namespace) -> None:
 
 def export(options: argparse.Namespace) -> None:
     challenge, run = open_run(options.run)
-    from common.stages.deployment import export as write_graphs
+    from common.stages.exporting import export as write_graphs
 
     with run.lock("export"):
         write_graphs(challenge, run, new_console(), embedding=options.embedding)

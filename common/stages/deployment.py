@@ -1,4 +1,4 @@
-"""From trained weights to a served model: export, proof of parity, and a repository for Triton."""
+"""From an export to a served model: proof of parity, the engine to serve, and a repository for Triton."""
 
 import contextlib
 import functools
@@ -7,36 +7,25 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, get_args
 
-import numpy as np
 import torch
 from rich.console import Console
 
 from common.challenge import Challenge, Trained
-from common.errors import DamagedFileError, KitError, ServingError, TrainingError
-from common.export.artefact import Precision, read_sidecar, write_sidecar
+from common.errors import DamagedFileError, ServingError, TrainingError
+from common.export.artefact import Precision, read_sidecar
 from common.export.exported import (
     artefact,
-    begin_export,
-    finish_export,
-    forget,
-    forget_file,
-    gives_embedding,
-    has_graphs,
-    is_exported,
     left_out_of,
     parity_stamp,
 )
 from common.export.latency import Latency, fastest, measure_latencies
-from common.export.lint import has_data_dependent_work, lint
-from common.export.muted_tools import scratch_folder
-from common.export.onnx import OPSET, export_onnx
+from common.export.lint import has_data_dependent_work
 from common.export.parity import Judged, ParityTable, compare
-from common.export.precisions import convert_precision, quantize_int8
 from common.export.runner import Arrays, InParts, OnnxRunner, OpenVinoRunner, Runner, TensorRtRunner
 from common.export.signature import Signature
-from common.export.tensorrt import build_plan, plan_target
+from common.export.tensorrt import plan_target
 from common.export.weights import fits_a_message, total_bytes
-from common.failures import explain
+from common.failures import explain, first_line
 from common.files import read_json, write_json
 from common.language.telling import english
 from common.machine.precision import cpu_has_bfloat16
@@ -44,12 +33,10 @@ from common.run.run_directory import RunDirectory
 from common.serving.config import DEFAULT_BATCHING, GPU_BATCHING, Engine, EngineOptions
 from common.serving.releases import Release
 from common.serving.repository import Exported, ModelRepository
-from common.terminal.console import say
+from common.stages.exporting import REQUIRED, first_inputs
 
-CALIBRATION_SAMPLES = 128  # training samples whose ranges INT8 is calibrated on
 JUDGED_SAMPLES = 2000  # validation samples, at most, that every engine answers
 BATCHES = (1, 7)  # batch sizes compared besides the largest: one, and an odd one
-REQUIRED = "fp32"  # the precision that must answer as the trained module does; any other one may be left out
 SERVED_AGREEMENT = 0.995  # same answers of an engine that is served unasked
 BESIDE_PLANS = english("TensorRT serves on this GPU, and onnxruntime fp32 where it is missing")
 LATENCY_SECONDS = 0.4  # measured per engine
@@ -68,111 +55,6 @@ class Choice:
         return f"{self.engine} {self.precision}"
 
 
-def export(
-    challenge: Challenge[Any, Any, Any], run: RunDirectory, console: Console, *, embedding: bool | None = None
-) -> None:
-    """Write the run's ONNX graphs in every precision, and TensorRT plans where there is a GPU.
-
-    A reduced precision that cannot be made of this model is left out and said so, and so is a plan that cannot be built
-    of it here: another engine serves then.
-
-    embedding: whether the graphs also give what tells samples apart; None: as the last export did, at first not.
-    Raises KitError where the model has no such layer.
-    """
-    run.require_weights()
-    gave = gives_embedding(run)
-    gives = gave if embedding is None else embedding
-    if is_exported(run) and gives == gave:
-        console.print("export: nothing changed since the last export.")
-        return
-    if torch.cuda.is_available() and not plan_target():
-        say(console, "export: there is a GPU and no TensorRT, so that the CPU will serve: kit doctor tells more.")
-    trained = Trained.load(challenge, run)
-    if gives and not trained.task.can_embed:
-        raise KitError(
-            f"{challenge.model} was asked for an embedding.", "Classifiers have one.", "Leave out --embedding."
-        )
-    trained.task.gives_embedding = gives
-    left_before = (
-        left_out_of(run) if has_graphs(run) and gives == gave else None
-    )  # then plans alone are made anew, for this machine
-    begin_export(run)
-    left_out: dict[str, str] = {}
-    for precision in get_args(Precision):
-        if left_before is None:
-            reason = _hindrance(_write_graph, trained, precision, required=precision == REQUIRED)
-        else:
-            reason = left_before.get(precision, "")
-        if reason:
-            left_out[precision] = reason
-            forget(run, precision)
-            say(console, f"export: {precision} is left out: {reason}")
-            continue
-        path = artefact(run, precision)
-        say(console, f"export: {path} ({total_bytes(path) / 1e6:.1f} MB)")
-        if plan_target() and (reason := _hindrance(_write_plan, trained, precision)):
-            left_out[f"tensorrt {precision}"] = reason
-            say(console, f"export: tensorrt {precision} is left out: {reason}")
-    finish_export(run, left_out, embedding=gives)
-
-
-def _hindrance(write: Callable[..., None], *arguments: Any, required: bool = False) -> str:
-    """Call `write`; returns why it could not, or nothing. A lack of memory or of room on the disk is raised."""
-    try:
-        write(*arguments)
-    except Exception as error:  # ModelOpt, TensorRT and what they call raise families of their own
-        if required or isinstance(explain(error), TrainingError):
-            raise
-        return _first_line(error)
-    return ""
-
-
-def _write_graph(trained: Trained[Any, Any, Any], precision: Precision) -> None:
-    run, signature = trained.run, trained.task.signature()
-    path, fp32 = artefact(run, precision), artefact(run, "fp32")
-    example = _example(trained)
-    if precision == "fp32":
-        export_onnx(trained.task.inference_module().eval(), signature, path, example=example)
-    elif precision == "int8":
-        quantize_int8(fp32, path, (arrays for arrays, _ in trained.inputs("train", CALIBRATION_SAMPLES)))
-    else:
-        convert_precision(fp32, path, precision, example=example)
-    problems = lint(path)
-    if problems:
-        raise ServingError(f"{path.name} is not fit for TensorRT: {'; '.join(problems[:3])}.")
-    preprocessing, class_names = trained.challenge.served.contract(trained.recipe, trained.data)
-    write_sidecar(
-        path, precision=precision, opset=OPSET, signature=signature, preprocessing=preprocessing,
-        class_names=class_names, metrics=run.evaluation()["metrics"] if run.evaluation_file.is_file() else {},
-    )  # fmt: skip
-
-
-def _write_plan(trained: Trained[Any, Any, Any], precision: Precision) -> None:
-    run = trained.run
-    plan = artefact(run, precision, "plan")
-    forget_file(plan)
-    with scratch_folder() as folder:
-        source = _fp16_remainder(trained, folder) if precision == "int8" else artefact(run, precision)
-        build_plan(source, plan, timing_cache=run.export / "timing.cache")
-
-
-def _fp16_remainder(trained: Trained[Any, Any, Any], folder: Path) -> Path:
-    """The INT8 graph with float16 where it leaves float32, which tensor cores multiply; on a CPU it would be slower."""
-    source = artefact(trained.run, "int8")
-    sidecar = read_sidecar(source)
-    path = convert_precision(source, folder / source.name, "fp16", example=_example(trained))
-    write_sidecar(
-        path, precision="int8", opset=sidecar.opset, signature=sidecar.signature, metrics=sidecar.metrics,
-        preprocessing=sidecar.preprocessing, class_names=sidecar.class_names,
-    )  # fmt: skip
-    return path
-
-
-def _example(trained: Trained[Any, Any, Any]) -> dict[str, torch.Tensor]:
-    count = trained.task.signature().batch.optimum
-    return {name: torch.from_numpy(array) for name, array in _first(trained, count).items()}
-
-
 def parity(challenge: Challenge[Any, Any, Any], run: RunDirectory, console: Console) -> Choice:
     """Hold every engine against the trained module, measure their speed, and choose the one to serve.
 
@@ -186,7 +68,7 @@ def parity(challenge: Challenge[Any, Any, Any], run: RunDirectory, console: Cons
     trained = Trained.load(challenge, run)
     signature = trained.task.signature()
     largest = (signature.of_plan() if plan_target() else signature).batch.maximum
-    samples = _first(trained, largest)
+    samples = first_inputs(trained, largest)
     count = len(next(iter(samples.values())))
     sizes = sorted({min(size, count) for size in (*BATCHES, largest)})
     inputs = {size: {name: array[:size] for name, array in samples.items()} for size in sizes}
@@ -277,7 +159,7 @@ def engines(run: RunDirectory, left_out: dict[str, str] | None = None) -> Iterat
         except Exception as error:  # TensorRT's bindings raise what they like
             if (precision == REQUIRED and engine != "tensorrt") or isinstance(explain(error), TrainingError):
                 raise
-            told[label] = _first_line(error)
+            told[label] = first_line(error)
             continue
         yield runner
 
@@ -429,17 +311,6 @@ def _choose(table: ParityTable, latencies: dict[str, Latency]) -> Choice | None:
     )
     why = english("{p50_ms:.1f} ms for one sample, {rule}", p50_ms=latencies[label].p50_ms, rule=rule)
     return Choice(engine, precision, why)  # type: ignore[arg-type]
-
-
-def _first(trained: Trained[Any, Any, Any], count: int) -> Arrays:
-    """The model inputs of the first `count` validation samples."""
-    parts = [arrays for arrays, _ in trained.inputs("val", count)]
-    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-
-
-def _first_line(error: Exception) -> str:
-    told = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
-    return told or type(error).__name__
 
 
 def _parity_record(run: RunDirectory) -> dict[str, Any]:

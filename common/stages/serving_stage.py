@@ -38,7 +38,8 @@ from common.serving.server import LocalServer, Ports
 from common.serving.supervisor import Supervisor
 from common.serving.workspace import Workspace
 from common.slug import model_slug
-from common.stages.deployment import REQUIRED, Choice, chosen, withdraw, write_repository
+from common.stages.deployment import Choice, chosen, withdraw, write_repository
+from common.stages.exporting import REQUIRED
 from common.terminal.console import say
 
 FILES = 200  # validation files, at most, sent to the server by the whole line; `kit parity --files N` sends others

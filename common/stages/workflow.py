@@ -195,7 +195,8 @@ def _deploy(challenge: Challenge[Any, Any, Any], run: RunDirectory, console: Con
         )
         return
     from common.serving.releases import container_release
-    from common.stages.deployment import export, parity
+    from common.stages.deployment import parity
+    from common.stages.exporting import export
     from common.stages.serving_stage import payload_folder, prove_served, write_for
 
     export(challenge, run, console)

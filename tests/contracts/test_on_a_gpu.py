@@ -23,8 +23,9 @@ from common.files import read_json
 from common.run.run_directory import RunDirectory
 from common.serving.releases import container_release
 from common.serving.repository import ModelRepository
-from common.stages import deployment
-from common.stages.deployment import Choice, export, write_repository
+from common.stages import deployment, exporting
+from common.stages.deployment import Choice, write_repository
+from common.stages.exporting import export
 from common.stages.serving_stage import write_for
 from common.stages.workflow import Request, walk
 from common.vision.dali import images
@@ -48,7 +49,7 @@ def on_a_gpu(line_of, model: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
     version, asked = container_release().tensorrt, []
     monkeypatch.setitem(sys.modules, "tensorrt", stand_in(version))
     monkeypatch.setattr(tensorrt, "gpu_identity", lambda: dict(GPU))
-    for module in (deployment, exported):
+    for module in (deployment, exporting, exported):
         monkeypatch.setattr(module, "plan_target", lambda: {**GPU, "tensorrt": version})
     monkeypatch.setattr(TensorRtRunner, "device", "cpu")
     monkeypatch.setattr(torch.cuda, "Stream", Stream)

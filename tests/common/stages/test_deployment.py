@@ -24,8 +24,9 @@ from common.run.run_directory import RunDirectory
 from common.serving.claim import foreign
 from common.serving.releases import LOCAL, container_release, find_release
 from common.serving.repository import ModelRepository
-from common.stages import deployment, serving_stage
-from common.stages.deployment import Choice, chosen, engines, export, parity, withdraw
+from common.stages import deployment, exporting, serving_stage
+from common.stages.deployment import Choice, chosen, engines, parity, withdraw
+from common.stages.exporting import export
 from common.stages.serving_stage import prove_served, write_for
 from tests.common.export.conftest import SIGNATURE
 
@@ -330,7 +331,7 @@ def test_a_precision_that_cannot_be_made_is_left_out_and_told(trained, monkeypat
             raise ValueError("no range\nmore")
         artefact(trained.run, precision).write_bytes(b"graph")
 
-    monkeypatch.setattr(deployment, "_write_graph", write)
+    monkeypatch.setattr(exporting, "_write_graph", write)
     artefact(trained.run, "int8").write_bytes(b"of earlier weights")
     console = Console(file=io.StringIO(), width=200)
     export(None, trained.run, console)
@@ -351,7 +352,7 @@ def test_what_ends_an_export(trained, monkeypatch, bad, error):
             raise error
         artefact(trained.run, precision).write_bytes(b"graph")
 
-    monkeypatch.setattr(deployment, "_write_graph", write)
+    monkeypatch.setattr(exporting, "_write_graph", write)
     with pytest.raises(type(error)):
         export(None, trained.run, Console(file=io.StringIO()))
     assert not is_exported(trained.run)
@@ -408,11 +409,11 @@ def test_a_plan_that_cannot_be_built_is_a_row_with_its_reason_and_not_the_end(tr
             raise KitError("the size history has no range")
         plan.write_bytes(b"plan")
 
-    monkeypatch.setattr(deployment, "_write_graph", lambda trained, precision: write_graph(trained.run, precision))
-    for module in (deployment, exported):
+    monkeypatch.setattr(exporting, "_write_graph", lambda trained, precision: write_graph(trained.run, precision))
+    for module in (deployment, exporting, exported):
         monkeypatch.setattr(module, "plan_target", lambda: TARGET)
-    monkeypatch.setattr(deployment, "build_plan", build)
-    monkeypatch.setattr(deployment, "_fp16_remainder", lambda trained, folder: artefact(trained.run, "int8"))
+    monkeypatch.setattr(exporting, "build_plan", build)
+    monkeypatch.setattr(exporting, "_fp16_remainder", lambda trained, folder: artefact(trained.run, "int8"))
     console = Console(file=io.StringIO(), width=200)
     export(None, trained.run, console)
     assert "tensorrt fp16 is left out: no fp16 here" in console.file.getvalue()
@@ -440,10 +441,10 @@ def exported_on(monkeypatch, run, target):
         written.append(plan.name)
         plan.write_bytes(b"plan")
 
-    monkeypatch.setattr(deployment, "_write_graph", write)
-    monkeypatch.setattr(deployment, "build_plan", build)
-    monkeypatch.setattr(deployment, "_fp16_remainder", lambda trained, folder: artefact(trained.run, "int8"))
-    for module in (deployment, exported):
+    monkeypatch.setattr(exporting, "_write_graph", write)
+    monkeypatch.setattr(exporting, "build_plan", build)
+    monkeypatch.setattr(exporting, "_fp16_remainder", lambda trained, folder: artefact(trained.run, "int8"))
+    for module in (deployment, exporting, exported):
         monkeypatch.setattr(module, "plan_target", lambda: target)
     export(None, run, Console(file=io.StringIO()))
     return written
@@ -529,7 +530,7 @@ def test_on_a_gpu_the_module_itself_answers_there(trained, monkeypatch):
 
     monkeypatch.setattr(TrainedStub, "reference", reference)
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
-    for module in (deployment, exported):
+    for module in (deployment, exporting, exported):
         monkeypatch.setattr(module, "plan_target", lambda: TARGET)
     trained.answers = {"onnxruntime fp32": True}
     parity(TrainedStub.challenge, trained.run, Console(file=io.StringIO()))
@@ -537,7 +538,7 @@ def test_on_a_gpu_the_module_itself_answers_there(trained, monkeypatch):
 
 
 def test_a_gpu_machine_does_not_fall_back_to_its_cpu_without_a_word(trained, monkeypatch):
-    monkeypatch.setattr(deployment, "_write_graph", lambda trained, precision: write_graph(trained.run, precision))
+    monkeypatch.setattr(exporting, "_write_graph", lambda trained, precision: write_graph(trained.run, precision))
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     monkeypatch.setitem(sys.modules, "tensorrt", None)
     console = Console(file=io.StringIO(), width=200)
@@ -557,11 +558,11 @@ def test_an_int8_plan_is_built_of_a_graph_with_an_fp16_remainder(trained, monkey
         path.write_bytes(f"INT8 and {precision}".encode())
         return path
 
-    monkeypatch.setattr(deployment, "build_plan", build)
-    monkeypatch.setattr(deployment, "convert_precision", convert)
+    monkeypatch.setattr(exporting, "build_plan", build)
+    monkeypatch.setattr(exporting, "convert_precision", convert)
     for precision in ("fp32", "int8"):
         write_graph(trained.run, precision)
         facts = {"precision": precision, "opset": 22, "signature": SIGNATURE, "preprocessing": {}}
         write_sidecar(artefact(trained.run, precision), **facts)
-        deployment._write_plan(TrainedStub(trained.run), precision)
+        exporting._write_plan(TrainedStub(trained.run), precision)
     assert sources == {"model.fp32.plan": (b"graph", "fp32"), "model.int8.plan": (b"INT8 and fp16", "int8")}
