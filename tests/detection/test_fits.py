@@ -66,9 +66,9 @@ def test_a_lighter_recipe_looks_at_smaller_pictures_once():
 def test_the_last_share_of_a_run_sees_whole_images():
     recipe = RECIPES["small"]
     training = replace(recipe.training, epochs=20, batch_size=4)
-    data = replace(recipe.data, whole_share=0.25)
-    assert whole_from(replace(recipe, training=training, data=data), 100) == 375  # of 500 steps
-    for epochs, windows in ((8, 125), (2, 0)):  # the last three epochs are 75 steps
+    data = replace(recipe.data, whole_share=0.5)
+    assert whole_from(replace(recipe, training=training, data=data), 100) == 250  # of 500 steps
+    for epochs, windows in ((8, 50), (2, 0)):  # the last six epochs are 150 steps
         short = replace(recipe, training=replace(training, epochs=epochs), data=data)
         assert whole_from(short, 100) == windows
     assert whole_from(replace(recipe, data=replace(data, whole_share=0.0)), 100) is None
