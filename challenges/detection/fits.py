@@ -30,8 +30,8 @@ def whole_from(recipe: DetectionRecipe, num_train: int) -> int | None:
     """The step from which on training sees whole images; None: none, as where the small objects of tiles are learnt.
 
     That is the recipe's share of the run, or WHOLE_EPOCHS where these are more: in a run so short no image comes often
-    enough for windows to be worth what they cost (205 images of BCCD at 128 pixels: AP 0.244 with and 0.325 without them in
-    2.3 epochs, 0.340 and 0.393 in 5.9).
+    enough for windows to be worth what they cost (205 images of BCCD at 128 pixels: AP 0.244 with and 0.325 without
+    them in 2.3 epochs, 0.340 and 0.393 in 5.9).
     """
     if recipe.data.whole_share == 0 or recipe.data.tile is not None:
         return None
