@@ -21,9 +21,13 @@ NARROW_BLANK = "\u202f"  # between digits in groups, where a comma would be read
 VARIABLES = ("LANGUAGE", "LC_ALL", "LC_MESSAGES", "LANG")
 """Of the environment, in the order in which gettext asks them."""
 LEAST_LETTERS = 2  # of a message beside its places, for texts to be known by them
+FEW_SIGNS = 4  # beside its places, below which a message is known only with a single word in each
 
 QUOTED = r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*\""""
 """What `!r` makes of a text."""
+NUMBER = r"-?(?:[\d.,]+(?:e[-+]?\d+)?|inf|nan)%?"
+"""What a format specification such as `,` or `.1%` makes of a number."""
+NUMERIC = re.compile(r",?(\.\d+)?[defg%]?")
 
 _spoken: ContextVar[Language] = ContextVar("language", default="en")
 
@@ -153,16 +157,16 @@ class _Template:
     def __init__(self, message: str) -> None:
         self.message = message
         self.specs: dict[str, str] = {}
+        parsed = list(string.Formatter().parse(message))
+        said = "".join(literal for literal, *_ in parsed)
+        self.letters, self.begin = sum(map(str.isalpha, said)), parsed[0][0]
+        anything = ".+?" if len("".join(said.split())) >= FEW_SIGNS else r"\S+"
         parts = []
-        self.letters, self.begin = 0, ""
-        for number, (literal, name, spec, conversion) in enumerate(string.Formatter().parse(message)):
+        for literal, name, spec, conversion in parsed:
             parts.append(re.escape(literal))
-            self.letters += sum(map(str.isalpha, literal))
-            self.begin = literal if number == 0 else self.begin
             if name:
-                parts.append(
-                    f"(?P={name})" if name in self.specs else f"(?P<{name}>{QUOTED if conversion == 'r' else '.+?'})"
-                )
+                value = QUOTED if conversion == "r" else NUMBER if spec and NUMERIC.fullmatch(spec) else anything
+                parts.append(f"(?P={name})" if name in self.specs else f"(?P<{name}>{value})")
                 self.specs[name] = spec or ""
         self.pattern = re.compile("".join(parts), re.DOTALL)
 

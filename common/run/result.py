@@ -153,7 +153,7 @@ def decide(target: Target | None, metrics: Mapping[str, float], comparable: bool
         )
     value = metrics[target.metric]
     if not math.isfinite(value):
-        return "missed", english("{metric} is {value}.", metric=target.metric, value=value)
+        return "missed", english("{metric} is {value}: no number to compare.", metric=target.metric, value=value)
     told = {"metric": target.metric, "value": value, "distance": abs(value - target.value), "target": target.value}
     if value == target.value:
         reason = english("{metric} {value:.4f} is equal to the target {target:.4f}.", **told)
