@@ -160,7 +160,7 @@ def test_a_video_is_looked_at_with_progress_and_shown_from_the_shelf(opened):
     assert tab.request.get(origin + address).text() == "3"
     assert tab.request.get(origin + address.replace("copy.txt", "brought.mp4")).status == 404
     assert tab.request.get(f"{origin}/films/x/copy.txt").status == 404
-    bring_film(tab, inputs, {**film, "buffer": b""}, "no video")
+    bring_film(tab, inputs, {**film, "buffer": b""}, "This is no video.")
     tab.close()
 
 
