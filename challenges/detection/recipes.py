@@ -149,8 +149,6 @@ _FROM_SCRATCH = OptimizerConfig(
 )
 # windows show objects larger than whole images do: the last fifth gets used to what is judged and served
 _SCRATCH_DATA = DataConfig(crop_scale=(0.5, 1.0), whole_share=0.2)
-# weaker boxes follow all stronger ones in the ranking: they can only add to an average precision, and are not shown
-_OWN_NMS = NmsConfig(score_threshold=0.01)
 
 RECIPES: Mapping[str, DetectionRecipe] = {
     "demo": DetectionRecipe(
@@ -175,7 +173,6 @@ RECIPES: Mapping[str, DetectionRecipe] = {
         fit="data",
         model=ModelConfig(depth=18),
         data=_SCRATCH_DATA,
-        nms=_OWN_NMS,
         optimizer=_FROM_SCRATCH,
         training=TrainingConfig(epochs=24, batch_size=8, evaluate_every=6, checkpoint_every=100, ema_decay=0.99),
     ),
@@ -185,7 +182,6 @@ RECIPES: Mapping[str, DetectionRecipe] = {
         model=ModelConfig(depth=18),
         data=_SCRATCH_DATA,
         preprocessing=ImagePreprocessing(resize=512, crop=512, mode="squash"),
-        nms=_OWN_NMS,
         optimizer=_FROM_SCRATCH,
         training=TrainingConfig(epochs=24, batch_size=8, evaluate_every=6, checkpoint_every=100, ema_decay=0.99),
     ),
