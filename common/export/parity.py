@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -194,12 +195,12 @@ class ParityTable:
 
     def print(self, console: Console) -> None:
         """One line per engine: the worst over all batch sizes, and why it failed or was left out."""
-        table = Table(title=f"Parity with {self.reference}")
-        table.add_column("engine", no_wrap=True)
         with_cosines = any(row.cosine is not None for row in self.rows)
+        table = Table(title=f"Parity with {self.reference}", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+        table.add_column("engine", no_wrap=True)
         for column in ("error", "of range", "same", "metric", *(("cosine",) if with_cosines else ()), "allowed"):
             table.add_column(column, justify="right", no_wrap=True)
-        table.add_column("")
+        table.add_column("", min_width=len("passed"))
         for label in self._labels():
             rows = [row for row in self.rows if row.label == label]
             table.add_row(
@@ -209,7 +210,7 @@ class ParityTable:
                 f"{min(row.agreement for row in rows):.1%}",
                 "" if rows[0].metric is None else f"{rows[0].metric:.4f}",
                 *([f"{min(row.cosine or 0.0 for row in rows):.5f}"] if with_cosines else []),
-                rows[0].tolerance,
+                rows[0].tolerance.removesuffix(" of range"),
                 _verdict("failed", "; ".join(reasons)) if (reasons := self.reasons(label)) else "[green]passed[/]",
             )
         for label, reason in self.left_out.items():

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from common.errors import ParityError
 from common.export.latency import fastest, measure_latencies
-from common.export.parity import Comparison, Judged, Tolerance, Tolerances, compare
+from common.export.parity import Comparison, Judged, ParityRow, ParityTable, Tolerance, Tolerances, compare
 from common.export.runner import OnnxRunner, OpenVinoRunner, Runner, TorchRunner
 from tests.common.export.conftest import SIGNATURE, batch_of
 
@@ -210,6 +210,27 @@ def test_record_and_table_tell_every_row(tmp_path):
     assert "passed" in text
     assert "failed" in text
     assert "0.5000" in text
+
+
+def test_eighty_columns_hold_every_verdict():
+    row = ParityRow(
+        engine="onnxruntime",
+        precision="int8",
+        batch=1,
+        absolute_error=2.4e-6,
+        relative_error=0.0309,
+        agreement=1.0,
+        metric=0.87,
+        metric_delta=0.0,
+        tolerance="20% of range",
+        failures=(),
+        cosine=0.99997,
+    )
+    console = Console(file=io.StringIO(), width=80)
+    ParityTable(reference="torch fp32", reference_metric=0.87, rows=(row,)).print(console)
+    told = console.file.getvalue()
+    assert "…" not in told
+    assert " 20%  passed " in told
 
 
 def test_the_largest_entry_looks_at_the_first_output():
