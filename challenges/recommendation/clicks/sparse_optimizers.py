@@ -164,9 +164,11 @@ def summed_by_row(gradient: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
     """
     values = gradient._values()
     rows, order, starts = equal_together(gradient._indices()[0], len(gradient))
+    if values.device.type != "cpu":  # whole: where to cut would have to be waited for
+        yield rows.long(), sums_of_rows(values, order, starts)
+        return
     starts = torch.cat([starts, starts.new_tensor([len(order)])])
-    entries = len(order) if values.device.type != "cpu" else stretch(values.shape[1])
-    cuts = torch.searchsorted(starts, torch.arange(0, len(order), max(1, entries), device=starts.device))
+    cuts = torch.searchsorted(starts, torch.arange(0, len(order), stretch(values.shape[1])))
     for begin, end in pairwise(dict.fromkeys([*cuts.tolist(), len(rows)])):
         first, last = starts[begin], starts[end]
         yield rows[begin:end].long(), sums_of_rows(values, order[first:last], starts[begin:end] - first)
