@@ -9,7 +9,7 @@ import contextlib
 import json
 import re
 import time
-from collections.abc import Callable, MutableMapping
+from collections.abc import Callable, Iterable, MutableMapping
 from pathlib import Path
 from typing import Any
 
@@ -160,8 +160,7 @@ class _RefusedError(Exception):
         self._status, self._body = status, told.encode()
 
     async def tell(self, send: Any) -> None:
-        length = str(len(self._body)).encode()
-        headers = [(b"content-type", b"text/plain; charset=utf-8"), (b"content-length", length)]
+        headers = _measured([(b"content-type", b"text/plain; charset=utf-8")], self._body)
         await send({"type": "http.response.start", "status": self._status, "headers": headers})
         await send({"type": "http.response.body", "body": self._body})
 
@@ -182,13 +181,18 @@ async def _body(receive: Any) -> bytes:
 
 def _holding(scope: Any, receive: Any, body: bytes) -> tuple[Any, Any]:
     """A request with another body."""
-    headers = [(name, value) for name, value in scope["headers"] if name != b"content-length"]
     waiting: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
 
     async def given() -> Message:
         return waiting.pop() if waiting else await receive()
 
-    return {**scope, "headers": [*headers, (b"content-length", str(len(body)).encode())]}, given
+    return {**scope, "headers": _measured(scope["headers"], body)}, given
+
+
+def _measured(headers: Iterable[tuple[bytes, bytes]], body: bytes) -> list[tuple[bytes, bytes]]:
+    """The headers with this body's length for any that they tell."""
+    others = [(name, value) for name, value in headers if name.lower() != b"content-length"]
+    return [*others, (b"content-length", str(len(body)).encode())]
 
 
 class _UploadAnswer:
@@ -215,6 +219,5 @@ class _UploadAnswer:
         except _RefusedError as refused:
             await refused.tell(self._send)
             return
-        headers = [(name, value) for name, value in self._start["headers"] if name.lower() != b"content-length"]
-        await self._send({**self._start, "headers": [*headers, (b"content-length", str(len(body)).encode())]})
+        await self._send({**self._start, "headers": _measured(self._start["headers"], body)})
         await self._send({"type": "http.response.body", "body": body})
