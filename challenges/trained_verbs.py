@@ -3,14 +3,7 @@
 import argparse
 from collections.abc import Callable
 
-from challenges.flags import (
-    add_language,
-    add_precision,
-    add_run,
-    port_number,
-    positive_number,
-    whole_number,
-)
+from challenges.flags import add_language, add_precision, add_run, port_number, positive_number, whole_number
 
 RUN = "runs/resnet50-demo-1a2b3c4d"
 
@@ -40,8 +33,7 @@ def add_servers(verb: Callable[..., argparse.ArgumentParser]) -> None:
         "serve runs with Triton on this machine; a detector sees whole images, tiles (data.tile) are for kit predict",
         f"kit serve {RUN}\nkit serve {RUN} --precision fp32",
     )
-    serve.add_argument("runs", nargs="+", metavar="RUN", help="run directories that passed `kit parity`")
-    add_precision(serve)
+    _add_proven_runs(serve)
     for name, port in (("http", 8000), ("grpc", 8001), ("metrics", 8002)):
         serve.add_argument(f"--{name}-port", type=port_number, default=port, help=f"default {port}; 0: any free one")
     serve.add_argument("--container", action="store_true", help="with NVIDIA's current Triton image under Docker")
@@ -54,12 +46,16 @@ def add_servers(verb: Callable[..., argparse.ArgumentParser]) -> None:
         "write the model repository that a Triton server of a release serves, with the best engine that it has",
         f"kit repository {RUN}\nkit repository {RUN} --precision fp32 --server 24.10",
     )
-    repository.add_argument("runs", nargs="+", metavar="RUN", help="run directories that passed `kit parity`")
-    add_precision(repository)
+    _add_proven_runs(repository)
     repository.add_argument(
         "--server", metavar="VERSION", help="Triton's release, such as 26.07 (default: that of containers/versions.env)"
     )
     repository.add_argument("--repository", help="its folder (default: RUN/serving)")
+
+
+def _add_proven_runs(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("runs", nargs="+", metavar="RUN", help="run directories that passed `kit parity`")
+    add_precision(parser)
 
 
 def add_clients(verb: Callable[..., argparse.ArgumentParser]) -> None:
@@ -104,9 +100,9 @@ def add_demo(verb: Callable[..., argparse.ArgumentParser]) -> None:
     demo = verb(
         "demo",
         "try runs in the browser: pictures, histories or rows of your own, and what each answer leans on",
-        "kit demo runs/resnet50-demo-1a2b3c4d\n"
+        f"kit demo {RUN}\n"
         "kit demo runs/vae_cf-demo-1a2b3c4d runs/ssd300-demo-1a2b3c4d --port 0\n"
-        "kit demo runs/resnet50-demo-1a2b3c4d --url 127.0.0.1:8000",
+        f"kit demo {RUN} --url 127.0.0.1:8000",
     )
     demo.add_argument(
         "runs", nargs="*", metavar="RUN",

@@ -13,11 +13,7 @@ from rich.console import Console
 from common.challenge import Challenge, Trained
 from common.errors import DamagedFileError, ServingError, TrainingError
 from common.export.artefact import Precision, read_sidecar
-from common.export.exported import (
-    artefact,
-    left_out_of,
-    parity_stamp,
-)
+from common.export.exported import artefact, left_out_of, parity_stamp
 from common.export.latency import Latency, fastest, measure_latencies
 from common.export.lint import has_data_dependent_work
 from common.export.parity import Judged, ParityTable, compare
