@@ -30,6 +30,7 @@ from benchmarks.command import run_command
 from benchmarks.compare import publish
 from benchmarks.measure import Interleaved, Warmup, Window, Windows, summarise
 from benchmarks.peers import picture_sets
+from benchmarks.peers.own_table import PROTOCOL
 from benchmarks.peers.picture_sets import OwnSet, scenes_of
 from benchmarks.peers.picture_side import Answer, Box, Job, Learnt, SideError, run_side
 from benchmarks.peers.picture_table import METRIC, NAME, table
@@ -65,7 +66,6 @@ KNOWS: dict[picture_sets.Task, tuple[SideName, ...]] = {
 }
 GOES_ON: tuple[SideName, ...] = ("kit", "plain")  # the sides that start from weights
 SIZES = {"classify": 96, "detect": 300}
-PROTOCOL = "equal-processor-time"
 UNEQUAL = 0.15  # of the budget that a side may miss it by: whole epochs do not meet it exactly
 
 
