@@ -103,14 +103,14 @@ doctor: $(VENV)/ready ## show what this machine can run, and what stands in the 
 triton: .triton/payload.json ## unpack a Triton server for tests on this machine, never for production
 
 prove-gpu: $(VENV)/ready-dev ## what only a GPU shows, in ten minutes: records and a page of verdicts [ARGS='PART ...']
-	@PYTHON=$(VENV)/bin/python bash benchmarks/prove_gpu.sh $(ARGS)
+	@PYTHON=$(VENV)/bin/python bash benchmarks/proof/prove_gpu.sh $(ARGS)
 
 compare: $(VENV)/ready ## what machines reach, cost and lose, as one page [RECORDS= PRICES= GOAL='resnet50 90 epochs' OUTPUT=comparison]
 	@$(VENV)/bin/python -m benchmarks.compare $(if $(RECORDS),"$$RECORDS") --output="$${OUTPUT:-comparison}" \
 	  $(if $(GOAL),--goal="$$GOAL") $(if $(PRICES),--prices="$$PRICES") $(ARGS)
 
 speed: $(VENV)/ready-dev ## instructions of the hot paths, against those committed [UPDATE='what made them change']
-	@$(VENV)/bin/python -m benchmarks.speed $(if $(UPDATE),--update="$$UPDATE") $(ARGS)
+	@$(VENV)/bin/python -m benchmarks.watch.speed $(if $(UPDATE),--update="$$UPDATE") $(ARGS)
 
 docs: $(VENV)/ready-docs ## the student's handbook in Spanish and English, as a site to read offline [ARGS='--output DIR']
 	@$(VENV)/bin/python -m docs.site.build $(ARGS)

@@ -237,8 +237,8 @@ def main(records: Annotated[tuple[Path, ...], tyro.conf.Positional] = (RESULTS,)
 
 def write_pages(found: Sequence[Record], settings: Settings) -> None:
     """The page, and its tables as Markdown and CSV. Raises KitError before anything is written."""
-    from benchmarks.page import Sources, page
-    from benchmarks.rent import parse_goal, predict
+    from benchmarks.comparison.page import Sources, page
+    from benchmarks.comparison.rent import parse_goal, predict
 
     assert settings.output is not None
     sources = Sources(

@@ -75,9 +75,9 @@ def aws(options: argparse.Namespace) -> int:
 
 def measured_rates(recipe: str) -> Mapping[str, float]:
     """Samples per second on each instance that records tell of, those of rented benchmarks among them."""
+    from benchmarks.comparison.rent import Goal, predict
     from benchmarks.prices import PRICES, read
     from benchmarks.record import RESULTS, read_all
-    from benchmarks.rent import Goal, predict
 
     places = [place for place in (RESULTS, *Path("runs").glob("aws-*/benchmark/results")) if place.is_dir()]
     records = read_all(places)

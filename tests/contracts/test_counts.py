@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from benchmarks.counts import FILE, Counts, difference, packages_of_help
+from benchmarks.watch.counts import FILE, Counts, difference, packages_of_help
 from benchmarks.work import count_work
 from common.files import read_json
 from common.machine.precision import DeviceScaler, Precision
@@ -37,7 +37,7 @@ def counts_of(line: Line, *, spoil: bool = False) -> Counts:
 
 def test_the_counts_of_a_model_are_those_committed(line: Line) -> None:
     if line.challenge.model not in read_json(FILE)["models"]:
-        pytest.skip(f"benchmarks/counts.json has no counts of {line.challenge.model} yet")
+        pytest.skip(f"benchmarks/watch/counts.json has no counts of {line.challenge.model} yet")
     told = difference(line.challenge.model, counts_of(line))
     assert not told, told
 

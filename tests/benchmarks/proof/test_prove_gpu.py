@@ -10,15 +10,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks import gpu_parts, prove_gpu
-from benchmarks.prove_gpu import LIMITS, Verdict, main, prove
+from benchmarks.proof import gpu_parts, prove_gpu
+from benchmarks.proof.prove_gpu import LIMITS, Verdict, main, prove
 from challenges.classification import demo
 from challenges.classification.recipes import RECIPES
 from challenges.parser import build_parser
 from common.errors import DeviceError
 from common.run.overrides import apply_overrides
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 PARTS = """
 import os, subprocess, sys, time
 match sys.argv[1]:
@@ -124,7 +124,7 @@ def test_bare_torch_is_enough(tmp_path, part):
     """An interpreter that finds nothing beside torch, NumPy and what they need."""
     (tmp_path / "sitecustomize.py").write_text(BARE)
     environment = {**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"}
-    command = [sys.executable, "-m", "benchmarks.gpu_parts", part, str(tmp_path)]
+    command = [sys.executable, "-m", "benchmarks.proof.gpu_parts", part, str(tmp_path)]
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=200)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout.splitlines()[-1])["verdict"] in ("passed", "measured"), done.stdout

@@ -11,14 +11,14 @@ import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from benchmarks.bars import group_bars
 from benchmarks.compare import Group, figures, group, how
-from benchmarks.impossible import impossible
+from benchmarks.comparison.bars import group_bars
+from benchmarks.comparison.impossible import impossible
+from benchmarks.comparison.rent import Goal, Range, is_gpu, leave_one_out, predict
+from benchmarks.comparison.rungs import Rung, rungs
 from benchmarks.prices import dollars_per_million, price_of
 from benchmarks.published import RECIPES, Row
 from benchmarks.record import Record, is_ranked
-from benchmarks.rent import Goal, Range, is_gpu, leave_one_out, predict
-from benchmarks.rungs import Rung, rungs
 from common import report
 from common.errors import KitError
 from common.language.telling import tell

@@ -1,12 +1,12 @@
 """Instructions of the kit's hot paths, against those committed: a slower one is told on the busiest machine.
 
-    python -m benchmarks.speed
-    python -m benchmarks.speed manifest-scan --update 'the scan reads the owners, too'
+    python -m benchmarks.watch.speed
+    python -m benchmarks.watch.speed manifest-scan --update 'the scan reads the owners, too'
 
-Each path of benchmarks/hot_paths.py runs under valgrind's callgrind in an interpreter of its own, with one thread, a
-fixed seed of hashes and nothing else in its environment; only warm calls count, so that nothing has to be subtracted.
-benchmarks/speed.json holds the counts, each with the reason why it is what it is, and with the versions that they hold
-for: another Python or NumPy takes other instructions.
+Each path of `benchmarks.watch.hot_paths` runs under valgrind's callgrind in an interpreter of its own, with one thread,
+a fixed seed of hashes and nothing else in its environment; only warm calls count, so that nothing has to be subtracted.
+`speed.json` beside this file holds the counts, each with the reason why it is what it is, and with the versions that
+they hold for: another Python or NumPy takes other instructions.
 """
 
 import os
@@ -24,7 +24,7 @@ from typing import Annotated, Any
 import tyro
 
 from benchmarks.command import run_command
-from benchmarks.hot_paths import PATHS
+from benchmarks.watch.hot_paths import PATHS
 from common.errors import KitError
 from common.files import read_json, write_json
 from common.machine.environment import ROOT
@@ -78,7 +78,7 @@ def why_not() -> str:
 def count(name: str, tree: Path = ROOT) -> int:
     """The instructions of ten warm calls of a path, with the files of `tree`. Raises SpeedError."""
     environment = {"PATH": os.environ.get("PATH", ""), "PYTHONPATH": str(tree), **ENVIRONMENT}
-    command = [sys.executable, "-P", "-m", "benchmarks.hot_paths", name]
+    command = [sys.executable, "-P", "-m", "benchmarks.watch.hot_paths", name]
     with tempfile.TemporaryDirectory(prefix="speed-") as folder:
         # first alone: what compiles its modules has other addresses, and so other collisions in Python's caches
         for under in ([], ["valgrind", *OPTIONS]):
@@ -90,7 +90,7 @@ def count(name: str, tree: Path = ROOT) -> int:
         raise SpeedError(
             f"The instructions of {name} were not counted: {told[-1] if told else 'callgrind wrote none'}.",
             "valgrind runs a path to its end and writes a count.",
-            f"Run it without: python -m benchmarks.hot_paths {name}",
+            f"Run it without: python -m benchmarks.watch.hot_paths {name}",
         )
     return int(found[1])
 
@@ -104,7 +104,7 @@ def main(paths: Annotated[tuple[str, ...], tyro.conf.Positional] = (), update: s
     """Count the instructions of hot paths and hold them against those committed; the exit code is 1 where one changed.
 
     Args:
-        paths: names, as benchmarks/speed.json has them; all by default.
+        paths: names, as benchmarks/watch/speed.json has them; all by default.
         update: write the counts that changed, for this reason.
     """
     names = paths or tuple(PATHS)
@@ -140,14 +140,14 @@ def main(paths: Annotated[tuple[str, ...], tyro.conf.Positional] = (), update: s
 def _update(committed: dict[str, Any], changed: list[Count], reason: str) -> None:
     entries = committed["paths"] | {one.name: {"instructions": one.now, "because": reason} for one in changed}
     write_json(FILE, {"holds_for": here(), "paths": {name: entries[name] for name in PATHS if name in entries}})
-    print(f"benchmarks/speed.json has {len(changed)} new counts: {reason}")
+    print(f"benchmarks/watch/speed.json has {len(changed)} new counts: {reason}")
 
 
 def _elsewhere(holds_for: dict[str, str]) -> SpeedError:
     now = here()
     told = ", ".join(f"{name} {now[name]}, there {holds_for[name]}" for name in now if now[name] != holds_for[name])
     return SpeedError(
-        f"benchmarks/speed.json was counted with other versions: here {told}.",
+        f"benchmarks/watch/speed.json was counted with other versions: here {told}.",
         "Instructions are compared with the very Python and packages that they were counted with.",
         "Write counts of your own from the commit that you compare with: make speed UPDATE='counted here'",
     )

@@ -1,4 +1,4 @@
-"""The parts of `benchmarks.prove_gpu`, each run as `python -m benchmarks.gpu_parts PART FOLDER`.
+"""The parts of `benchmarks.proof.prove_gpu`, each run as `python -m benchmarks.proof.gpu_parts PART FOLDER`.
 
 Each prints a verdict. Sizes are a GPU's; on a CPU a part does a little of the same work, or says that it needs a GPU.
 """
@@ -20,9 +20,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from benchmarks.prove_gpu import Verdict
+from benchmarks.proof.prove_gpu import Verdict
+from benchmarks.proof.stand_ins import stand_in
 from benchmarks.reads import Reads
-from benchmarks.stand_ins import stand_in
 
 HAS_GPU = torch.cuda.is_available()
 DEVICE = torch.device("cuda", 0) if HAS_GPU else torch.device("cpu")

@@ -7,8 +7,8 @@ import zipfile
 
 import pytest
 
-from benchmarks import wheels
-from benchmarks.wheels import cut, is_wanted, locked, main, needed
+from benchmarks.proof import wheels
+from benchmarks.proof.wheels import cut, is_wanted, locked, main, needed
 
 
 def test_all_that_a_package_needs_comes_with_it_and_is_locked():

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import speed
-from benchmarks.hot_paths import PATHS, START, STOP, Valgrind
-from benchmarks.speed import ALLOWED, FILE, Count, SpeedError, count, main, why_not
+from benchmarks.watch import speed
+from benchmarks.watch.hot_paths import PATHS, START, STOP, Valgrind
+from benchmarks.watch.speed import ALLOWED, FILE, Count, SpeedError, count, main, why_not
 from common.files import read_json, write_json
 
 NAMES = ("manifest-scan", "click-encoding")

@@ -1,7 +1,7 @@
 """Exact counts of what a training step and a graph are made of, so that a slower one is seen on any machine.
 
 Times of a busy machine say nothing about a change of a few percent; these numbers are the same on every machine with
-the locked packages. benchmarks/counts.json holds them, each model's with the reason why they are what they are; a
+the locked packages. benchmarks/watch/counts.json holds them, each model's with the reason why they are what they are; a
 change of them is committed there.
 """
 
@@ -79,7 +79,7 @@ def committed(model: str) -> Counts:
     entry = read_json(FILE)["models"].get(model, {})
     if not entry.pop("because", "").strip():
         raise DataError(
-            f"benchmarks/counts.json has no counts of {model} with a reason.\n"
+            f"benchmarks/watch/counts.json has no counts of {model} with a reason.\n"
             f"Every model has {', '.join(each.name for each in fields(Counts))} and because.\nAdd them there."
         )
     return Counts(**entry)
@@ -92,6 +92,6 @@ def difference(model: str, now: Counts) -> str:
     if not changed:
         return ""
     return (
-        f"{model}: {'; '.join(changed)}.\nbenchmarks/counts.json holds what a step and a graph are made of.\n"
+        f"{model}: {'; '.join(changed)}.\nbenchmarks/watch/counts.json holds what a step and a graph are made of.\n"
         "Undo what made them change, or commit the new numbers there with the reason."
     )

@@ -1,12 +1,12 @@
 """What a bare machine with torch lacks for the proofs with pictures, packed to be carried there in pieces.
 
-    python -m benchmarks.wheels FOLDER [--python 3.12] [--piece-mib 56]
+    python -m benchmarks.proof.wheels FOLDER [--python 3.12] [--piece-mib 56]
 
 The versions and hashes are those of locked/kit.txt. Wheels are stripped of what other Pythons and C programs use and
 packed as one archive, which is cut into pieces. There, in the checkout:
 
     cat FOLDER/wheels.tar.xz.* > wheels.tar.xz && python3 -m tarfile -e wheels.tar.xz wheels
-    PYTHONPATH=$PWD/wheels bash benchmarks/prove_gpu.sh
+    PYTHONPATH=$PWD/wheels bash benchmarks/proof/prove_gpu.sh
 """
 
 import argparse
@@ -27,7 +27,7 @@ from typing import Any
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-LOCKED = Path(__file__).resolve().parents[1] / "locked" / "kit.txt"
+LOCKED = Path(__file__).resolve().parents[2] / "locked" / "kit.txt"
 BLOCK = re.compile(r"^([a-z0-9][\w.-]*)==.*\n(?: +--hash=.*\n)*", re.IGNORECASE | re.MULTILINE)
 ROOTS = (
     "nvidia-dali-cuda130", "nvidia-ml-py", "nvtx", "pillow", "psutil", "rich", "tyro", "pydantic", "jinja2",

@@ -1,6 +1,6 @@
 """What only a GPU shows, in ten minutes: every part in a process of its own, its record, and one page of verdicts.
 
-    python -m benchmarks.prove_gpu [--output FOLDER] [--seconds N] [PART ...]
+    python -m benchmarks.proof.prove_gpu [--output FOLDER] [--seconds N] [PART ...]
 
 The parts come in the order of their worth, so that what is learnt first matters most where time runs out. A part that
 fails, hangs or dies is told and the next one begins. Where there is no GPU a part says so, or does a little of its work
@@ -34,8 +34,8 @@ LIMITS = {
     "overlap": 60.0,
     "walk": 120.0,
 }
-"""Part -> the most seconds that it may take; what each does is told in benchmarks/gpu_parts.py."""
-COMMAND = (sys.executable, "-m", "benchmarks.gpu_parts")
+"""Part -> the most seconds that it may take; what each does is told in benchmarks/proof/gpu_parts.py."""
+COMMAND = (sys.executable, "-m", "benchmarks.proof.gpu_parts")
 
 AFTERWARDS = """
 ## What this does not show

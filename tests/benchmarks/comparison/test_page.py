@@ -10,11 +10,11 @@ from html.parser import HTMLParser
 import pytest
 
 from benchmarks import imports, prices, published
-from benchmarks.bars import tags
-from benchmarks.page import Sources, page
+from benchmarks.comparison.bars import tags
+from benchmarks.comparison.page import Sources, page
+from benchmarks.comparison.rent import Goal, is_gpu, leave_one_out, parse_goal, predict
+from benchmarks.comparison.rungs import rungs
 from benchmarks.record import RESULTS, Evidence, Finding, Validity, read_all
-from benchmarks.rent import Goal, is_gpu, leave_one_out, parse_goal, predict
-from benchmarks.rungs import rungs
 from tests.benchmarks.builders import planted, record, windows
 
 PRICES = prices.read(prices.PRICES)

@@ -1,9 +1,10 @@
 """The kit's hot paths in Python and NumPy, each as a call on a small input, and how its instructions are counted.
 
-    python -m benchmarks.hot_paths NAME
+    python -m benchmarks.watch.hot_paths NAME
 
-runs one; benchmarks/speed.py does so under callgrind. They are what a check, a loader, an evaluation, a preparation of
-clicks and a client do once for each file, batch, detection, row or name. Inputs are made in the current folder.
+runs one; `benchmarks.watch.speed` does so under callgrind. They are what a check, a loader, an evaluation, a
+preparation of clicks and a client do once for each file, batch, detection, row or name. Inputs are made in the current
+folder.
 """
 
 import contextlib
