@@ -1,9 +1,12 @@
 """`kit` where the system does not play along: nobody reads, nothing can be written, what was written is damaged."""
 
+import contextlib
 import json
 import os
+import re
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -215,14 +218,20 @@ def test_a_table_that_cannot_be_read_is_still_a_recommenders(tmp_path):
     assert choose_model(tmp_path).model == "resnet50"
 
 
-def test_two_checks_of_one_folder_do_not_mix(photographs, tmp_path, capsys):
+def test_two_checks_of_one_folder_do_not_mix(photographs, capsys):
     from common.stages.workflow import _check_folder
     from common.storage.run_lock import hold
 
     folder = _check_folder(photographs)
     folder.mkdir(parents=True)
-    with hold(folder, "train"):
-        assert "held by `kit train`" in refused(capsys, "check", "--model", "resnet50", photographs)[1]
+    with contextlib.ExitStack() as held:
+        held.enter_context(hold(folder, "train"))
+        timer = threading.Timer(0.2, held.close)
+        timer.start()
+        main(["check", "--model", "resnet50", str(photographs)])
+        timer.join()
+    told = " ".join(capsys.readouterr().out.split())
+    assert re.search(r"held by `kit train`, .*: waiting until it is done .*Manifest and quarantine list", told)
 
 
 def test_a_folder_of_the_users_is_never_a_run(photographs, tmp_path, capsys):

@@ -1,6 +1,7 @@
 """Fetching a data set by its name, or finding it fetched."""
 
 import difflib
+import functools
 import shutil
 import time
 from pathlib import Path
@@ -51,7 +52,7 @@ def get(name: str, folder: Path, console: Console, *, accepted: bool = False, en
     """Fetch a data set into `folder`/`name`, or find it there; returns what a recipe is given as its data.
 
     accepted: whether its terms and size were agreed to; else they are asked about. entry: another than the table's.
-    Raises DataError where agreement lacks, KitError where another process fetches it, and as `fetch_verified`, `unpack`
+    Waits for a process that fetches it. Raises DataError where agreement lacks, and as `fetch_verified`, `unpack`
     and the entry's `arrange` do.
     """
     entry = entry or find(name)
@@ -80,7 +81,7 @@ def get(name: str, folder: Path, console: Console, *, accepted: bool = False, en
             },
         )
 
-    with hold(arriving, "data get"):
+    with hold(arriving, "data get", waiting=functools.partial(say, console)):
         size = entry.megabytes + entry.unpacked
         generate_folder(target, MARKER, f"files of {name}", size, lambda: is_whole(target, entry), fill)
     return _root(target, entry)

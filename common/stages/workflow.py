@@ -75,7 +75,8 @@ def checked(request: Request, console: Console, *, alone: bool = True) -> Iterat
     output.mkdir(parents=True, exist_ok=True)
     with contextlib.ExitStack() as held:
         if alone:
-            held.enter_context(hold(output, "check", shared=not os.access(output, os.W_OK)))
+            reader = not os.access(output, os.W_OK)
+            held.enter_context(hold(output, "check", shared=reader, waiting=functools.partial(say, console)))
             remove_leftovers(output)
         yield challenge.check(root, request.recipe, output, console), output
 

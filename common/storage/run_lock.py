@@ -10,7 +10,7 @@ import socket
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -27,10 +27,13 @@ _READ_ONLY = (errno.EROFS, errno.EACCES, errno.EPERM)
 
 
 @contextlib.contextmanager
-def hold(folder: Path, verb: str, *, shared: bool = False) -> Iterator[None]:
+def hold(
+    folder: Path, verb: str, *, shared: bool = False, waiting: Callable[[str], None] | None = None
+) -> Iterator[None]:
     """Hold a run for this process until the block ends; the system lets go of it when the process is killed.
 
-    shared: only to read it, beside others that do.
+    shared: only to read it, beside others that do. waiting: for what others make for this process, too: instead of an
+    error it is handed a line that says who is waited for, and the block begins when they are done.
     A reader that may not even make the lock's file goes on without. On a file system without locks so does everyone,
     and says it. Raises KitError with who holds the run.
     """
@@ -38,7 +41,7 @@ def hold(folder: Path, verb: str, *, shared: bool = False) -> Iterator[None]:
         stream = _open(folder / LOCK, shared)
         if stream is not None:
             stack.enter_context(stream)
-            _lock(stream, folder, shared)
+            _lock(stream, folder, shared, waiting)
             stack.enter_context(_noted(folder, verb, shared))
         yield
 
@@ -57,11 +60,15 @@ def _open(path: Path, shared: bool) -> TextIO | None:
         return path.open("r") if os.access(path, os.R_OK) else None
 
 
-def _lock(stream: TextIO, folder: Path, shared: bool) -> None:
+def _lock(stream: TextIO, folder: Path, shared: bool, waiting: Callable[[str], None] | None) -> None:
+    kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
     try:
-        fcntl.flock(stream, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+        fcntl.flock(stream, kind | fcntl.LOCK_NB)
     except BlockingIOError:
-        raise _held(folder) from None
+        if waiting is None:
+            raise _held(folder) from None
+        waiting(f"{_held(folder).given.removesuffix('.')}: waiting until it is done")
+        fcntl.flock(stream, kind)
     except OSError as error:
         if error.errno not in _NO_LOCKS:
             raise

@@ -1,6 +1,7 @@
 """Data that lies in S3: listed, and kept as a local copy that is brought up to date."""
 
 import contextlib
+import functools
 import hashlib
 import json
 import os
@@ -124,7 +125,7 @@ def local_copy(address: str, console: Console) -> Path:
     place = cache_folder() / "s3" / f"{bucket}-{hashlib.sha256(address.encode()).hexdigest()[:8]}"
     folder = place / "data" if found.single else place / "data" / (prefix.rpartition("/")[2] or bucket)
     folder.mkdir(parents=True, exist_ok=True)
-    with hold(place, "fetch"):
+    with hold(place, "fetch", waiting=functools.partial(say, console)):
         known = _known(place / "index.json")
         wanted = [each for each in found.objects if not _is_current(folder, each, known)]
         _require_room(folder, sum(each.bytes for each in wanted), address)

@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -78,3 +79,16 @@ def test_a_reader_of_a_run_it_may_not_write_goes_on(tmp_path, monkeypatch):
         pass
     with pytest.raises(OSError, match="Read-only"), hold(tmp_path, "train"):
         pass
+
+
+def test_what_others_make_for_oneself_too_is_waited_for(tmp_path):
+    told = []
+    command = [sys.executable, "-c", HOLDER, str(tmp_path)]
+    with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout.readline() == b"held\n"
+        ending = threading.Timer(0.2, process.stdin.close)  # the end of its input ends the holder
+        with hold(tmp_path, "check", waiting=lambda line: (told.append(line), ending.start())):
+            assert process.wait() == 0
+    (line,) = told
+    assert f"held by `kit train`, process {process.pid}" in line
+    assert line.endswith(": waiting until it is done")
