@@ -1,32 +1,37 @@
 """`kit benchmark MODEL --against COMMIT`: a training step here and there, the only times that a noisy machine tells.
 
 Both sides are processes of their own, each with its commit's files; one step is asked for at a time, so that whatever
-else runs hits both alike. Told is the ratio, with its interval and the difference that could have been seen.
+else runs hits both alike. Two processes of the same files differ as well, by up to 5 % and as long as they live, by
+where their memory lies; so several pairs are started one after the other, and what pairs differ by is the interval.
 """
 
 import contextlib
+import math
 import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+import numpy as np
 from rich.console import Console
+from scipy.special import stdtrit
 
-from benchmarks.measure import Interleaved, Ratio, interleave
+from benchmarks.measure import Ratio, UnqueuedClock, interleave
 from common.errors import KitError
 from common.machine.device import DeviceChoice, select_device
 from common.machine.environment import ROOT
 from common.terminal.console import SafeConsole, say
+from common.terminal.progress import counting
 
 SIDE_FLAG = "--side"
 NOW, THEN = "now", "then"
 ALLOWED = 0.02  # of the other commit's rate: less than this two equal trees differ by, whatever the interval says
-ROUNDS, SECONDS = 20, 0.5  # with both sides in each: 83 % busy with others, a machine told 5 % by them and not 3 %
-QUICK_ROUNDS, QUICK_SECONDS = 5, 0.2
+PAIRS, ROUNDS, SECONDS = 8, 3, 0.5  # of processes; in each of them; of both sides in each round
+QUICK_PAIRS, QUICK_SECONDS = 3, 0.2
 SLOWER_EXIT_CODE = 1
 
 
@@ -36,9 +41,17 @@ class AgainstError(KitError):
 
 @dataclass(frozen=True)
 class Verdict:
-    """now: this tree's rate over the other commit's; seen: the smallest difference that this measurement would tell."""
+    """ratio: this tree's rate over the other commit's; seen: the smallest difference that this would tell."""
 
     ratio: Ratio
+
+    @classmethod
+    def of(cls, ratios: Sequence[float]) -> Self:
+        """Of each pair's: their geometric mean and its 95 % interval by Student's t."""
+        logs = np.log(ratios)
+        half = stdtrit(len(logs) - 1, 0.975) * logs.std(ddof=1) / math.sqrt(len(logs))
+        low, middle, high = np.exp(logs.mean() + np.array((-half, 0.0, half))).tolist()
+        return cls(Ratio(median=middle, interval=(low, high), pairs=len(logs)))
 
     @property
     def seen(self) -> float:
@@ -53,7 +66,7 @@ class Verdict:
         low, high = self.ratio.interval
         told = "slower" if self.slower else "faster" if low > 1 + ALLOWED else "no slower"
         return (
-            f"{told}: {self.ratio.median:.3f} × ({low:.3f} – {high:.3f}) over {self.ratio.pairs} rounds; "
+            f"{told}: {self.ratio.median:.3f} × ({low:.3f} – {high:.3f}) over {self.ratio.pairs} pairs of processes; "
             f"a difference of {self.seen:.1%} could have been seen"
         )
 
@@ -61,11 +74,11 @@ class Verdict:
 class Side:
     """One tree's training step in a process of its own; a call does a step to its end and returns its samples."""
 
-    def __init__(self, model: str, device: str, tree: Path, log: Path) -> None:
+    def __init__(self, model: str, device: str, tree: Path, log: Path, cache: Path) -> None:
         self._log, self._device = log, device
         environment = os.environ | {
             "PYTHONPATH": str(tree),
-            "CHALLENGE_KIT_CACHE": str(log.with_suffix("")),  # each commit's own demo data
+            "CHALLENGE_KIT_CACHE": str(cache),
             "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1"),
         }
         with log.open("w") as errors:
@@ -73,6 +86,10 @@ class Side:
                 [sys.executable, "-m", "benchmarks.against", SIDE_FLAG, model, device],
                 cwd=tree, env=environment, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors,
             )  # fmt: skip
+
+    @property
+    def process(self) -> int:
+        return self._process.pid
 
     def __call__(self) -> int:
         assert self._process.stdin is not None
@@ -104,36 +121,64 @@ class Side:
 def run(model: str, commit: str, *, minutes: float | None, quick: bool, device: DeviceChoice, console: Console) -> int:
     """Compare this tree's training step with another commit's, say how, and return the exit code: 1 where it is slower.
 
-    minutes: of the rounds; as long as twenty take where it is None. Raises AgainstError before anything is measured.
+    minutes: of steps; as long as PAIRS take where it is None. Raises AgainstError before anything is measured.
     """
-    rounds, seconds = (QUICK_ROUNDS, QUICK_SECONDS) if quick else (ROUNDS, SECONDS)
+    pairs, seconds = (QUICK_PAIRS, QUICK_SECONDS) if quick else (PAIRS, SECONDS)
     if minutes is not None:
-        fitting = int(60 * minutes / (2 * seconds))
-        if fitting < rounds:
+        fitting = int(60 * minutes / (2 * ROUNDS * seconds))
+        if fitting < pairs:
             raise AgainstError(
-                f"MINUTES is {minutes:g}, in which {max(0, fitting)} rounds fit.",
-                f"Fewer than {rounds} tell nothing.",
-                f"Give {2 * rounds * seconds / 60:.2g} or more, or leave them out.",
+                f"MINUTES is {minutes:g}, in which {max(0, fitting)} pairs of processes fit.",
+                f"Fewer than {pairs} tell nothing.",
+                f"Give {2 * pairs * ROUNDS * seconds / 60:.2g} or more, or leave them out.",
             )
-        rounds = fitting
-    verdict = compare(model, commit, rounds=rounds, seconds=seconds, device=select_device(device).type)
+        pairs = fitting
+    with counting("pairs of processes") as count:
+        verdict = compare(model, commit, pairs=pairs, seconds=seconds, device=select_device(device).type, count=count)
     say(console, f"AGAINST {commit} {model} {verdict}")
     return SLOWER_EXIT_CODE if verdict.slower else 0
 
 
-def compare(model: str, commit: str, *, rounds: int, seconds: float, device: str = "cpu", tree: Path = ROOT) -> Verdict:
-    """Measure `tree` against its repository's other commit. Raises AgainstError."""
+def compare(
+    model: str,
+    commit: str,
+    *,
+    pairs: int = PAIRS,
+    seconds: float = SECONDS,
+    device: str = "cpu",
+    tree: Path = ROOT,
+    count: Callable[[int, int], None] | None = None,
+) -> Verdict:
+    """Measure `tree` against its repository's other commit; count: called with the pairs that are done.
+
+    Raises AgainstError.
+    """
+    ratios = []
     with worktree(commit, tree) as other, tempfile.TemporaryDirectory() as logs:
-        sides = {THEN: other, NOW: tree}
-        with contextlib.ExitStack() as stack:
-            steps = {
-                name: stack.enter_context(Side(model, device, path, Path(logs) / f"{name}.log"))
-                for name, path in sides.items()
-            }
-            found: Interleaved = interleave(
-                steps, warmup_seconds=min(2.0, rounds * seconds / 3), rounds=rounds, block_seconds=seconds
-            )
-    return Verdict(found.ratio(NOW, THEN))
+        sides = [(THEN, other), (NOW, tree)]
+        for pair in range(pairs):
+            ratios.append(_ratio(model, device, dict(sides[:: -1 if pair % 2 else 1]), Path(logs), seconds))
+            if count is not None:
+                count(pair + 1, pairs)
+    return Verdict.of(ratios)
+
+
+def _ratio(model: str, device: str, trees: Mapping[str, Path], logs: Path, seconds: float) -> float:
+    """Of one pair of processes, started in the order of `trees`."""
+    with contextlib.ExitStack() as stack:
+        steps: dict[str, Side] = {}
+        for name, tree in trees.items():
+            steps[name] = stack.enter_context(Side(model, device, tree, logs / f"{name}.log", logs / "cache"))
+            steps[name]()  # it has made the demo data, which the next finds where both commits make the same
+        clock = UnqueuedClock([os.getpid(), *(side.process for side in steps.values())])
+        found = interleave(
+            steps,
+            warmup_seconds=seconds,
+            rounds=ROUNDS,
+            block_seconds=seconds,
+            clock=clock if device == "cpu" else None,  # a GPU works on while its process queues
+        )
+    return found.ratio(NOW, THEN).median
 
 
 @contextlib.contextmanager

@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -60,6 +61,27 @@ class ProcessorClock(HostClock):
 
     def moment(self) -> float:
         return time.process_time()
+
+
+class UnqueuedClock(HostClock):
+    """Seconds less those in which a process that works could have gone on, and queued for a core that others had.
+
+    Computing, sleeping and reading count. The queueing is that of each process's first thread, by Linux's schedstat; a
+    kernel that does not tell it leaves plain seconds.
+    """
+
+    def __init__(self, processes: Sequence[int]) -> None:
+        self._files = [Path(f"/proc/{process}/schedstat") for process in processes]
+
+    def moment(self) -> float:
+        return time.perf_counter() - sum(map(_queued, self._files))
+
+
+def _queued(schedstat: Path) -> float:
+    try:
+        return int(schedstat.read_text().split()[1]) / 1e9
+    except (OSError, IndexError):
+        return 0.0
 
 
 class CudaClock(HostClock):

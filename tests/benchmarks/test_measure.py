@@ -2,13 +2,16 @@
 
 import itertools
 import multiprocessing
+import os
+import subprocess
+import sys
 import time
 
 import numpy as np
 import pytest
 
 from benchmarks import measure as measuring
-from benchmarks.measure import MachineLoad, MeasurementError, ProcessorClock, Window, Windows, interleave
+from benchmarks.measure import MachineLoad, MeasurementError, ProcessorClock, UnqueuedClock, Window, Windows, interleave
 from common.run.bootstrap import bootstrap
 
 
@@ -228,3 +231,34 @@ def test_the_processor_clock_stands_still_while_a_process_waits():
     first = clock.mark()
     time.sleep(0.05)
     assert clock.seconds(first, clock.mark()) < 0.04
+
+
+def test_queueing_for_a_core_is_no_time_and_sleeping_is():
+    """Beside three that share its core, a process computes a quarter of the time and queues for the rest."""
+    core, all_cores = {min(os.sched_getaffinity(0))}, os.sched_getaffinity(0)
+    others = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(3)]
+    try:
+        for process in (0, *(other.pid for other in others)):
+            os.sched_setaffinity(process, core)
+        clock = UnqueuedClock([os.getpid()])
+        began, computed, wall = clock.moment(), time.thread_time(), time.perf_counter()
+        while time.thread_time() - computed < 0.3:
+            pass
+        spent, wall = clock.moment() - began, time.perf_counter() - wall
+        assert wall > 0.6
+        assert spent == pytest.approx(0.3, rel=0.25)
+        began = clock.moment()
+        time.sleep(0.1)
+        assert clock.moment() - began >= 0.09
+    finally:
+        os.sched_setaffinity(0, all_cores)
+        for other in others:
+            other.kill()
+            other.wait()
+
+
+def test_a_kernel_that_tells_no_queueing_leaves_plain_seconds(tmp_path, monkeypatch):
+    monkeypatch.setattr(measuring, "Path", lambda path: tmp_path / path[1:])
+    clock = UnqueuedClock([os.getpid()])
+    before = time.perf_counter()
+    assert before <= clock.moment() <= time.perf_counter()
