@@ -24,10 +24,10 @@ from benchmarks.measure import Ratio, UnqueuedClock, interleave
 from common.errors import KitError
 from common.machine.device import DeviceChoice, select_device
 from common.machine.environment import ROOT
-from common.terminal.console import SafeConsole, say
+from common.terminal.console import say
 from common.terminal.progress import counting
 
-SIDE_FLAG = "--side"
+SIDE = Path(__file__).with_name("side.py")
 NOW, THEN = "now", "then"
 ALLOWED = 0.02  # of the other commit's rate: less than this two equal trees differ by, whatever the interval says
 PAIRS, ROUNDS, SECONDS = 8, 3, 0.5  # of processes; in each of them; of both sides in each round
@@ -72,7 +72,7 @@ class Verdict:
 
 
 class Side:
-    """One tree's training step in a process of its own; a call does a step to its end and returns its samples."""
+    """One commit's training step, in processes of its own (side.py) that are started one after the other."""
 
     def __init__(self, model: str, device: str, tree: Path, log: Path, cache: Path) -> None:
         self._log, self._device = log, device
@@ -83,32 +83,39 @@ class Side:
         }
         with log.open("w") as errors:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "benchmarks.against", SIDE_FLAG, model, device],
+                [sys.executable, "-P", str(SIDE), model, device],
                 cwd=tree, env=environment, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors,
             )  # fmt: skip
 
-    @property
-    def process(self) -> int:
-        return self._process.pid
-
-    def __call__(self) -> int:
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        with contextlib.suppress(BrokenPipeError):
-            self._process.stdin.write("step\n")
-            self._process.stdin.flush()
-        answer = self._process.stdout.readline()
-        if not answer:
-            told = self._log.read_text().strip().splitlines()[-1:]
-            raise AgainstError(f"The step of {self._log.stem} ended: {' '.join(told)}")
-        samples, device = answer.split() if " " in answer else (answer, "cpu")  # which alone the first commits knew
+    def start(self) -> int:
+        """Begin a process, which does its first step; returns its number."""
+        process, device = self._ask("start").split()
         if device != self._device:
             raise AgainstError(
                 f"The step of {self._log.stem} runs on {device}, and {self._device} was asked for.",
                 "Both run on one device.",
                 "Choose a newer commit, or --device cpu.",
             )
-        return int(samples)
+        return int(process)
+
+    def __call__(self) -> int:
+        """A step to its end; returns its samples."""
+        return int(self._ask("step"))
+
+    def stop(self) -> None:
+        self._ask("stop")
+
+    def _ask(self, line: str) -> str:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        with contextlib.suppress(BrokenPipeError):
+            self._process.stdin.write(f"{line}\n")
+            self._process.stdin.flush()
+        answer = self._process.stdout.readline()
+        if not answer:
+            told = self._log.read_text().strip().splitlines()[-1:]
+            raise AgainstError(f"The step of {self._log.stem} ended: {' '.join(told)}")
+        return answer
 
     def __enter__(self) -> Self:
         return self
@@ -154,30 +161,28 @@ def compare(
     Raises AgainstError.
     """
     ratios = []
-    with worktree(commit, tree) as other, tempfile.TemporaryDirectory() as logs:
-        sides = [(THEN, other), (NOW, tree)]
+    with worktree(commit, tree) as other, tempfile.TemporaryDirectory() as logs, contextlib.ExitStack() as stack:
+        sides = {
+            name: stack.enter_context(Side(model, device, path, Path(logs) / f"{name}.log", Path(logs) / "cache"))
+            for name, path in ((THEN, other), (NOW, tree))
+        }
         for pair in range(pairs):
-            ratios.append(_ratio(model, device, dict(sides[:: -1 if pair % 2 else 1]), Path(logs), seconds))
+            ratios.append(_ratio(sides, seconds, THEN if pair % 2 else NOW, wall=device != "cpu"))
             if count is not None:
                 count(pair + 1, pairs)
     return Verdict.of(ratios)
 
 
-def _ratio(model: str, device: str, trees: Mapping[str, Path], logs: Path, seconds: float) -> float:
-    """Of one pair of processes, started in the order of `trees`."""
-    with contextlib.ExitStack() as stack:
-        steps: dict[str, Side] = {}
-        for name, tree in trees.items():
-            steps[name] = stack.enter_context(Side(model, device, tree, logs / f"{name}.log", logs / "cache"))
-            steps[name]()  # it has made the demo data, which the next finds where both commits make the same
-        clock = UnqueuedClock([os.getpid(), *(side.process for side in steps.values())])
-        found = interleave(
-            steps,
-            warmup_seconds=seconds,
-            rounds=ROUNDS,
-            block_seconds=seconds,
-            clock=clock if device == "cpu" else None,  # a GPU works on while its process queues
-        )
+def _ratio(sides: Mapping[str, Side], seconds: float, first: str, *, wall: bool) -> float:
+    """Of a fresh pair of processes; first: whose starts first, and makes demo data that the other may find.
+
+    wall: a GPU works on while its process queues for a core, so that queueing counts.
+    """
+    started = [sides[name].start() for name in sorted(sides, key=lambda name: name != first)]
+    clock = None if wall else UnqueuedClock([os.getpid(), *started])
+    found = interleave(sides, warmup_seconds=seconds, rounds=ROUNDS, block_seconds=seconds, clock=clock)
+    for side in sides.values():
+        side.stop()
     return found.ratio(NOW, THEN).median
 
 
@@ -197,32 +202,14 @@ def worktree(commit: str, tree: Path = ROOT) -> Iterator[Path]:
         if made.returncode:
             raise AgainstError(f"{commit} cannot be laid out: {made.stderr.strip()}")
         try:
-            if not (place / "benchmarks" / "against.py").is_file():
+            if not (place / "benchmarks" / "bench.py").is_file():
                 raise AgainstError(
-                    f"{commit} has no benchmarks/against.py and cannot be asked for steps.", "Choose a newer commit."
+                    f"{commit} has no benchmarks/bench.py and cannot be asked for steps.", "Choose a newer commit."
                 )
             yield place
         finally:
             _git(tree, "worktree", "remove", "--force", str(place))
 
 
-def serve(model: str, device: DeviceChoice) -> None:
-    """Answer each line of standard input with a training step on one batch: its samples, and where they were."""
-    from benchmarks.bench import Asked, opened
-    from benchmarks.throughput import TrainingWork
-
-    answers, sys.stdout = sys.stdout, sys.stderr  # what the kit prints is no answer
-    with opened(Asked(model=model, device=device), SafeConsole(quiet=True), (), smoke=True) as bench:
-        work, batch, clock = TrainingWork(bench), bench.fixed_batch(), bench.clock()
-        for _ in sys.stdin:
-            samples = work(batch)
-            clock.wait()
-            print(samples, bench.device.type, file=answers, flush=True)
-
-
 def _git(tree: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(["git", "-C", str(tree), *arguments], capture_output=True, text=True)
-
-
-if __name__ == "__main__" and sys.argv[1] == SIDE_FLAG:
-    serve(sys.argv[2], "cuda" if sys.argv[3] == "cuda" else "cpu")
