@@ -83,7 +83,11 @@ def make_files(
 
 
 def _lost(order: Order, exit_code: int | None) -> NoReturn:
-    raise OSError(f"the process that made {order.file.name} ended with code {exit_code}")
+    raise TrainingError(
+        f"The process that made {order.file.name} ended with code {exit_code}.",
+        "A negative code is the signal that ended it: -9 comes from a system that is out of memory.",
+        "Run the same command again; end other programs where memory was short.",
+    )
 
 
 def _refuse_foreign(folder: Path, marker: str, noun: str) -> None:

@@ -1,9 +1,15 @@
-"""A generated folder that a user put something into is not replaced."""
+"""A generated folder that a user put something into is not replaced; a lost process is told as what it is."""
+
+import contextlib
+import os
+import signal
+from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
-from common.errors import DataError
-from common.storage.generated_folder import generate_folder
+from common.errors import DataError, TrainingError
+from common.storage.generated_folder import generate_folder, make_files
 
 
 def generated(folder, version):
@@ -33,3 +39,20 @@ def test_what_a_user_added_is_kept(tmp_path):
         generated(folder, "2")
     assert (folder / "mine.jpg").read_text() == "mine"
     assert [path.name for path in tmp_path.iterdir()] == ["demo"]
+
+
+@dataclass(frozen=True)
+class Order:
+    file: Path
+
+
+def killed(order: Order) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_lost_process_is_no_full_disk(tmp_path):
+    counter = contextlib.nullcontext(lambda done, of: None)
+    with pytest.raises(TrainingError, match=r"made 1\.jpg ended with code -9") as told:
+        make_files(killed, [Order(tmp_path / "made" / "1.jpg")], 1, counter)
+    assert "memory" in str(told.value)
+    assert "space" not in str(told.value)
