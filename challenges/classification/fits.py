@@ -27,7 +27,7 @@ def fits(recipe: ClassificationRecipe, manifest: Manifest, record: Mapping[str, 
     """The values for this data; `record` is check.json's content."""
     train = manifest.subset("train")
     count = f"there are {len(train):,} training photographs"
-    found = [*_length(recipe, len(train), count), *_balance(train), _flip(recipe)]
+    found = [*_length(recipe, len(train), count), *_balance(train), *_mirrored_and_coloured(recipe)]
     if recipe.weights is not None:
         found += _of_weights(recipe.weights)
     else:
@@ -96,10 +96,13 @@ def _scans(train: Manifest, record: Mapping[str, Any]) -> Iterator[Fit]:
         yield Fit("data.area", (0.6, 1.0), "since all are gray and of one size, as scans are")
 
 
-def _flip(recipe: ClassificationRecipe) -> Fit:
-    """Not guessed: only whoever knows the pictures knows whether their mirror images occur."""
+def _mirrored_and_coloured(recipe: ClassificationRecipe) -> Iterator[Fit]:
+    """Not guessed: only whoever knows the pictures knows whether their mirror images or other light occur."""
     reason = "right for most objects; for letters, or where left and right differ, give --data.flip 0"
-    return Fit("data.flip", recipe.data.flip, reason)
+    yield Fit("data.flip", recipe.data.flip, reason)
+    if recipe.data.colour:
+        reason = "right for most photographs; where shades tell classes apart, give --data.colour 0"
+        yield Fit("data.colour", recipe.data.colour, reason)
 
 
 def _balance(train: Manifest) -> Iterator[Fit]:

@@ -119,3 +119,10 @@ def test_what_the_user_gave_stays():
     assert (found.model.depth, found.preprocessing) == (PHOTOS.model.depth, PHOTOS.preprocessing)
     assert found.training.epochs == PHOTOS.training.epochs
     assert found.training.batch_size == 8
+
+
+def test_photographs_are_seen_in_other_light_and_the_fit_says_when_not_to():
+    found = {fit.field: fit for fit in fits(PHOTOS, manifest([50, 50]), {"modes": {"RGB": 100}})}
+    assert found["data.colour"].value == PHOTOS.data.colour > 0
+    assert "--data.colour 0" in found["data.colour"].reason
+    assert "data.colour" not in {fit.field for fit in fits(FINETUNE, manifest([50, 50]), {"modes": {"RGB": 100}})}
