@@ -188,7 +188,9 @@ def _add_benchmark(verb: Callable[..., argparse.ArgumentParser]) -> None:
     benchmark.add_argument(
         "--gpus", metavar="N,N,...", help="how many processes share a step (default: 1, 2, 4 … all GPUs; 1 on a CPU)"
     )
-    benchmark.add_argument("--minutes", type=float, help="of everything together (default: 15; --against: a third)")
+    benchmark.add_argument(
+        "--minutes", type=float, help="of everything together (default: 15; --against: 0.4, of steps)"
+    )
     benchmark.add_argument("--like", metavar="ROW", help="measure as a row of benchmarks/published.csv was measured")
     benchmark.add_argument(
         "--against", metavar="COMMIT", help="one model's training step in turns with another commit's: slower or not"
