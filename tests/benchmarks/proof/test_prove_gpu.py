@@ -114,6 +114,16 @@ def test_the_walk_takes_300_photographs(monkeypatch, tmp_path):
     assert apply_overrides(RECIPES[options.recipe], tuple(overrides), "kit challenge").training.epochs == 10
 
 
+def test_the_script_runs_at_the_root_wherever_it_is_called_from(tmp_path):
+    """There `-m` finds the kit where nothing is installed, and a relative PYTHON is make's."""
+    python = tmp_path / "python"
+    python.write_text('#!/bin/sh\npwd\necho "$@"\n')
+    python.chmod(0o755)
+    command = ["bash", str(Path(prove_gpu.__file__).with_suffix(".sh")), "momentum", "two words"]
+    told = subprocess.check_output(command, cwd=tmp_path, env={**os.environ, "PYTHON": str(python)}, text=True)
+    assert told.splitlines() == [str(ROOT), "-m benchmarks.proof.prove_gpu momentum two words"]
+
+
 def test_momentum_is_proved_on_any_device(tmp_path):
     assert gpu_parts.momentum(tmp_path).verdict == "passed"
 
