@@ -67,7 +67,7 @@ def _lock(stream: TextIO, folder: Path, shared: bool, waiting: Callable[[str], N
     except BlockingIOError:
         if waiting is None:
             raise _held(folder) from None
-        waiting(f"{_held(folder).given.removesuffix('.')}: waiting until it is done")
+        waiting(f"{_told_of(folder, _holders(folder))}: waiting until it is done")
         fcntl.flock(stream, kind)
     except OSError as error:
         if error.errno not in _NO_LOCKS:
@@ -95,12 +95,19 @@ def _noted(folder: Path, verb: str, shared: bool) -> Iterator[None]:
             Path(note).unlink(missing_ok=True)
 
 
+def _holders(folder: Path) -> list[dict[str, Any]]:
+    return [note for path in folder.glob(NOTES) if (note := _read(path)) and _is_alive(note)]
+
+
+def _told_of(folder: Path, holders: list[dict[str, Any]]) -> str:
+    return f"{folder} is held by {'; '.join(map(_told, holders)) or 'another process'}"
+
+
 def _held(folder: Path) -> KitError:
-    holders = [note for path in folder.glob(NOTES) if (note := _read(path)) and _is_alive(note)]
-    told = "; ".join(map(_told, holders)) or "another process"
+    holders = _holders(folder)
     here = [str(note["process"]) for note in holders if note["host"] == socket.gethostname()]
     return KitError(
-        f"{folder} is held by {told}.",
+        f"{_told_of(folder, holders)}.",
         "One process at a time may write a run; several may read it while none writes.",
         f"Wait until it is done, or stop it: kill {' '.join(here)}" if here else "Wait until it is done, or stop it.",
     )
