@@ -1,8 +1,8 @@
 """`kit benchmark MODEL --against COMMIT`: a training step here and there, the only times that a noisy machine tells.
 
 Both sides are processes of their own, each with its commit's files; one step is asked for at a time, so that whatever
-else runs hits both alike. Two processes of the same files differ as well, by up to 5 % and as long as they live, by
-where their memory lies; so several pairs are started one after the other, and what pairs differ by is the interval.
+else runs hits both alike. Two processes of the same files differ as well, by up to 8 % and for as long as they
+live; so several pairs are started one after the other, and what pairs differ by is the interval.
 """
 
 import contextlib
@@ -30,8 +30,12 @@ from common.terminal.progress import counting
 SIDE = Path(__file__).with_name("side.py")
 NOW, THEN = "now", "then"
 ALLOWED = 0.02  # of the other commit's rate: less than this two equal trees differ by, whatever the interval says
-PAIRS, ROUNDS, SECONDS = 8, 3, 0.5  # of processes; in each of them; of both sides in each round
-QUICK_PAIRS, QUICK_SECONDS = 3, 0.2
+PAIRS, ROUNDS, SECONDS = (
+    8,
+    12,
+    0.12,
+)  # of processes; in each pair; of both in each round: short turns share what else runs
+QUICK_PAIRS, QUICK_SECONDS = 3, 0.05
 SLOWER_EXIT_CODE = 1
 
 

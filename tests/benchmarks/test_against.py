@@ -95,5 +95,5 @@ def test_a_planted_sleep_is_told(checkout: Path):
     assert step in text
     sleep = "        time.sleep(0.08 * (time.perf_counter() - began))\n"
     file.write_text(text.replace(step, f"        began = time.perf_counter()\n{step}{sleep}"))
-    verdict = compare("ncf", "HEAD", seconds=0.25, tree=checkout)
+    verdict = compare("ncf", "HEAD", tree=checkout)
     assert verdict.slower, str(verdict)
