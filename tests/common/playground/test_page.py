@@ -59,15 +59,15 @@ def drop(tab, content, name="a.png"):
     tab.set_input_files("input[type=file]", {"name": name, "mimeType": "image/png", "buffer": content})
 
 
-def until(tab, bring, is_there):
-    """Bring a file until the page has taken it: one that comes while Gradio puts a fresh input in place is lost."""
+def until(tab, act, is_there):
+    """Act until the page has taken it: a click or a file is lost while Gradio still puts its target in place."""
     for _ in range(ATTEMPTS):
-        bring()
+        act()
         for _ in range(100):
             if is_there():
                 return
             tab.wait_for_timeout(20)
-    raise AssertionError(f"a file was brought {ATTEMPTS} times, and never taken")
+    raise AssertionError(f"tried {ATTEMPTS} times, and never taken")
 
 
 def drop_and_wait(opened, tab, content, name="a.png"):
@@ -76,10 +76,21 @@ def drop_and_wait(opened, tab, content, name="a.png"):
     until(tab, lambda: drop(tab, content, name), lambda: opened.colours.tried > tried)
 
 
-def bring_film(tab, inputs, film, text):
-    """Until the page says `text`."""
-    last = inputs.nth(inputs.count() - 1)
-    until(tab, lambda: last.set_input_files(film), lambda: text in tab.inner_text("body"))
+def choose_example(opened, tab):
+    """Until the run was asked."""
+    tried = opened.colours.tried
+    until(tab, lambda: tab.click("button[data-example='0']:visible"), lambda: opened.colours.tried > tried)
+
+
+def pick(tab, button, shown):
+    """Until there is what `shown` selects."""
+    until(tab, lambda: tab.click(f"{button}:visible"), lambda: tab.query_selector(shown) is not None)
+
+
+def bring_film(tab, film, text):
+    """Until the page says `text`; the place for films is the last, and there once it was opened."""
+    inputs = tab.locator("input[type=file]")
+    until(tab, lambda: inputs.last.set_input_files(film), lambda: text in tab.inner_text("body"))
 
 
 def expect(tab, text):
@@ -89,9 +100,9 @@ def expect(tab, text):
 def test_a_walk_through_the_page(opened):
     tab, colours = opened.tab("en-GB", 400), opened.colours
     assert tab.evaluate("document.documentElement.lang") == "en"
-    tab.click("button[data-example='0']:visible")
+    choose_example(opened, tab)
     expect(tab, "mean 90 is enough")
-    drop(tab, png((200, 200, 200)))
+    drop_and_wait(opened, tab, png((200, 200, 200)))
     expect(tab, "mean 200 is enough")
     asked = colours.asked
     tab.fill("input[type=number]:visible", "220")
@@ -102,19 +113,17 @@ def test_a_walk_through_the_page(opened):
     expect(tab, "Kept as dark.")
     assert (opened.corrections / "dark.png").read_bytes() == png((200, 200, 200))
     for bad in (b"no picture", png((1, 1, 1))[:40]):
-        drop(tab, bad)
+        drop_and_wait(opened, tab, bad)
         expect(tab, "This cannot be read as a picture")
-        drop(tab, png((7, 7, 7)))
+        drop_and_wait(opened, tab, png((7, 7, 7)))
         expect(tab, "mean 7 is")
     tab.click("button[role=tab]:has-text('films')")
     expect(tab, "The history is empty.")
     tab.click("textarea:visible, input[type=text]:visible")
     tab.keyboard.type("bra", delay=50)
     tab.wait_for_function("() => !document.body.innerText.includes('+ Alien')")
-    tab.click("button[data-pick='Brazil']:visible")
-    tab.wait_for_selector("#next button[data-pick='Alien']")
-    tab.click("#next button[data-pick='Alien']")
-    tab.wait_for_selector("button[data-drop='Alien']")
+    pick(tab, "button[data-pick='Brazil']", "#next button[data-pick='Alien']")
+    pick(tab, "#next button[data-pick='Alien']", "button[data-drop='Alien']")
     tab.wait_for_function("() => document.querySelectorAll('#next button').length === 1")
     tab.click("#next button[data-pick='Casablanca']")
     expect(tab, "This could not be answered")
@@ -137,7 +146,7 @@ def test_a_browser_that_speaks_spanish_is_answered_in_spanish(opened):
         "Este modelo tells colours",
     ):
         expect(tab, text)
-    tab.click("button[data-example='0']:visible")
+    choose_example(opened, tab)
     expect(tab, "mean 90 is enough")
     tab.click("text=Guardar para entrenar")
     expect(tab, "Kept as dark.")
@@ -151,16 +160,15 @@ def test_a_browser_that_speaks_spanish_is_answered_in_spanish(opened):
 def test_a_video_is_looked_at_with_progress_and_shown_from_the_shelf(opened):
     tab = opened.tab("es", 1300)
     tab.click("text=Vídeo")
-    inputs = tab.locator("input[type=file]")
     film = {"name": "a.mp4", "mimeType": "video/mp4", "buffer": b"three frames"}
-    bring_film(tab, inputs, film, "12 bytes, at 0")
+    bring_film(tab, film, "12 bytes, at 0")
     address = tab.get_attribute("#film a", "href")
     assert address == opened.colours.videos.address
     origin = tab.evaluate("location.origin")
     assert tab.request.get(origin + address).text() == "3"
     assert tab.request.get(origin + address.replace("copy.txt", "brought.mp4")).status == 404
     assert tab.request.get(f"{origin}/films/x/copy.txt").status == 404
-    bring_film(tab, inputs, {**film, "buffer": b""}, "This is no video.")
+    bring_film(tab, {**film, "buffer": b""}, "This is no video.")
     tab.close()
 
 
