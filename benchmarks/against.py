@@ -6,10 +6,12 @@ live; so several pairs are started one after the other, and what pairs differ by
 """
 
 import contextlib
+import io
 import math
 import os
 import subprocess
 import sys
+import tarfile
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -30,11 +32,8 @@ from common.terminal.progress import counting
 SIDE = Path(__file__).with_name("side.py")
 NOW, THEN = "now", "then"
 ALLOWED = 0.02  # of the other commit's rate: less than this two equal trees differ by, whatever the interval says
-PAIRS, ROUNDS, SECONDS = (
-    8,
-    12,
-    0.12,
-)  # of processes; in each pair; of both in each round: short turns share what else runs
+PAIRS, ROUNDS = 8, 12  # of processes; in each pair
+SECONDS = 0.12  # of both in each round: short turns share what else runs
 QUICK_PAIRS, QUICK_SECONDS = 3, 0.05
 SLOWER_EXIT_CODE = 1
 
@@ -165,7 +164,7 @@ def compare(
     Raises AgainstError.
     """
     ratios = []
-    with worktree(commit, tree) as other, tempfile.TemporaryDirectory() as logs, contextlib.ExitStack() as stack:
+    with laid_out(commit, tree) as other, tempfile.TemporaryDirectory() as logs, contextlib.ExitStack() as stack:
         sides = {
             name: stack.enter_context(Side(model, device, path, Path(logs) / f"{name}.log", Path(logs) / "cache"))
             for name, path in ((THEN, other), (NOW, tree))
@@ -191,7 +190,7 @@ def _ratio(sides: Mapping[str, Side], seconds: float, first: str, *, wall: bool)
 
 
 @contextlib.contextmanager
-def worktree(commit: str, tree: Path = ROOT) -> Iterator[Path]:
+def laid_out(commit: str, tree: Path = ROOT) -> Iterator[Path]:
     """The files of another commit in a folder of their own, which goes with the block. Raises AgainstError."""
     found = _git(tree, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{commit}^{{commit}}")
     if found.returncode:
@@ -200,20 +199,18 @@ def worktree(commit: str, tree: Path = ROOT) -> Iterator[Path]:
             "A hash, a branch, a tag or something like HEAD~3 is one.",
             "A shallow clone has few: git fetch --unshallow.",
         )
+    made = _git(tree, "archive", "--format=tar", found.stdout.decode().strip())
+    if made.returncode:
+        raise AgainstError(f"{commit} cannot be laid out: {made.stderr.decode(errors='replace').strip()}")
     with tempfile.TemporaryDirectory() as folder:
-        place = Path(folder) / "tree"
-        made = _git(tree, "worktree", "add", "--detach", str(place), found.stdout.strip())
-        if made.returncode:
-            raise AgainstError(f"{commit} cannot be laid out: {made.stderr.strip()}")
-        try:
-            if not (place / "benchmarks" / "bench.py").is_file():
-                raise AgainstError(
-                    f"{commit} has no benchmarks/bench.py and cannot be asked for steps.", "Choose a newer commit."
-                )
-            yield place
-        finally:
-            _git(tree, "worktree", "remove", "--force", str(place))
+        with tarfile.open(fileobj=io.BytesIO(made.stdout)) as files:
+            files.extractall(folder, filter="data")
+        if not (Path(folder) / "benchmarks" / "bench.py").is_file():
+            raise AgainstError(
+                f"{commit} has no benchmarks/bench.py and cannot be asked for steps.", "Choose a newer commit."
+            )
+        yield Path(folder)
 
 
-def _git(tree: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(["git", "-C", str(tree), *arguments], capture_output=True, text=True)
+def _git(tree: Path, *arguments: str) -> subprocess.CompletedProcess[bytes]:
+    return subprocess.run(["git", "-C", str(tree), *arguments], capture_output=True)

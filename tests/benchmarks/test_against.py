@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy.stats import ttest_1samp
 
-from benchmarks.against import ALLOWED, PAIRS, AgainstError, Verdict, compare, worktree
+from benchmarks.against import ALLOWED, PAIRS, AgainstError, Verdict, compare, laid_out
 from benchmarks.measure import Ratio
 from challenges.__main__ import main
 
@@ -55,12 +55,12 @@ def test_what_could_have_been_seen_is_told():
 
 
 def test_what_is_no_commit_is_refused(checkout: Path):
-    with pytest.raises(AgainstError, match="no commit of this checkout"), worktree("--nonsense", checkout):
+    with pytest.raises(AgainstError, match="no commit of this checkout"), laid_out("--nonsense", checkout):
         pass
 
 
 def test_another_commits_files_go_with_the_block(checkout: Path):
-    with worktree("HEAD", checkout) as other:
+    with laid_out("HEAD", checkout) as other:
         assert (other / "benchmarks" / "against.py").is_file()
     assert not other.exists()
     left = subprocess.run(["git", "-C", str(checkout), "worktree", "list"], capture_output=True, text=True, check=True)
