@@ -145,12 +145,14 @@ $(VENV)/bin/python:
 NEEDS_CUDA = from importlib.metadata import requires; exit(not any(line.startswith("nvidia-") for line in requires("torch")))
 # Where pip is set up to find a CPU build without being told an index, that one is taken.
 CPU_TORCH = $(shell grep -o '^torch==[^ ]*+cpu' locked/torch-cpu.txt)
-$(VENV)/torch: locked/build.txt locked/torch.txt locked/torch-cpu.txt locked/cuda.txt | $(VENV)/bin/python
-	$(INSTALL) -r locked/build.txt
+$(VENV)/torch: locked/torch.txt locked/torch-cpu.txt locked/cuda.txt
 	@if [ -n "$$TORCH_INDEX" ]; then set -- --index-url="$$TORCH_INDEX" -r locked/torch-cpu.txt; \
 	elif $(PIP) install -q --dry-run --no-deps '$(CPU_TORCH)' 2> /dev/null; then set -- -r locked/torch-cpu.txt; \
 	else set -- -r locked/torch.txt; fi; echo $(INSTALL) "$$@"; $(INSTALL) "$$@"
 	if $(VENV)/bin/python -c '$(NEEDS_CUDA)'; then $(INSTALL) -r locked/cuda.txt; fi
+	@touch $@
+$(VENV)/packages: locked/kit.txt
+	$(INSTALL) -r $<
 	@touch $@
 
 # TensorRT where a GPU is visible: without it models are served from the CPU there. Its build fetches the library from
@@ -159,8 +161,11 @@ VISIBLE_GPU := $(firstword $(wildcard /dev/nvidia[0-9]* /usr/lib/wsl/lib/libcuda
 TENSORRT = echo "$(VISIBLE_GPU) is visible: TensorRT is installed, too."; \
 	$(PIP) install -q --require-hashes --no-deps -r locked/gpu.txt || \
 	echo "TensorRT is left out, and models are served from the CPU: see above, and make doctor."
-$(VENV)/ready: pyproject.toml locked/kit.txt $(VENV)/torch
-	$(INSTALL) -r locked/kit.txt
+LOCKED = $(addprefix locked/,build.txt torch.txt torch-cpu.txt cuda.txt kit.txt)
+# Torch and all else at once, of which pip unpacks one file after another.
+$(VENV)/ready: pyproject.toml $(LOCKED) | $(VENV)/bin/python
+	$(INSTALL) -r locked/build.txt
+	@$(MAKE) --no-print-directory $(if $(filter -j%,$(MAKEFLAGS)),,-j2) $(VENV)/torch $(VENV)/packages
 	$(EDITABLE)
 	@$(if $(VISIBLE_GPU),$(TENSORRT))
 	@$(COMPILE)

@@ -73,40 +73,16 @@ def read(root: Path, listing: Listing, source: Source) -> Annotations:
     index = ImageIndex(listing)
     images: list[AnnotatedImage] = []
     boxes, names = BoxColumns(), []
-    taken: dict[str, str] = {}
-    unlisted = 0
-    for file in source.files:
-        split = splits.of(file)
-        if split is None:
-            unlisted += 1
-            continue
-        try:
-            annotation = parse(root / file)
-            path = _image_of(file, annotation, index, source, findings)
-        except _CvatError:
-            refuse_cvat(root, file)
-        except _FileError as error:
-            findings.append(Finding(displayed(file), error.code, error.reason))
-            continue
-        if path in taken:
-            findings.append(
-                Finding(
-                    displayed(file),
-                    "ambiguous-image",
-                    english("{file:s} annotates the same image", file=displayed(taken[path])),
-                )
-            )
-            continue
-        taken[path] = file
+    for split, path, annotation in _used(root, source, splits, index, findings):
         size = [_size(annotation.findtext(f"size/{side}")) for side in ("width", "height")]
         images.append(AnnotatedImage(path, split, *size))
         for number, name, corners, difficult in _objects(annotation, path, findings):
             boxes.add(len(images) - 1, corners, 0, number, difficult)
             names.append(name)
-    if unlisted:
+    if unlisted := sum(splits.of(file) is None for file in source.files):
         notes.append(f"{unlisted} annotation files are in no list of a used split: left aside.")
     annotated = {stem(folded(file)) for file in source.files}
-    findings += unmentioned(index, taken, lambda path: stem(folded(path)) in annotated)
+    findings += unmentioned(index, {image.path for image in images}, lambda path: stem(folded(path)) in annotated)
     classes = tuple(sorted(set(names)))
     labels = {name: label for label, name in enumerate(classes, start=1)}
     boxes.labels = [labels[name] for name in names]
@@ -130,6 +106,31 @@ def read(root: Path, listing: Listing, source: Source) -> Annotations:
         sources=(f"{source.folder}Annotations" if source.folder or _inside(source.files[0]) else ".",),
         thinnest=1.0,  # corners that coincide show one pixel: no annotator means that
     )
+
+
+def _used(
+    root: Path, source: Source, splits: "_Splits", index: ImageIndex, findings: list[Finding]
+) -> Iterator[tuple[str, str, ElementTree.Element]]:
+    """Of each usable file of a used split: the split, its image, and what it says of it; others become findings."""
+    taken: dict[str, str] = {}
+    for file in source.files:
+        split = splits.of(file)
+        if split is None:
+            continue
+        try:
+            annotation = parse(root / file)
+            path = _image_of(file, annotation, index, source, findings)
+        except _CvatError:
+            refuse_cvat(root, file)
+        except _FileError as error:
+            findings.append(Finding(displayed(file), error.code, error.reason))
+            continue
+        if path in taken:
+            reason = english("{file:s} annotates the same image", file=displayed(taken[path]))
+            findings.append(Finding(displayed(file), "ambiguous-image", reason))
+            continue
+        taken[path] = file
+        yield split, path, annotation
 
 
 def _told(boxes: BoxColumns) -> str:
