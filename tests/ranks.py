@@ -10,7 +10,7 @@ from typing import Any
 import torch
 import torch.multiprocessing
 
-from common.machine.distributed import World, process_group, world_from_environment
+from common.machine.distributed import Meeting, World, world_from_environment
 from tests.toy import CPU
 
 
@@ -31,5 +31,5 @@ def _rank(rank: int, size: int, port: int, work: Callable[..., None], arguments:
     )  # fmt: skip
     torch.set_num_threads(1)
     world: World = world_from_environment()
-    with process_group(world, CPU) if joined else contextlib.nullcontext():
+    with Meeting(world).joined(CPU) if joined else contextlib.nullcontext():
         work(world, *arguments)

@@ -98,13 +98,6 @@ class Meeting:
             dist.destroy_process_group()
 
 
-@contextlib.contextmanager
-def process_group(world: World, device: torch.device) -> Iterator[None]:
-    """Join the other processes, with nothing to prepare, for the length of the block."""
-    with Meeting(world).joined(device):
-        yield
-
-
 def group_device(world: World) -> torch.device:
     """Where the processes of a group exchange tensors: this one's GPU, or the CPU."""
     return torch.device("cuda", world.local_rank) if dist.get_backend() == "nccl" else torch.device("cpu")

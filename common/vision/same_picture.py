@@ -91,11 +91,6 @@ class Part:
         return cosines[best], "mirrored" if is_mirrored else "near-identical" if is_whole else "part"
 
 
-def how_alike(one: Look, other: Look) -> tuple[float, Kind]:
-    """The cosine of two pictures' details where either lies best in the other, and how; they are one from SAME on."""
-    return max(one.as_part().laid_over(other), other.as_part().laid_over(one))
-
-
 def open_upright(path: Path) -> Image.Image:
     """A file's picture in RGB, upright as its EXIF orientation says, read at a fraction of its size where that does."""
     with Image.open(path) as picture:
