@@ -24,7 +24,7 @@ from common.machine.precision import Precision, select_precision
 from common.machine.processes import usable_cores
 from common.run.overrides import apply_overrides
 from common.run.recipe import Recipe
-from common.stages.workflow import Request, checked, fitted
+from common.stages.request import Request, checked, fitted
 from common.training.task import Batch, DataModule, Task
 
 SMOKE_BATCH = 4  # samples of a rank: a step of every model takes less than a second on one core

@@ -12,7 +12,7 @@ from common.challenge import Challenge, Trained
 from common.errors import DataError
 from common.run.overrides import apply_overrides
 from common.run.run_directory import RunDirectory
-from common.stages.workflow import Request, checked
+from common.stages.request import Request, checked
 from common.terminal.console import say
 
 Opened = tuple[Challenge[Any, Any, Any], RunDirectory]

@@ -219,7 +219,7 @@ def test_a_table_that_cannot_be_read_is_still_a_recommenders(tmp_path):
 
 
 def test_two_checks_of_one_folder_do_not_mix(photographs, capsys):
-    from common.stages.workflow import _check_folder
+    from common.stages.request import _check_folder
     from common.storage.run_lock import hold
 
     folder = _check_folder(photographs)
@@ -249,13 +249,13 @@ def test_a_folder_of_the_users_is_never_a_run(photographs, tmp_path, capsys):
 def test_the_default_run_of_any_name_is_a_short_plain_folder(tmp_path):
     from types import SimpleNamespace
 
-    from common.stages.workflow import _default_run
+    from common.stages.request import default_run
 
     for name in ("My Photos $(touch X)", "x" * 250, "a\nb", "-rf", "写真", "a;b`c`'\""):
         request = SimpleNamespace(
             challenge=SimpleNamespace(model="resnet50"), recipe_name="photos", recipe=RECIPES["photos"], data=Path(name)
         )
-        folder = _default_run(request, SimpleNamespace(fingerprint="1")).name
+        folder = default_run(request, SimpleNamespace(fingerprint="1")).name
         assert folder.isascii()
         assert len(folder) < 120
         assert set(folder) <= set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._")

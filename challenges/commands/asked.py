@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from common.challenge import Challenge
     from common.question import Question
     from common.run.run_directory import RunDirectory
-    from common.stages.workflow import Request
+    from common.stages.request import Request
 
 
 def bring_data(options: argparse.Namespace) -> None:
@@ -58,7 +58,7 @@ def request_of(options: argparse.Namespace, identifier: str, overrides: tuple[st
     recipe = apply_overrides(recipe, overrides, program)
     if options.data is not None:
         require_data(entry, options.data)
-    from common.stages.workflow import Request
+    from common.stages.request import Request
 
     return Request(
         entry.load(),

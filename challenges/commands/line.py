@@ -69,7 +69,7 @@ def check(options: argparse.Namespace) -> None:
         say(console, f"model: {chosen.model}, since {chosen.why}; to choose another: --model, one of {others}")
     entry = find_model(options.model or "resnet50")
     require_data(entry, options.data)
-    from common.stages.workflow import Request, checked
+    from common.stages.request import Request, checked
 
     recipe = entry.recipes()[entry.recipe_for_data]
     if options.columns is not None:
@@ -101,7 +101,7 @@ def train(options: argparse.Namespace) -> None:
     request = request_of(options, options.recipe, options.overrides)
     if request is None:
         return
-    from common.stages.workflow import train as run_training
+    from common.stages.training_stage import train as run_training
 
     console = new_console()
     run = run_training(request, console)
@@ -120,8 +120,8 @@ def lr_find(options: argparse.Namespace) -> None:
 def evaluate(options: argparse.Namespace) -> None:
     challenge, run = open_run(options.run)
     from common.run.result import result_line
+    from common.stages.run_page import report as write_report
     from common.stages.workflow import evaluate as run_evaluation
-    from common.stages.workflow import report as write_report
 
     console = new_console()
     if options.data is not None:
@@ -166,7 +166,7 @@ def predict(options: argparse.Namespace) -> None:
 
 def report(options: argparse.Namespace) -> None:
     challenge, run = open_run(options.run)
-    from common.stages.workflow import report as write_report
+    from common.stages.run_page import report as write_report
 
     with run.lock("report"):
         say(new_console(), f"Report: {write_report(challenge, run)}")

@@ -3,7 +3,6 @@
 import platform
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
@@ -12,6 +11,7 @@ from common.errors import ServingError
 from common.export.signature import BatchRange, Signature, SizeRange, TensorSpec
 from common.export.weights import data_file, files_of, total_bytes
 from common.files import read_json, sha256, write_json
+from common.machine.environment import now
 
 Precision = Literal["fp32", "fp16", "bf16", "int8"]
 
@@ -74,7 +74,7 @@ def write_sidecar(
         sha256=sha256(artefact),
         data_sha256=_data_sha256(artefact),
         size_bytes=total_bytes(artefact),
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        created=now(),
         target=dict(target or {}),
     )
     write_json(sidecar_path(artefact), asdict(sidecar))

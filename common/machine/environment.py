@@ -1,5 +1,6 @@
 """What a run or a measurement ran on: kit, packages, processor, memory, GPUs; never a host or a user name."""
 
+import datetime
 import functools
 import importlib.metadata
 import os
@@ -54,6 +55,11 @@ def collect_environment(
         "precision": precision,
         "world_size": world_size,
     }
+
+
+def now() -> str:
+    """The time in UTC as records have it: ISO 8601, to the second."""
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
 
 
 @functools.cache

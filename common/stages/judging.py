@@ -13,7 +13,7 @@ from common.machine.device import DeviceChoice, select_device
 from common.machine.precision import select_precision
 from common.run.recipe import Recipe
 from common.run.run_directory import RunDirectory
-from common.training.task import Evaluation
+from common.training.task import DataModule, Evaluation
 
 
 def judge(
@@ -63,3 +63,10 @@ def is_of_weights(run: RunDirectory, evaluation: dict[str, Any], precision: str)
 def can_be_read(predictions: Path) -> bool:
     """Whether the file of predictions is there and whole; one that is damaged is evaluated anew."""
     return predictions.is_file() and zipfile.is_zipfile(predictions)
+
+
+def baselines(challenge: Challenge[Any, Any, Any], recipe: Recipe, run: RunDirectory, data: DataModule) -> Any:
+    """Name -> metric -> value of what the run is held against, computed once."""
+    if not run.baselines_file.is_file():
+        write_json(run.baselines_file, challenge.judgement.baselines(recipe, data))
+    return run.baselines()

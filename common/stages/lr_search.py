@@ -13,7 +13,7 @@ from common.machine.device import select_device
 from common.machine.precision import select_precision
 from common.report.lr_sweep import draw_sweep
 from common.run.run_directory import RunDirectory
-from common.stages.workflow import Request, checked, fitted
+from common.stages.request import Request, checked, fitted
 from common.terminal.console import say
 from common.training.lr_finder import Sweep, find_lr
 

@@ -13,7 +13,9 @@ from common.export.onnx import export_onnx
 from common.run.recipe import Recipe
 from common.run.run_directory import RunDirectory
 from common.serving.repository import Exported, ModelRepository
-from common.stages.workflow import Request, evaluate, train
+from common.stages.request import Request
+from common.stages.training_stage import train
+from common.stages.workflow import evaluate
 from common.terminal.console import SafeConsole
 
 STEPS, BATCH = 4, 4

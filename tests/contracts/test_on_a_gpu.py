@@ -26,8 +26,9 @@ from common.serving.repository import ModelRepository
 from common.stages import deployment, exporting
 from common.stages.deployment import Choice, write_repository
 from common.stages.exporting import export
+from common.stages.request import Request
 from common.stages.serving_stage import write_for
-from common.stages.workflow import Request, walk
+from common.stages.workflow import walk
 from common.vision.dali import images
 from tests.contracts.line import Line
 from tests.contracts.validator import problems_of

@@ -10,7 +10,7 @@ from challenges.parser import build_parser
 from common.language.telling import speaking
 from common.run.result import read_result
 from common.stages.next_steps import next_steps
-from common.stages.workflow import report
+from common.stages.run_page import report
 from tests.contracts.spoken import ENGLISH, left_in_english
 
 

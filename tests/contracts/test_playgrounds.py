@@ -9,7 +9,8 @@ from common.language.telling import retell, speaking
 from common.playground.fields import PicksField, PictureField
 from common.playground.session import Engine
 from common.playground.texts import told
-from common.stages.workflow import Request, train
+from common.stages.request import Request
+from common.stages.training_stage import train
 from tests.contracts.line import CONSOLE
 from tests.contracts.spoken import ENGLISH, left_in_english
 from tests.contracts.test_pages import names_of

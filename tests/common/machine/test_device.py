@@ -8,7 +8,8 @@ import torch
 from common.errors import DeviceError
 from common.machine import device as devices
 from common.machine.device import select_device
-from common.stages import workflow
+from common.stages import training_stage
+from common.stages.request import Request
 from common.terminal.console import SafeConsole
 from tests.toy import toy_recipe
 
@@ -68,10 +69,10 @@ def test_a_deterministic_training_names_cublas_workspace_before_any_device_is_to
         assert torch.are_deterministic_algorithms_enabled()
         raise DeviceError("selected")
 
-    monkeypatch.setattr(workflow, "select_device", select)
-    request = workflow.Request(None, "toy", toy_recipe(deterministic=True))
+    monkeypatch.setattr(training_stage, "select_device", select)
+    request = Request(None, "toy", toy_recipe(deterministic=True))
     with pytest.raises(DeviceError, match="selected"):
-        workflow.train(request, SafeConsole(quiet=True))
+        training_stage.train(request, SafeConsole(quiet=True))
 
 
 def test_a_workspace_with_which_cublas_does_not_repeat_itself_is_refused(monkeypatch, any_bits):

@@ -10,7 +10,7 @@ from common.run import fitting
 from common.run.fitting import Fit
 from common.run.overrides import apply_overrides, chosen_fields
 from common.run.recipe import Recipe, from_json, to_json
-from common.stages.workflow import Request, fitted
+from common.stages.request import Request, fitted
 
 
 @dataclass(frozen=True, kw_only=True)

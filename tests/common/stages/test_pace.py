@@ -10,7 +10,7 @@ from rich.console import Console
 from common.errors import RecipeError
 from common.run.run_directory import RunDirectory
 from common.stages import pace
-from common.stages.workflow import Request, paced
+from common.stages.request import Request, paced
 from common.training.forecast import EVALUATION_WORK
 from tests.toy import CPU, ToyData, ToyTask, toy_recipe
 
