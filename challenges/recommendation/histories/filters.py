@@ -52,8 +52,8 @@ def filter_interactions(interactions: Interactions, config: HistoryConfig) -> Fi
     facts["tie_rule"], facts["repeat_rule"] = TIE_RULE, REPEAT_RULE
     if users < 2 or items < 2:
         raise DataError(
-            f"{where(interactions)}: {users} user(s) and {items} item(s) are left of {facts['read']['users']:,} users "
-            f"and {facts['read']['items']:,} items.",
+            f"{where(interactions)}: the filters leave {users} of {facts['read']['users']:,} users and {items} of "
+            f"{facts['read']['items']:,} items.",
             "At least two users and two items are needed to learn whose taste is whose.",
             "Lower history.minimum-rating, -per-user or -per-item, or give more data.",
         )
