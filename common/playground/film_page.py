@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from common.language.telling import in_this_language, tell
 from common.playground import texts
 from common.playground.films import KEPT_SECONDS, LONGEST, MAX_FILM, Shelf
-from common.playground.widgets import Widget, markup, path_of, settings_of
+from common.playground.widgets import ANSWERS, Widget, markup, path_of, settings_of
 
 if TYPE_CHECKING:
     from common.playground.page import Shown
@@ -62,7 +62,7 @@ def lay_out_films(shown: Sequence["Shown"], shelf: Shelf, controls: Sequence[Wid
         return told if len(told) > 1 else told[0]
 
     taken = drop.upload(take, drop, [drop, source], show_progress="hidden", queue=False, api_visibility="private")
-    taken.then(annotate, [source, *turned], [*answers, *outputs], show_progress="full", api_visibility="private")
+    taken.then(annotate, [source, *turned], [*answers, *outputs], show_progress="full", **ANSWERS)
     for each in controls:
         each.on_change(turn, [*answers, *turned], list(outputs))
 

@@ -15,7 +15,7 @@ from common.playground.fields import PictureField, Values
 from common.playground.film_page import lay_out_films
 from common.playground.films import Shelf
 from common.playground.session import Engine, Session
-from common.playground.widgets import Widget, laid_out, markup, settings_of, widget_of
+from common.playground.widgets import ANSWERS, Widget, laid_out, markup, settings_of, widget_of
 
 KEPT_SECONDS = 3600  # an answer is kept for its controls so long after its page was last heard of
 
@@ -154,7 +154,7 @@ class _Group:
         for each in fields:
             each.connect(ask, [*asked, *turned], outputs)
         on_example(examples, choose, [part for each in fields for part in each.parts]).then(
-            ask, [*asked, *turned], outputs, show_progress="minimal", api_visibility="private"
+            ask, [*asked, *turned], outputs, show_progress="minimal", **ANSWERS
         )
         for column in columns:
             column.connect(controls, turned)
@@ -177,7 +177,7 @@ def on_example(examples: Any, choose: Callable[[int], list[Any]], outputs: Seque
         found = choose(number)
         return found if len(found) > 1 else found[0]
 
-    return examples.example(clicked, None, outputs, show_progress="hidden", api_visibility="private")
+    return examples.example(clicked, None, outputs, show_progress="hidden", **ANSWERS)
 
 
 @dataclass(frozen=True, eq=False)

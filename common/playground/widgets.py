@@ -19,6 +19,9 @@ element.addEventListener('click', (event) => {
 });
 """
 """What a click on one of our buttons tells; what it means is decided in Python."""
+ANSWERS = {"trigger_mode": "multiple", "api_visibility": "private"}
+"""Of events that answer a click or a file. Gradio loses an answer where its stream closes just as a question comes; an
+event that takes no second one while it waits would be dead from then on, and the next one brings both answers."""
 
 Ask = Callable[..., list[Any]]
 MOST_PICKS = 500
@@ -107,7 +110,7 @@ class _Picture(Widget):
             take, self._drop, [self._drop, self.value], show_progress="hidden", trigger_mode="always_last",
             queue=False, api_visibility="private",
         )  # fmt: skip
-        taken.then(ask, list(inputs), list(outputs), show_progress="minimal", api_visibility="private")
+        taken.then(ask, list(inputs), list(outputs), show_progress="minimal", **ANSWERS)
 
 
 class _Picks(Widget):
@@ -142,8 +145,8 @@ class _Picks(Widget):
             in_this_language(self._options), self._search, self._found, show_progress="hidden",
             trigger_mode="always_last", api_visibility="private",
         )  # fmt: skip
-        dropped = self._list.drop(drop, self.value, self.parts, show_progress="hidden", api_visibility="private")
-        dropped.then(ask, list(inputs), list(outputs), show_progress="minimal", api_visibility="private")
+        dropped = self._list.drop(drop, self.value, self.parts, show_progress="hidden", **ANSWERS)
+        dropped.then(ask, list(inputs), list(outputs), show_progress="minimal", **ANSWERS)
         self.take_from(self._found, ask, inputs, outputs)
 
     def take_from(self, output: Any, ask: Ask, inputs: Sequence[Any], outputs: Sequence[Any]) -> None:
@@ -154,8 +157,8 @@ class _Picks(Widget):
             told = _told(event, "pick")
             return self.set([*picks, told] if told and told not in picks and len(picks) < MOST_PICKS else picks)
 
-        picked = output.pick(pick, self.value, self.parts, show_progress="hidden", api_visibility="private")
-        picked.then(ask, list(inputs), list(outputs), show_progress="minimal", api_visibility="private")
+        picked = output.pick(pick, self.value, self.parts, show_progress="hidden", **ANSWERS)
+        picked.then(ask, list(inputs), list(outputs), show_progress="minimal", **ANSWERS)
 
     def _options(self, text: str) -> str:
         found = self.field.find(str(text or "")[:LONGEST_SEARCH])

@@ -23,11 +23,12 @@ UPLOADS, GROWTH = 20, 60 << 20  # bad ones, and bytes of this process over most 
 
 @dataclass
 class Opened:
-    """A page in browsers of any language and width, its session, the corrections, and what it asked elsewhere for."""
+    """A page in browsers of any language and width, its session, its folders, and what it asked elsewhere for."""
 
     tab: Callable[[str, int], Any]
     colours: Colours
     corrections: Path
+    films: Path
     outside: list[str]
 
 
@@ -48,10 +49,8 @@ def opened(tmp_path_factory):
             tab.wait_for_selector("h1")
             return tab
 
-        yield Opened(tab, page.colours, page.corrections, outside)
+        yield Opened(tab, page.colours, page.corrections, page.films, outside)
         browser.close()
-    left = [path for path in page.films.rglob("*") if path.is_file()]
-    assert [path.name for path in left] == ["copy.txt"], "what was brought is gone, what was made of it is kept"
     assert not [path for path in page.uploads.rglob("*") if path.is_file()], "uploads are gone"
 
 
@@ -170,6 +169,8 @@ def test_a_video_is_looked_at_with_progress_and_shown_from_the_shelf(opened):
     assert tab.request.get(f"{origin}/films/x/copy.txt").status == 404
     bring_film(tab, {**film, "buffer": b""}, "This is no video.")
     tab.close()
+    left = {path.name for path in opened.films.rglob("*") if path.is_file()}
+    assert left == {"copy.txt"}, "what was brought is gone, what was made of it is kept"
 
 
 def test_many_bad_uploads_leave_the_page_alive_and_the_memory_flat(opened):
