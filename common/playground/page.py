@@ -225,7 +225,7 @@ class _Column:
         for each in controls:
             each.on_change(turn, [self.answer, *turned], self.parts[1:])
         if self.save is not None:
-            self.save.click(keep, [self.answer, self.right, *turned], self.status, api_visibility="private")
+            self.save.click(keep, [self.answer, self.right, *turned], self.status, **ANSWERS)
 
     def _verdict(self, answer: Any, settings: Values) -> list[Any]:
         """Updates of the box, of what is chosen in it and of the line below."""
