@@ -87,7 +87,7 @@ class Settings:
     """Python of the others' environment."""
     timm_script: Path | None = None
     real: Path | None = None
-    """The folder that holds dogs_cats and bccd."""
+    """The folder that holds real sets by name: dogs_cats, bccd, and any other of pictures or of boxes."""
     weights: Path | None = None
     """Safetensors of a ResNet-18 of torchvision's names, and 96 pixels, that pictures are learnt from."""
     set_seed: int = 0

@@ -1,8 +1,8 @@
 """Data that no recipe was tuned for: generated photographs of several sizes and kinds, and real ones parted once.
 
 A set of pictures is a folder {train,val}/<class>/<file>; a set of scenes is one of images with boxes as YOLO has them.
-Names: `dogs_cats` and `bccd`, which lie in a folder of the user's; `balanced-500`, and so on for every kind and count;
-`scenes-100`, drawn objects to be found on drawn floors.
+Names: `dogs_cats`, `bccd` or any other that lies in a folder of the user's; `balanced-500`, and so on for every kind
+and count; `scenes-100`, drawn objects to be found on drawn floors.
 """
 
 import shutil
@@ -35,7 +35,8 @@ SIDE, LARGE_SIDE = 160, 800  # pixels around which a picture's sides vary
 SKEW = 5.0  # the most frequent class over the rarest; the others lie between in equal ratios
 VALIDATION_PER_CLASS = 60
 VALIDATION_SHARE = 0.2  # of real photographs that come without a split
-REAL: dict[str, Task] = {"dogs_cats": "classify", "bccd": "detect"}
+REAL = ("dogs_cats", "bccd")  # the real sets that are always compared
+BOXES = {".xml", ".json", ".txt"}  # files that say where objects are
 MARKER = "set.json"
 PICTURES = {".jpg", ".jpeg", ".png"}
 
@@ -48,14 +49,11 @@ class OwnSet:
     folder: Path
     task: Task
     weights: Path | None = None
+    is_real: bool = False
 
     @property
     def told(self) -> str:
         return self.name if self.weights is None else f"{self.name} from {self.weights.stem}"
-
-    @property
-    def is_real(self) -> bool:
-        return self.name in REAL
 
 
 @dataclass(frozen=True)
@@ -86,19 +84,20 @@ def names() -> tuple[str, ...]:
 def prepare(name: str, cache: Path, real: Path | None, *, seed: int = 0, workers: int | None = None) -> OwnSet:
     """Make a set below `cache`, or find it there.
 
-    real: the folder that holds dogs_cats and bccd. seed: of generated pictures and of the split of real ones.
+    real: the folder that holds real sets, by name. seed: of generated pictures and of the split of real ones.
     Raises DataError for an unknown name, and for a real set without its folder.
     """
     folder = cache / (name if seed == 0 else f"{name}-seed{seed}")
+    if real is not None and (real / name).is_dir():
+        return _real(real / name, folder, seed)
     if name in REAL:
-        if real is None or not (real / name).is_dir():
-            raise DataError(f"The set {name} is asked for, and {real} does not hold it.", "Give its parent as --real.")
-        if REAL[name] == "detect":
-            return OwnSet(name, as_yolo(real / name, folder), "detect")
-        return OwnSet(name, part_once(real / name, folder, seed), "classify")
+        raise DataError(f"The set {name} is asked for, and {real} does not hold it.", "Give its parent as --real.")
     kind, _, count = name.rpartition("-")
     if kind not in (*KINDS, SCENES) or not count.isdecimal() or int(count) < len(CLASSES):
-        raise DataError(f"There is no set {name}.", f"Known: {', '.join(names())}; any other count will do, too.")
+        raise DataError(
+            f"There is no set {name}.",
+            f"Known: {', '.join(names())}; any other count will do, too, and any folder of --real.",
+        )
     if kind == SCENES:
         drawn = demo.generate(
             folder.with_name(f"{folder.name}-drawn"), images=(int(count), SCENES_VALIDATION), seed=SCENES_SEED + seed,
@@ -106,6 +105,14 @@ def prepare(name: str, cache: Path, real: Path | None, *, seed: int = 0, workers
         )  # fmt: skip
         return OwnSet(name, as_yolo(drawn, folder), "detect")
     return OwnSet(name, generate(folder, kind, int(count), seed, workers), "classify")
+
+
+def _real(source: Path, folder: Path, seed: int) -> OwnSet:
+    """A set of the user's: of boxes where files beside the pictures tell of some; in its own split where it has one."""
+    if any(file.suffix.lower() in BOXES for file in source.rglob("*")):
+        return OwnSet(source.name, as_yolo(source, folder), "detect", is_real=True)
+    has_split = all((source / part).is_dir() for part in ("train", "val"))
+    return OwnSet(source.name, source if has_split else part_once(source, folder, seed), "classify", is_real=True)
 
 
 def generate(folder: Path, kind: str, train: int, seed: int, workers: int | None = None) -> Path:

@@ -105,6 +105,22 @@ def test_real_photographs_are_parted_once(tmp_path):
              for part in ("train", "val")}  # fmt: skip
     assert {part: len(files) for part, files in parts.items()} == {"train": 12, "val": 3}
     assert not parts["train"] & parts["val"]
+    assert (own.task, own.is_real) == ("classify", True)
+
+
+def test_any_folder_of_real_data_is_a_set(tmp_path):
+    """Photographs keep a split of their own; files that hold boxes make it one to find objects in."""
+    for part, count in (("train", 2), ("val", 1)):
+        for name in ("leaf", "stem"):
+            (tmp_path / "plants" / part / name).mkdir(parents=True)
+            for number in range(count):
+                Image.new("RGB", (8, 8)).save(tmp_path / "plants" / part / name / f"{number}.jpg")
+    own = picture_sets.prepare("plants", tmp_path / "cache", tmp_path)
+    assert (own.folder, own.task, own.is_real) == (tmp_path / "plants", "classify", True)
+    generate(tmp_path / "street", images=(4, 2), seed=1, workers=0)
+    own = picture_sets.prepare("street", tmp_path / "cache", tmp_path)
+    assert (own.task, own.is_real) == ("detect", True)
+    assert len(picture_sets.scenes_of(own.folder)) == 6
 
 
 def test_scenes_are_drawn_for_the_set_alone_and_written_as_yolo_has_them(tmp_path, monkeypatch):
