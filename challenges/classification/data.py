@@ -1,6 +1,6 @@
 """Photographs as batches: the checked folder, read by DALI in an order that can resume anywhere."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +23,7 @@ from common.vision.random_crops import random_resized_crops
 
 CROP_ATTEMPTS = 10  # tries for a random window that fits, as torchvision and DALI make
 COLOURS = 3  # saturation, contrast, brightness
+VARIED = {"colour": 1, "rotation": 0}  # what a training picture may undergo -> dimensions of its numbers
 OUTPUTS = ("images", "label", "index")
 
 
@@ -63,7 +64,8 @@ class PhotographData(DataModule):
         )
         files, config = _encoded_paths(self.train), self._config
         crops = 1 + CROP_ATTEMPTS * 4
-        width = crops + (COLOURS if config.colour else 0)
+        colours = crops + (COLOURS if config.colour else 0)
+        width = colours + (1 if config.rotation else 0)
 
         def columns() -> Iterator[Columns]:
             for share in shares:
@@ -78,12 +80,15 @@ class PhotographData(DataModule):
                 mirror = (numbers[:, 0] < config.flip).astype(np.int32)
                 paths = [files[sample] for sample in share.samples]
                 column = paths, self.train.labels[share.samples], share.samples, starts, sizes, mirror
-                factors = (1 + config.colour * (2 * numbers[:, crops:] - 1)).astype(np.float32)
-                yield (*column, factors) if config.colour else column
+                within = (2 * numbers - 1).astype(np.float32)  # of what is allowed, to either side
+                factors, angles = 1 + config.colour * within[:, crops:colours], config.rotation * within[:, -1]
+                yield (*column, *[factors] * bool(config.colour), *[angles] * bool(config.rotation))
 
         return self._load(
             columns(),
-            _train_graph(self.preprocessing, dali_device(self._device), has_colours=bool(config.colour)),
+            _train_graph(
+                self.preprocessing, dali_device(self._device), [name for name in VARIED if getattr(config, name)]
+            ),
             batch_size // self._world.size // accumulation,
         )
 
@@ -119,23 +124,20 @@ def _encoded_paths(split: Manifest) -> list[NDArray[np.uint8]]:
     return [encode_path(str(root / path)) for path in split.paths]
 
 
-def _train_graph(
-    preprocessing: ImagePreprocessing, device: str, *, has_colours: bool = False
-) -> Callable[..., Pipeline]:
+def _train_graph(preprocessing: ImagePreprocessing, device: str, varied: Sequence[str] = ()) -> Callable[..., Pipeline]:
     kinds = [types.UINT8, types.INT64, types.INT64, types.INT32, types.INT32, types.INT32]
     dimensions = [1, 0, 0, 1, 1, 0]
 
     @pipeline_def
     def graph(source: Callable[[], Columns]) -> tuple[DataNode, ...]:
-        path, label, index, start, size, mirror, *colour = fn.external_source(
+        path, label, index, start, size, mirror, *numbers = fn.external_source(
             source=source,
-            num_outputs=len(kinds) + has_colours,
-            dtype=[*kinds, *[types.FLOAT] * has_colours],
-            ndim=[*dimensions, *[1] * has_colours],
+            num_outputs=len(kinds) + len(varied),
+            dtype=[*kinds, *[types.FLOAT] * len(varied)],
+            ndim=[*dimensions, *(VARIED[name] for name in varied)],
         )
-        read = fn.io.file.read(path)
-        factors = colour[0] if colour else None
-        images = decode_window(read, start, size, mirror, preprocessing, device, colour=factors)
+        undergone = dict(zip(varied, numbers, strict=True))
+        images = decode_window(fn.io.file.read(path), start, size, mirror, preprocessing, device, **undergone)
         return images, _to(label, device), _to(index, device)
 
     described: Callable[..., Pipeline] = graph

@@ -27,7 +27,7 @@ def fits(recipe: ClassificationRecipe, manifest: Manifest, record: Mapping[str, 
     """The values for this data; `record` is check.json's content."""
     train = manifest.subset("train")
     count = f"there are {len(train):,} training photographs"
-    found = [*_length(recipe, len(train), count), *_balance(train), *_mirrored_and_coloured(recipe)]
+    found = [*_length(recipe, len(train), count), *_balance(train), *_varied(recipe)]
     if recipe.weights is not None:
         found += _of_weights(recipe.weights)
     else:
@@ -96,13 +96,16 @@ def _scans(train: Manifest, record: Mapping[str, Any]) -> Iterator[Fit]:
         yield Fit("data.area", (0.6, 1.0), "since all are gray and of one size, as scans are")
 
 
-def _mirrored_and_coloured(recipe: ClassificationRecipe) -> Iterator[Fit]:
-    """Not guessed: only whoever knows the pictures knows whether their mirror images or other light occur."""
+def _varied(recipe: ClassificationRecipe) -> Iterator[Fit]:
+    """Not guessed: only whoever knows the pictures knows whether mirror images, other light or angles occur."""
     reason = "right for most objects; for letters, or where left and right differ, give --data.flip 0"
     yield Fit("data.flip", recipe.data.flip, reason)
     if recipe.data.colour:
         reason = "right for most photographs; where shades tell classes apart, give --data.colour 0"
         yield Fit("data.colour", recipe.data.colour, reason)
+    if recipe.data.rotation:
+        reason = "right for most photographs; where angles tell classes apart, give --data.rotation 0"
+        yield Fit("data.rotation", recipe.data.rotation, reason)
 
 
 def _balance(train: Manifest) -> Iterator[Fit]:

@@ -33,6 +33,8 @@ class DataConfig:
     """Probability of a horizontal flip."""
     colour: float = 0.0
     """Share by which saturation, contrast and brightness of a training picture are raised or lowered at most."""
+    rotation: float = 0.0
+    """Degrees by which a training picture is turned at most, to either side."""
     validation_fraction: float = 0.2
     """Share held out where the folder has no val/ of its own."""
     split: Literal["keep", "random", "by-group"] = "keep"
@@ -52,6 +54,8 @@ class DataConfig:
             )
         if not 0 <= self.colour < 1:
             raise RecipeError(told("data", self, "colour"), "It lies in [0, 1).")
+        if not 0 <= self.rotation <= 180:
+            raise RecipeError(told("data", self, "rotation"), "It lies in [0, 180].")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -171,7 +175,7 @@ RECIPES: Mapping[str, ClassificationRecipe] = {
         fit="data",
         preprocessing=ImagePreprocessing(resize=110, crop=96),
         optimizer=replace(_FROM_SCRATCH, weight_decay=0.3),
-        data=DataConfig(area=(0.35, 1.0), colour=0.3),
+        data=DataConfig(area=(0.35, 1.0), colour=0.3, rotation=15),
         training=TrainingConfig(
             epochs=40, batch_size=32, evaluate_every=5, checkpoint_every=50, ema_decay=0.99, log_every=10
         ),

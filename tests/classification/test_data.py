@@ -14,6 +14,7 @@ from challenges.classification.data import PhotographData
 from challenges.classification.recipes import DataConfig
 from common.errors import DataError, RecipeError
 from common.machine.distributed import ALONE, World
+from common.training.randomness import uniform_numbers
 from common.vision.dali.images import serving_pipeline
 from common.vision.preprocessing import ImagePreprocessing
 
@@ -151,10 +152,27 @@ def test_colours_vary_by_the_given_share_and_windows_do_not(manifest):
     assert 1.05 < ratios.max() < 1.3 + 0.05
 
 
-@pytest.mark.parametrize("colour", [1.0, -0.1])
-def test_a_share_of_colours_out_of_range_is_refused(colour):
-    with pytest.raises(RecipeError, match=r"data\.colour is"):
-        DataConfig(colour=colour)
+def test_pictures_are_turned_by_the_degrees_drawn_for_them(manifest):
+    """Pillow's turned picture is the nearest to DALI's at the angle that was drawn, among all that could be."""
+    whole = {"area": (1.0, 1.0), "ratio": (0.2, 5.0), "flip": 0.0}
+    plain, turned = (restored(batches(manifest, count=1, rotation=degrees, **whole)[0]["images"], SMALL)
+                     for degrees in (0.0, 30.0))  # fmt: skip
+    drawn = 30 * (2 * uniform_numbers(5, 0, 8, 42)[:, -1] - 1)
+    middle = slice(8, 24)  # what stays in sight at any angle
+    for before, after, angle in zip(plain, turned, drawn, strict=True):
+        picture = Image.fromarray(before.round().clip(0, 255).astype(np.uint8))
+        tried = {
+            degrees: np.asarray(picture.rotate(degrees, Image.Resampling.BILINEAR), np.float32)[middle, middle]
+            for degrees in range(-30, 31, 2)
+        }
+        nearest = min(tried, key=lambda degrees: np.abs(tried[degrees] - after[middle, middle]).mean())
+        assert nearest == pytest.approx(angle, abs=2.5)
+
+
+@pytest.mark.parametrize("given", [{"colour": 1.0}, {"colour": -0.1}, {"rotation": 181.0}, {"rotation": -1.0}], ids=str)
+def test_how_pictures_vary_is_refused_out_of_range(given):
+    with pytest.raises(RecipeError, match=rf"data\.{next(iter(given))} is"):
+        DataConfig(**given)
 
 
 def test_a_file_damaged_after_the_check_is_named(manifest):

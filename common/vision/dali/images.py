@@ -25,6 +25,7 @@ def decode_window(  # noqa: PLR0913 (one argument for each thing that a window m
     *,
     upset: DataNode | None = None,
     colour: DataNode | None = None,
+    rotation: DataNode | None = None,
     faithful: bool = False,
 ) -> DataNode:
     """Cut out the window (start, size: height, width in pixels), resize, flip, normalise: (crop, crop, 3) float.
@@ -32,12 +33,15 @@ def decode_window(  # noqa: PLR0913 (one argument for each thing that a window m
     mirror, upset: 1 flips left and right, top and bottom
     colour:        factors of saturation (distance from the pixel's own grey, Y of YIQ), contrast (distance from 128)
                    and brightness, in this order
+    rotation:      degrees, counter-clockwise; what comes into sight is as the nearest pixel of the window's edge
     faithful:      as `decode` takes it
     """
     window = _window(encoded, start, size, device, faithful=faithful)
     square = _resize(window, size=[preprocessing.crop, preprocessing.crop])
     if upset is not None:
         square = fn.flip(square, horizontal=0, vertical=upset)
+    if rotation is not None:
+        square = fn.rotate(square, angle=rotation, keep_size=True, fill_value=None)
     if colour is not None:
         square = fn.color_twist(square, saturation=colour[0], contrast=colour[1], brightness=colour[2])
     return normalise(square, preprocessing, "HWC", mirror)
