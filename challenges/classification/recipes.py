@@ -175,7 +175,7 @@ RECIPES: Mapping[str, ClassificationRecipe] = {
         fit="data",
         preprocessing=ImagePreprocessing(resize=110, crop=96),
         optimizer=replace(_FROM_SCRATCH, weight_decay=0.3),
-        data=DataConfig(area=(0.35, 1.0), colour=0.3, rotation=15),
+        data=DataConfig(area=(0.35, 1.0), colour=0.3),
         training=TrainingConfig(
             epochs=40, batch_size=32, evaluate_every=5, checkpoint_every=50, ema_decay=0.99, log_every=10
         ),
