@@ -22,6 +22,7 @@ _WORDS: dict[Role, str] = {
 _FILLER = r"set|sets|data|dataset|split|folder|images?|imgs?|pictures?|photos?"
 COMPARED = 50  # top folders whose subfolders are compared with each other
 NAMED = 5
+MOST = 0.9  # of all pictures, in a folder that would be one class
 
 
 @dataclass
@@ -91,6 +92,7 @@ def find_bases(root: Path, tree: PictureFolder, known: Collection[str] = ()) -> 
         _refuse_lone_split(root, outer, [name for name, (role, exact) in roles.items() if role and exact])
         _refuse_splits_inside(root, outer)
         refuse_shared_subfolders(root, outer)
+        _refuse_data_inside(root, outer)
         return outer, [outer]
     folders = outer.folder.folders
     if not any(folders[name].holds_folders for name in training):
@@ -223,6 +225,29 @@ def _refuse_splits_inside(root: Path, outer: Base) -> None:
                 if deeper
                 else f"Turn them round: {displayed(where)}/train/{displayed(name)}/photo.jpg",
             )
+
+
+def _refuse_data_inside(root: Path, outer: Base) -> None:
+    """Raise DataError where one folder would be a class and is all of the data, or a second copy of it."""
+    folders = outer.folder.folders
+    for name, folder in folders.items():
+        others = {other: beside for other, beside in folders.items() if other != name}
+        copied = {key(inside) for inside in folder.folders} & {key(other) for other in others}
+        is_all = folder.pictures >= MOST * outer.folder.pictures and not any(o.folders for o in others.values())
+        if folder.direct or len(folder.folders) < 2 or not (len(copied) > 1 or is_all):
+            continue
+        where = displayed(root.joinpath(*outer.path))
+        inside = f"{displayed(name)} in {where} holds folders with pictures ({named(folder.folders)})"
+        beside = f"the folders beside it ({named(others)})"
+        raise DataError(
+            f"{inside} that are called like {beside}: it is a copy or another part of the data, and not a class."
+            if len(copied) > 1
+            else f"{inside}, {folder.pictures:,} pictures of {outer.folder.pictures:,}, and {beside} hold none: it may "
+            "be all of the data, and not a class.",
+            LAYOUTS,
+            f"To use it alone, name it: {where}/{displayed(name)}. To leave it out, take it out of the folder. "
+            "If it is a class, move its pictures up.",
+        )
 
 
 def _refuse_pictures_in_splits(root: Path, outer: Base, names: Sequence[str]) -> None:

@@ -108,6 +108,9 @@ def test_a_single_outer_folder_is_passed_through():
         (inside("train/a", "train/b", "val"), "a, b in /data/train hold the same subfolders"),
         (["cat/train", "cat/val", "dog/train", "dog/val"], "Turn them round: /data/train/cat/photo.jpg"),
         ([*inside("brain/Training", "brain/Testing"), "more"], "Name /data/brain to use it alone"),
+        ([*inside("augmented"), "cat", "dog"], "(cat, dog) that are called like the folders beside it (cat, dog)"),
+        ([*(f"Dataset/{digit}" for digit in range(10)), "Examples"], "30 pictures of 33, and the folders beside it"),
+        ([*(f"Dataset/{digit}" for digit in range(10)), "Examples"], "name it: /data/Dataset"),
         (["train", "val"], "without folders of classes"),
         (["cats_train", "cats_test", "dogs_train", "dogs_test"], "cats_train holds 3 images directly"),
         (["trainA", "trainB", "testA", "testB"], "called like a split"),
@@ -135,6 +138,9 @@ def test_nested_classes_are_told():
     (note,) = layout("train/cat/young", "train/dog", "val/cat", "val/dog").notes
     assert note.startswith("3 pictures lie deeper")
     assert layout("cat/images", "dog/images").classes[0] == "cat"
+    patients = [f"healthy/p{number}" for number in range(30)]
+    assert set(layout(*patients, "ill/p30", "ill/p31").classes) == {"healthy", "ill"}
+    assert set(layout("cat/young", "cat/old", "dog").classes) == {"cat", "dog"}
 
 
 @pytest.mark.parametrize(
