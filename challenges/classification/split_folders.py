@@ -92,7 +92,7 @@ def find_bases(root: Path, tree: PictureFolder, known: Collection[str] = ()) -> 
         _refuse_lone_split(root, outer, [name for name, (role, exact) in roles.items() if role and exact])
         _refuse_splits_inside(root, outer)
         refuse_shared_subfolders(root, outer)
-        _refuse_data_inside(root, outer)
+        _refuse_data_inside(root, outer, known)
         return outer, [outer]
     folders = outer.folder.folders
     if not any(folders[name].holds_folders for name in training):
@@ -227,14 +227,16 @@ def _refuse_splits_inside(root: Path, outer: Base) -> None:
             )
 
 
-def _refuse_data_inside(root: Path, outer: Base) -> None:
-    """Raise DataError where one folder would be a class and is all of the data, or a second copy of it."""
+def _refuse_data_inside(root: Path, outer: Base, known: Collection[str]) -> None:
+    """Raise DataError where one folder would be a class and is all of the data, or a second copy of it; `known`
+    classes are none of this.
+    """
     folders = outer.folder.folders
     for name, folder in folders.items():
         others = {other: beside for other, beside in folders.items() if other != name}
         copied = {key(inside) for inside in folder.folders} & {key(other) for other in others}
         is_all = folder.pictures >= MOST * outer.folder.pictures and not any(o.folders for o in others.values())
-        if folder.direct or len(folder.folders) < 2 or not (len(copied) > 1 or is_all):
+        if name in known or folder.direct or len(folder.folders) < 2 or not (len(copied) > 1 or is_all):
             continue
         where = displayed(root.joinpath(*outer.path))
         inside = f"{displayed(name)} in {where} holds folders with pictures ({named(folder.folders)})"

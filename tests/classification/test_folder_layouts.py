@@ -8,6 +8,7 @@ from rich.console import Console
 
 from challenges.classification.class_names import alike, copies, difference, key, matched, nearest
 from challenges.classification.layout import Layout, find_layout
+from challenges.classification.split_folders import find_bases, picture_tree
 from common.errors import DataError
 from common.files import read_csv, read_json
 from common.vision.image_folders import ListedFile, Listing
@@ -141,6 +142,14 @@ def test_nested_classes_are_told():
     patients = [f"healthy/p{number}" for number in range(30)]
     assert set(layout(*patients, "ill/p30", "ill/p31").classes) == {"healthy", "ill"}
     assert set(layout("cat/young", "cat/old", "dog").classes) == {"cat", "dog"}
+
+
+def test_a_class_that_a_run_has_learnt_may_hold_all_but_a_few_pictures():
+    tree = picture_tree({**{f"healthy/p{number}": 3 for number in range(30)}, "ill": 3})
+    _, (base,) = find_bases(Path("/data"), tree, known=("healthy", "ill"))
+    assert set(base.folder.folders) == {"healthy", "ill"}
+    with pytest.raises(DataError, match="healthy in /data holds folders"):
+        find_bases(Path("/data"), tree)
 
 
 @pytest.mark.parametrize(
