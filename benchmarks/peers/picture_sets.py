@@ -16,6 +16,7 @@ from typing import Literal
 import numpy as np
 from rich.console import Console
 
+from challenges.choosing import choose_model
 from challenges.detection import demo
 from challenges.detection.challenge import DetectionChallenge
 from challenges.detection.scenes import Scenes
@@ -36,7 +37,6 @@ SKEW = 5.0  # the most frequent class over the rarest; the others lie between in
 VALIDATION_PER_CLASS = 60
 VALIDATION_SHARE = 0.2  # of real photographs that come without a split
 REAL = ("dogs_cats", "bccd")  # the real sets that are always compared
-BOXES = {".xml", ".json", ".txt"}  # files that say where objects are
 MARKER = "set.json"
 PICTURES = {".jpg", ".jpeg", ".png"}
 
@@ -108,8 +108,8 @@ def prepare(name: str, cache: Path, real: Path | None, *, seed: int = 0, workers
 
 
 def _real(source: Path, folder: Path, seed: int) -> OwnSet:
-    """A set of the user's: of boxes where files beside the pictures tell of some; in its own split where it has one."""
-    if any(file.suffix.lower() in BOXES for file in source.rglob("*")):
+    """A set of the user's: of boxes where the kit finds some; photographs in their own split where they have one."""
+    if choose_model(source).model == DetectionChallenge.model:
         return OwnSet(source.name, as_yolo(source, folder), "detect", is_real=True)
     has_split = all((source / part).is_dir() for part in ("train", "val"))
     return OwnSet(source.name, source if has_split else part_once(source, folder, seed), "classify", is_real=True)

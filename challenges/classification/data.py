@@ -66,6 +66,7 @@ class PhotographData(DataModule):
         crops = 1 + CROP_ATTEMPTS * 4
         colours = crops + (COLOURS if config.colour else 0)
         width = colours + (1 if config.rotation else 0)
+        varied = [name for name in VARIED if getattr(config, name)]
 
         def columns() -> Iterator[Columns]:
             for share in shares:
@@ -81,14 +82,15 @@ class PhotographData(DataModule):
                 paths = [files[sample] for sample in share.samples]
                 column = paths, self.train.labels[share.samples], share.samples, starts, sizes, mirror
                 within = (2 * numbers - 1).astype(np.float32)  # of what is allowed, to either side
-                factors, angles = 1 + config.colour * within[:, crops:colours], config.rotation * within[:, -1]
-                yield (*column, *[factors] * bool(config.colour), *[angles] * bool(config.rotation))
+                undergone = {
+                    "colour": 1 + config.colour * within[:, crops:colours],
+                    "rotation": config.rotation * within[:, -1],
+                }
+                yield (*column, *(undergone[name] for name in varied))
 
         return self._load(
             columns(),
-            _train_graph(
-                self.preprocessing, dali_device(self._device), [name for name in VARIED if getattr(config, name)]
-            ),
+            _train_graph(self.preprocessing, dali_device(self._device), varied),
             batch_size // self._world.size // accumulation,
         )
 

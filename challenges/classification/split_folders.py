@@ -244,8 +244,8 @@ def _refuse_data_inside(root: Path, outer: Base, known: Collection[str]) -> None
         raise DataError(
             f"{inside} that are called like {beside}: it is a copy or another part of the data, and not a class."
             if len(copied) > 1
-            else f"{inside}, {folder.pictures:,} pictures of {outer.folder.pictures:,}, and {beside} hold none: it may "
-            "be all of the data, and not a class.",
+            else f"{inside}, {folder.pictures:,} pictures of {outer.folder.pictures:,}, and {beside} hold no "
+            "folders: it may be all of the data, and not a class.",
             LAYOUTS,
             f"To use it alone, name it: {where}/{displayed(name)}. To leave it out, take it out of the folder. "
             "If it is a class, move its pictures up.",

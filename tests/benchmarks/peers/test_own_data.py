@@ -115,6 +115,7 @@ def test_any_folder_of_real_data_is_a_set(tmp_path):
             (tmp_path / "plants" / part / name).mkdir(parents=True)
             for number in range(count):
                 Image.new("RGB", (8, 8)).save(tmp_path / "plants" / part / name / f"{number}.jpg")
+    (tmp_path / "plants" / "notes.txt").write_text("Taken in May.\n")
     own = picture_sets.prepare("plants", tmp_path / "cache", tmp_path)
     assert (own.folder, own.task, own.is_real) == (tmp_path / "plants", "classify", True)
     generate(tmp_path / "street", images=(4, 2), seed=1, workers=0)
