@@ -12,6 +12,8 @@ from challenges.registry import CLICKS, MODELS, Entry
 from common.errors import DataError
 from common.vision.image_folders import Listing, displayed
 
+FEW_PICTURES = 10  # that lie beside a table like plots, and are no data of their own
+
 
 @dataclass(frozen=True)
 class Chosen:
@@ -36,8 +38,15 @@ def choose_model(root: Path) -> Chosen:
     if listing.files:
         found = _annotations(root, listing)
         if found:
-            return Chosen("ssd300", f"it has {len(listing.files):,} images and {found}")
-        return Chosen("resnet50", f"it has {len(listing.files):,} images and no annotations of boxes")
+            return Chosen("ssd300", f"it has {_images(listing)} and {found}")
+        if (
+            len(listing.files) <= FEW_PICTURES
+            and not _has_classes(root, listing)
+            and not unreadable(MODELS["ncf"], root)
+        ):
+            found = _interactions(root, listing)
+            return Chosen("ncf", f"it has {found}, and {_images(listing)} in no folders of classes")
+        return Chosen("resnet50", f"it has {_images(listing)} and no annotations of boxes")
     if _is_click_log(root):
         return Chosen("dlrm", "it has no images, but a click log")
     found = _interactions(root, listing)
@@ -67,6 +76,17 @@ def unreadable(entry: Entry, root: Path) -> str:
     return ""
 
 
+def _images(listing: Listing) -> str:
+    return "1 image" if len(listing.files) == 1 else f"{len(listing.files):,} images"
+
+
+def _has_classes(root: Path, listing: Listing) -> bool:
+    """Whether folders tell what the images show."""
+    with contextlib.suppress(DataError):
+        return len(set(find_layout(root, listing).classes)) > 1
+    return False
+
+
 def _annotations(root: Path, listing: Listing) -> str:
     """What annotates the images, in words; empty where nothing does."""
     try:
@@ -85,9 +105,8 @@ def _annotations(root: Path, listing: Listing) -> str:
         foreign.refuse_known(root, coco.json_files(listing))
     except DataError:  # the check says how to convert them
         return "annotations of another tool's kind"
-    with contextlib.suppress(DataError):
-        if len(set(find_layout(root, listing).classes)) > 1:
-            return ""
+    if _has_classes(root, listing):
+        return ""
     # no folders of classes: a file beside the images is all that can tell what they show
     beside = [*coco.json_files(listing), *foreign.text_files(root, listing), *foreign.box_tables(root)]
     return f"no folders of classes, but {displayed(beside[0])}" if beside else ""

@@ -131,6 +131,19 @@ def test_tables_of_boxes_are_a_detectors(tmp_path):
     assert choose_model(tmp_path).model == "resnet50"
 
 
+def test_a_plot_beside_interactions_is_no_data_of_its_own(tmp_path):
+    draw(tmp_path / "curve.jpg")
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "ratings.csv").write_text("userId,movieId,rating\n1,2,4\n2,3,5\n")
+    chosen = choose_model(tmp_path)
+    assert (chosen.model, chosen.why) == (
+        "ncf", "it has interactions in ratings.csv, and 1 image in no folders of classes",
+    )  # fmt: skip
+    for number in range(20):
+        draw(tmp_path / "photos" / f"{number}.jpg")
+    assert choose_model(tmp_path).model == "resnet50"
+
+
 def test_a_polygon_of_seven_points_with_a_class_by_name_is_none_of_kittis(tmp_path):
     around = [(0.1, 0.1), (0.5, 0.1), (0.5, 0.2), (0.5, 0.3), (0.5, 0.4), (0.3, 0.4), (0.1, 0.4)]
     points = [value for point in around for value in point]
