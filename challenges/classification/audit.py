@@ -1,4 +1,4 @@
-"""What a checked folder should make one think twice about: imbalance, duplicates, leaks between the splits."""
+"""What a checked folder should make one think twice about: imbalance, duplicates, leaks, shortcuts."""
 
 import re
 import shlex
@@ -12,6 +12,7 @@ import numpy as np
 from challenges.classification.class_names import difference, nearest, side_by_side
 from challenges.classification.layout import Layout
 from challenges.classification.manifest import Manifest
+from challenges.classification.shortcuts import find_shortcuts, shortcut_warnings
 from challenges.classification.split_folders import LAYOUTS, named
 from common.errors import DataError
 from common.language.telling import english
@@ -130,10 +131,12 @@ def findings(
         "heights": spread(manifest.heights),
         "duplicates": _duplicates(manifest),
         "leaks": _leaks(manifest, facts, grouping),
+        "shortcuts": find_shortcuts(manifest, facts),
     }
     warnings = [*layout.notes, *narrow_warnings(manifest.root, facts), *_count_warnings(record)]
     warnings += duplicate_warnings(record["duplicates"], DUPLICATES)
     warnings += _leak_warnings(record["leaks"], manifest.root, is_sure=pattern is not None)
+    warnings += shortcut_warnings(record["shortcuts"])
     if problems:
         told = ", ".join(f"{count} {code}" for code, count in record["problems"].items())
         warnings.append(

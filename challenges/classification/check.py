@@ -38,7 +38,7 @@ from common.vision.images import ImageFacts, ImageProblem
 from common.vision.leaks import LIKELY_GROUP, groups
 from common.vision.near_duplicates import sets_of_copies
 
-FORMAT = 3  # of check.json; another number means that the folder is checked again
+FORMAT = 4  # of check.json; another number means that the folder is checked again
 SHOWN = 12  # rows of a printed table before the rest is only counted
 
 

@@ -431,3 +431,35 @@ def test_a_test_folder_keeps_its_pictures_when_the_others_are_parted_anew(tmp_pa
         warning.startswith("1 of 5 test pictures have counterparts in training: 1 are identical files")
         for warning in given.warnings
     )
+
+
+Way = tuple[str, str, tuple[int, int]]  # suffix, colour mode, size
+COLOUR: Way = ("jpg", "RGB", (32, 24))
+SCAN: Way = ("png", "L", (32, 24))
+ODD: list[Way] = [("png", "L", (40 + number, 24)) for number in range(24)]  # each size once: they tell nothing
+
+
+@pytest.mark.parametrize(
+    ("ways", "told"),
+    [
+        ({"ill": [COLOUR], "cold": [SCAN], "well": [SCAN]}, ("ill", "format", "JPEG")),
+        ({"ill": [COLOUR, SCAN], "well": [COLOUR, SCAN, SCAN]}, None),
+        ({"ill": [SCAN], "well": ODD}, ("ill", "size", "32 x 24")),
+        ({"ill": ODD, "well": ODD}, None),
+    ],
+    ids=["another-format", "mixed", "one-size", "each-its-size"],
+)
+def test_a_class_that_is_told_by_how_it_was_saved_is_named(tmp_path, ways, told):
+    root = tmp_path / "data"
+    for position, (name, turns) in enumerate(ways.items()):
+        (root / name).mkdir(parents=True)
+        for number in range(24):
+            suffix, mode, size = turns[number % len(turns)]
+            picture = unlike(100 * position + number).resize(size).convert(mode)
+            picture.save(root / name / f"{number:02d}.{suffix}")
+    report = check(root, tmp_path / "out")
+    warnings = [warning for warning in report.warnings if warning.startswith("A shortcut: ")]
+    assert len(warnings) == len(report.record["shortcuts"]) == (told is not None)
+    for found, warning in zip(report.record["shortcuts"], warnings, strict=True):
+        assert (found["name"], found["aspect"], found["commonest"], found["inside"], found["outside"]) == (*told, 1, 0)
+        assert f"(mostly {told[2]}) alone tells ill from all else, 100% of its pictures and 0% of" in warning
