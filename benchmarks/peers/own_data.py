@@ -8,8 +8,8 @@
 Every side learns each set, from scratch or from one file of a ResNet-18's weights, on as many threads, for as many
 seconds of the processor, the sides in turns (picture_side.py says what is counted), and what it answers about the same
 validation pictures is judged here. A cell is one side, set, budget and seed; it is kept as soon as it is there, so that
-a command that was cut off goes on. Where all sides and seeds of a set and budget are there, they become one record
-under benchmarks/results.
+a command that was cut off goes on. Where all sides and seeds of a set and budget are there, the kit's among them, they
+become one record under benchmarks/results.
 
 --peer is the Python of an environment with torch, torchvision, timm, ultralytics and psutil; --timm-script is train.py
 of a checkout of that timm.
@@ -133,7 +133,7 @@ def run(settings: Settings, command: Sequence[str], console: Console) -> None:
                 f"{one.told} {budget:g} s seed {seed}: {side} {METRIC[one.task]} {cell.value:.4f} after "
                 f"{cell.learnt.epochs:.1f} epochs, {cell.seconds:.1f} s", markup=False, highlight=False,
             )  # fmt: skip
-        if len(sides) > 1 and not _is_published(settings, one, budget, sides):
+        if len(sides) > 1 and "kit" in sides and not _is_published(settings, one, budget, sides):
             publish(record_of(one, budget, found, settings, command), settings.output, console)
 
 

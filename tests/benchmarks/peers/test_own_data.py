@@ -227,6 +227,14 @@ def test_a_record_of_fewer_seeds_is_told_again_with_all(tmp_path, own_set, stand
     assert [(Path(job.pace).name.split("-t1-")[1], job.seed) for job in asked] == [
         ("kit.json", 0), ("plain.json", 0), ("plain.json", 1), ("kit.json", 1)
     ]  # fmt: skip
+    monkeypatch.setitem(own_data.MODULES, "timm", "a stand-in")
+    others = replace(
+        settings, weights=None, sides=("plain", "timm"), timm_script=stand_ins, cells=tmp_path / "others",
+        output=tmp_path / "nothing",
+    )  # fmt: skip
+    own_data.run(others, ("python", "-m", "benchmarks.peers.own_data"), Console(quiet=True))
+    assert len(list((tmp_path / "others" / "cells").iterdir())) == 4
+    assert not (tmp_path / "nothing").exists()  # nothing of the kit's to compare with
 
 
 def test_a_side_that_ends_early_is_told_with_its_last_words(tmp_path, own_set):
