@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from challenges.classification.class_names import key
+from challenges.classification.mask_folders import refuse_masks
 from common.errors import DataError
 from common.vision.image_folders import displayed
 
@@ -93,6 +94,7 @@ def find_bases(root: Path, tree: PictureFolder, known: Collection[str] = ()) -> 
         _refuse_splits_inside(root, outer)
         refuse_shared_subfolders(root, outer)
         _refuse_data_inside(root, outer, known)
+        refuse_masks(displayed(root.joinpath(*outer.path)), outer.folder.folders.keys() - known)
         return outer, [outer]
     folders = outer.folder.folders
     if not any(folders[name].holds_folders for name in training):
@@ -102,6 +104,7 @@ def find_bases(root: Path, tree: PictureFolder, known: Collection[str] = ()) -> 
         return outer, [outer]
     train = _base(outer, _only(root, outer, [n for n in training if folders[n].holds_folders], roles), "train")
     refuse_shared_subfolders(root, train)
+    refuse_masks(displayed(root.joinpath(*train.path)), train.folder.folders.keys() - known)
     for role in ("val", "test"):
         fitting = [name for name in judging if roles[name][0] == role and _has_classes(outer, name, train)]
         if fitting:

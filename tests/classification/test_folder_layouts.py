@@ -119,6 +119,11 @@ def test_a_single_outer_folder_is_passed_through():
         (inside("train_1", "train_2", "test"), "are all called like the same split"),
         (inside("val", "test"), "nothing beside it"),
         ([*inside("train"), "unlabelled"], "nothing beside it (unlabelled) is its counterpart"),
+        (["images", "masks"], "masks/ in /data is called like masks of what images/ shows"),
+        (["train/Image", "train/Ground Truth", "val/Image", "val/Ground Truth"], "Ground Truth/ in /data/train is"),
+        (["images/a", "images/b", "annotations/trimaps"], "annotations/ in /data is called like masks"),
+        (["JPEGImages", "SegmentationClass", "SegmentationObject"], "SegmentationObject/ in /data are called like"),
+        (["train", "train_masks"], "train_masks/ in /data is called like masks of what train/ shows"),
     ],
 )
 def test_open_questions_are_refused_with_what_to_do(folders, told):
@@ -129,6 +134,8 @@ def test_names_alone_make_no_split():
     assert set(layout("train", "plane", "test tube").classes) == {"train", "plane", "test tube"}
     assert set(layout("valid", "invalid").classes) == {"valid", "invalid"}
     assert set(layout("train_val", *inside("boat")).classes) == {"train_val", "boat"}
+    for classes in ("with mask", "without mask"), ("masks", "caps", "images"), ("photos", "drawings"), ("face", "mask"):
+        assert set(layout(*classes).classes) == set(classes)
 
 
 def test_nested_classes_are_told():
