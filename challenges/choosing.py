@@ -36,23 +36,29 @@ def choose_model(root: Path) -> Chosen:
         return Chosen("ncf", "it is a table") if is_table else Chosen("resnet50", "it is no table that the kit knows")
     listing = list_scenes(root)
     if listing.files:
-        found = _annotations(root, listing)
-        if found:
-            return Chosen("ssd300", f"it has {_images(listing)} and {found}")
-        if (
-            len(listing.files) <= FEW_PICTURES
-            and not _has_classes(root, listing)
-            and not unreadable(MODELS["ncf"], root)
-        ):
-            found = _interactions(root, listing)
-            return Chosen("ncf", f"it has {found}, and {_images(listing)} in no folders of classes")
-        return Chosen("resnet50", f"it has {_images(listing)} and no annotations of boxes")
+        return _of_images(root, listing)
     if _is_click_log(root):
         return Chosen("dlrm", "it has no images, but a click log")
     found = _interactions(root, listing)
     if found:
         return Chosen("ncf", f"it has no images, but {found}")
     return Chosen("resnet50", "it has neither images nor interactions")
+
+
+def _of_images(root: Path, listing: Listing) -> Chosen:
+    count = len(listing.files)
+    images = "1 image" if count == 1 else f"{count:,} images"
+    found = _annotations(root, listing)
+    if not found and not _has_classes(root, listing):
+        tables = _tables(root) if count <= FEW_PICTURES else ""
+        if tables:
+            return Chosen("ncf", f"it has {tables}, and {images} in no folders of classes")
+        # a file beside the images is all that can tell what they show
+        beside = [*coco.json_files(listing), *foreign.text_files(root, listing), *foreign.box_tables(root)]
+        found = f"no folders of classes, but {displayed(beside[0])}" if beside else ""
+    if found:
+        return Chosen("ssd300", f"it has {images} and {found}")
+    return Chosen("resnet50", f"it has {images} and no annotations of boxes")
 
 
 def _is_click_log(root: Path) -> bool:
@@ -74,10 +80,6 @@ def unreadable(entry: Entry, root: Path) -> str:
     except DataError as error:
         return error.given
     return ""
-
-
-def _images(listing: Listing) -> str:
-    return "1 image" if len(listing.files) == 1 else f"{len(listing.files):,} images"
 
 
 def _has_classes(root: Path, listing: Listing) -> bool:
@@ -105,16 +107,18 @@ def _annotations(root: Path, listing: Listing) -> str:
         foreign.refuse_known(root, coco.json_files(listing))
     except DataError:  # the check says how to convert them
         return "annotations of another tool's kind"
-    if _has_classes(root, listing):
-        return ""
-    # no folders of classes: a file beside the images is all that can tell what they show
-    beside = [*coco.json_files(listing), *foreign.text_files(root, listing), *foreign.box_tables(root)]
-    return f"no folders of classes, but {displayed(beside[0])}" if beside else ""
+    return ""
 
 
 def _interactions(root: Path, listing: Listing) -> str:
+    """Tables of interactions, in words, or what may be some: the check says what is wrong with a table."""
+    tables = sum(listing.others.get(suffix, 0) for suffix in sources.SUFFIXES)
+    return _tables(root) or (f"{tables:,} files that may be tables" if tables else "")
+
+
+def _tables(root: Path) -> str:
     try:
-        return f"interactions in {sources.find(root).layout.path.name}"
-    except DataError:  # none, several, or none that can be read: the check says what is wrong with a table
-        tables = sum(listing.others.get(suffix, 0) for suffix in sources.SUFFIXES)
-        return f"{tables:,} files that may be tables" if tables else ""
+        found = sources.find_all(root)
+    except DataError:
+        return ""
+    return f"interactions in {found[0].layout.path.name if len(found) == 1 else f'{len(found)} files'}"

@@ -131,17 +131,19 @@ def test_tables_of_boxes_are_a_detectors(tmp_path):
     assert choose_model(tmp_path).model == "resnet50"
 
 
-def test_a_plot_beside_interactions_is_no_data_of_its_own(tmp_path):
+def test_plots_beside_interactions_are_no_data_of_their_own(tmp_path):
     draw(tmp_path / "curve.jpg")
     (tmp_path / "data").mkdir()
-    (tmp_path / "data" / "ratings.csv").write_text("userId,movieId,rating\n1,2,4\n2,3,5\n")
+    (tmp_path / "data" / "Beauty.txt").write_text("1 1 2 3 4 5\n2 6 7 8 9 10 4 11\n3 4 12\n")
+    (tmp_path / "data" / "attributes.json").write_text('{"1": [2, 3]}')
     chosen = choose_model(tmp_path)
-    assert (chosen.model, chosen.why) == (
-        "ncf", "it has interactions in ratings.csv, and 1 image in no folders of classes",
-    )  # fmt: skip
+    assert chosen.model == "ncf"
+    assert chosen.why == "it has interactions in Beauty.txt, and 1 image in no folders of classes"
+    (tmp_path / "data" / "LastFM.txt").write_text("1 5 2 3 4 1\n2 5 7\n")
+    assert "interactions in 2 files" in choose_model(tmp_path).why
     for number in range(20):
         draw(tmp_path / "photos" / f"{number}.jpg")
-    assert choose_model(tmp_path).model == "resnet50"
+    assert choose_model(tmp_path).model == "ssd300"  # the check asks what the file beside them says
 
 
 def test_a_polygon_of_seven_points_with_a_class_by_name_is_none_of_kittis(tmp_path):

@@ -98,7 +98,14 @@ def _holds_labels(root: Path, name: str, folders: set[str]) -> bool:
             text = decoded(stream.read(_PEEKED).rsplit(b"\n", 1)[0])
     except (OSError, ValueError):
         return False
-    row = next((line.split() for line in text.splitlines() if line.strip()), None)
-    if row is None:
+    rows = [line.split() for line in text.splitlines() if line.strip()]
+    if not rows:
         return parent(name) in folders or "labels" in name.lower().split("/")[:-1]
-    return len(row) >= 5 and sum(map(is_number, row[1:])) >= 4
+    return len(rows[0]) >= 5 and sum(map(is_number, rows[0][1:])) >= 4 and not _are_histories(rows)
+
+
+def _are_histories(rows: Sequence[Sequence[str]]) -> bool:
+    """Whether rows are lines of a user's number and the numbers of items: all whole, each user once, of any length."""
+    users = [row[0] for row in rows]
+    is_whole = all(field.isdecimal() for row in rows for field in row)
+    return is_whole and len(set(users)) == len(users) > 1 and any(len(row) != 5 for row in rows)

@@ -68,6 +68,19 @@ def find(root: Path, columns: Mapping[str, str] = NOTHING) -> Source:
     columns: role -> the user's column for it, by name or by place from 1 on.
     Raises DataError when there are none, or several to choose from.
     """
+    found = find_all(root, columns)
+    if len(found) > 1:
+        names = [printable(str(source.layout.path.relative_to(root.absolute()))) for source in found]
+        raise DataError(
+            f"{root.absolute()} holds several interaction files: {', '.join(names)}.",
+            "They may be different splits or numberings of the same data, so none is chosen silently.",
+            f"Name the one that is meant, such as DATA={found[0].layout.path}",
+        )
+    return found[0]
+
+
+def find_all(root: Path, columns: Mapping[str, str] = NOTHING) -> list[Source]:
+    """Those from among which `find` would have to choose; raises DataError when there are none."""
     root = root.absolute()
     if not root.exists():
         raise DataError(f"{root} does not exist.", FORMATS)
@@ -76,21 +89,14 @@ def find(root: Path, columns: Mapping[str, str] = NOTHING) -> Source:
             source = _of_file(root, columns)
             if source is None:
                 raise DataError(f"{root} holds no interactions that the kit knows.", FORMATS)
-            return source
+            return [source]
         each = ([source for folder in level for source in _of_folder(folder, columns)] for level in levels(root))
         found = next(filter(None, each), []) or _nameless_tables(root, columns)
     except OSError as error:
         raise DataError(f"{error.filename or root} cannot be read: {(error.strerror or str(error)).lower()}.") from None
     if not found:
         raise without_tables(root)
-    if len(found) > 1:
-        names = [printable(str(source.layout.path.relative_to(root))) for source in found]
-        raise DataError(
-            f"{root} holds several interaction files: {', '.join(names)}.",
-            "They may be different splits or numberings of the same data, so none is chosen silently.",
-            f"Name the one that is meant, such as DATA={found[0].layout.path}",
-        )
-    return found[0]
+    return found
 
 
 def _nameless_tables(root: Path, columns: Mapping[str, str]) -> list[Source]:
