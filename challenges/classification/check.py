@@ -147,6 +147,7 @@ def check(
         "fingerprint": listing.fingerprint,
         "arguments": arguments,
         "layout": layout.kind,
+        "drawn": layout.kind == "flat",
         "seconds": round(time.monotonic() - started, 3),
         "others": listing.others,
     } | audit.findings(

@@ -159,6 +159,7 @@ def check(
         "root": str(root),
         "fingerprint": listing.fingerprint,
         "arguments": arguments,
+        "drawn": _is_drawn(cleaned.splits),
         "seconds": round(time.monotonic() - started, 3),
         "others": listing.others,
         "understood": _understood(annotations, validation_fraction),
@@ -199,7 +200,7 @@ def _scenes(
 ) -> Scenes:
     digests = [fact.sha256 for fact in cleaned.images]
     splits = cleaned.splits
-    if len(splits) and (splits == "").all():
+    if _is_drawn(splits):
         present = np.zeros((len(splits), len(annotations.classes)), bool)
         present[cleaned.owners, cleaned.labels - 1] = True
         together = units_of(cleaned.paths, digests, [None] * len(digests))
@@ -207,6 +208,11 @@ def _scenes(
         splits = np.where(validation, "val", "train").astype(object)
     classes, category_ids = annotations.classes, annotations.category_ids
     return scenes_of(cleaned, root, fingerprint, classes=classes, category_ids=category_ids, splits=splits)
+
+
+def _is_drawn(splits: np.ndarray) -> bool:
+    """Whether no image (image,) has a split of its own."""
+    return len(splits) > 0 and bool((splits == "").all())
 
 
 def scenes_of(

@@ -22,6 +22,7 @@ from common.text import printable
 from common.vision.image_kinds import REMEDIES
 from common.vision.images import EXTENSIONS, NOTES, ImageFacts, ImageProblem, probe_all
 
+DRAWING = ("seed", "validation_fraction")  # a check's arguments that only matter where a split is drawn
 IMBALANCE = 5  # largest class over smallest from which on a warning is given
 FEW = 20  # training examples of a class below which a warning is given
 NAMED = 3  # examples in a warning; check.json has up to LISTED
@@ -350,9 +351,14 @@ def store_check(
 def stored_check(
     output: Path, format_number: int, fingerprint: str, arguments: dict[str, Any]
 ) -> tuple[dict[str, Any], list[dict[str, str]]] | None:
-    """An earlier check's record and quarantined files, if nothing has changed since; None also where it is damaged."""
+    """An earlier check's record and quarantined files, if nothing has changed since; None also where it is damaged.
+
+    A record that says of its split that it was not `drawn` holds for all arguments of drawing one.
+    """
     try:
         record = read_json(output / "check.json")
+        if "drawn" in record and not record["drawn"]:
+            arguments = arguments | {name: record["arguments"][name] for name in DRAWING}
         if (record["format"], record["fingerprint"], record["arguments"]) != (format_number, fingerprint, arguments):
             return None
         rows = read_csv(output / "quarantine.csv", guarded=True)

@@ -163,6 +163,14 @@ def test_an_unchanged_folder_is_not_opened_again(tmp_path, monkeypatch):
     assert not check(root, output, seed=3).reused
 
 
+def test_a_given_split_needs_no_second_check_for_another_seed(tmp_path):
+    root, output = tmp_path / "data", tmp_path / "out"
+    fill(root, {"train/a": 5, "train/b": 5, "val/a": 2, "val/b": 2})
+    check(root, output)
+    assert check(root, output, seed=3, validation_fraction=0.5).reused
+    assert not check(root, output, seed=3, split="random").reused
+
+
 def test_fingerprint_follows_names_sizes_and_times(tmp_path):
     fill(tmp_path, {"a": 2, "b": 2})
     seen = {list_photographs(tmp_path).fingerprint}

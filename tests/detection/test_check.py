@@ -267,6 +267,8 @@ def test_an_unchanged_folder_is_not_opened_again(tmp_path, monkeypatch):
 
 def test_copies_across_given_splits_are_reported(tmp_path):
     root = write_voc(tmp_path / "data", {name: [CAT] for name in "abcd"}, {"train": ["a", "b"], "val": ["c", "d"]})
+    check(root, tmp_path / "out")
+    assert check(root, tmp_path / "out", seed=3, validation_fraction=0.5).reused  # no split is drawn
     (root / "JPEGImages/c.jpg").write_bytes((root / "JPEGImages/a.jpg").read_bytes())
     report = check(root, tmp_path / "out")
     assert report.record["duplicates"]["across"]["files"] == [["JPEGImages/a.jpg", "JPEGImages/c.jpg"]]
