@@ -159,6 +159,11 @@ def test_several_files_are_not_chosen_from(tmp_path):
     write(tmp_path / "b.csv", "user,item\n1,2\n")
     with pytest.raises(DataError, match=r"several interaction files: a\.csv, b\.csv"):
         read(tmp_path)
+    (tmp_path / "lists").mkdir()
+    write(tmp_path / "lists" / "test.txt", "1 4\n2 5 6\n")
+    write(tmp_path / "lists" / "train.txt", "1 2 3 7\n2 3 4\n")
+    with pytest.raises(DataError, match=r"files: test\.txt, train\.txt\.\n.*\n.*such as DATA=.*/lists/train\.txt"):
+        read(tmp_path / "lists")
 
 
 HEADER = "user,item,rating,time\n"

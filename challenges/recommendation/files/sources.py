@@ -71,10 +71,11 @@ def find(root: Path, columns: Mapping[str, str] = NOTHING) -> Source:
     found = find_all(root, columns)
     if len(found) > 1:
         names = [printable(str(source.layout.path.relative_to(root.absolute()))) for source in found]
+        likeliest = min(found, key=lambda source: "test" in source.layout.path.name.lower())
         raise DataError(
             f"{root.absolute()} holds several interaction files: {', '.join(names)}.",
             "They may be different splits or numberings of the same data, so none is chosen silently.",
-            f"Name the one that is meant, such as DATA={found[0].layout.path}",
+            f"Name the one that is meant, such as DATA={likeliest.layout.path}",
         )
     return found[0]
 
