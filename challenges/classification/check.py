@@ -132,7 +132,7 @@ def check(
     stored = _stored(output, listing.fingerprint, arguments)
     if stored is not None:
         return stored
-    facts, problems = probe_listed(root, [file.path for file in layout.files], workers, progress)
+    facts, problems = probe_listed(root, [file.path for file in layout.files], workers, progress, output)
     usable = [file.path in facts for file in layout.files]
     try:
         audit.refuse_hopeless(root, layout, usable, Counter(problem.code for problem in problems))

@@ -77,7 +77,7 @@ def check(
     }
     stored = stored_check(output, FORMAT, listing.fingerprint, arguments)
     if stored is None or not _is_whole(output):
-        facts, problems = probe_listed(root, [file.path for file in judged.files], workers, progress or console)
+        facts, problems = probe_listed(root, [file.path for file in judged.files], workers, progress or console, output)
         _refuse_unusable(root, output, facts, problems)
         manifest = _manifest(root, judged, facts, learnt.classes, listing.fingerprint)
         warnings = [*judged.notes, *_warnings(manifest, learnt, facts, problems, group_pattern)]

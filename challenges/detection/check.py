@@ -146,7 +146,7 @@ def check(
         return stored if is_judged else _written(_sized(stored, view), output)
     with _reasons_kept(output):
         annotations = annotation_files.read(root, listing)
-    facts, problems = probe_listed(root, [image.path for image in annotations.images], workers, progress)
+    facts, problems = probe_listed(root, [image.path for image in annotations.images], workers, progress, output)
     with _reasons_kept(output):
         annotations = reinterpret(reconcile(annotations, facts), facts)
         cleaned = clean(annotations, facts)

@@ -55,7 +55,7 @@ def check(
         annotations = annotation_files.read(root, listing)
         taken = _judged_part(annotations)
         paths = [image.path for image in annotations.images if image.split in taken]
-        facts, problems = probe_listed(root, paths, workers, progress or console)
+        facts, problems = probe_listed(root, paths, workers, progress or console, output)
         annotations = reinterpret(reconcile(annotations, facts), facts)
         cleaned = clean(annotations, facts)
         findings = [Finding(problem.path.as_posix(), problem.code, problem.reason) for problem in problems]

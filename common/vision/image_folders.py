@@ -21,6 +21,7 @@ from common.terminal.progress import counting
 from common.text import printable
 from common.vision.image_kinds import REMEDIES
 from common.vision.images import EXTENSIONS, NOTES, ImageFacts, ImageProblem, probe_all
+from common.vision.kept_probes import KeptProbes
 
 DRAWING = ("seed", "validation_fraction")  # a check's arguments that only matter where a split is drawn
 IMBALANCE = 5  # largest class over smallest from which on a warning is given
@@ -171,25 +172,34 @@ def probe_listed(
     paths: Iterable[str],
     workers: int | None,
     progress: Console | Callable[[int, int], None] | None,
+    output: Path,
 ) -> tuple[dict[str, ImageFacts], list[ImageProblem]]:
     """Probe files by their paths relative to `root`: usable ones by path, in order, and the others by path.
 
+    What is found out is kept in `output`, as far as it got where it is interrupted, and files that are as they were are
+    not opened again.
     workers:  processes, as `probe_all` takes them.
     progress: where it is shown, standard error by default, or what is called with (done, in all) instead.
     """
-    found: dict[str, ImageFacts] = {}
     problems: list[ImageProblem] = []
     paths = set(paths)
     named = sorted(path for path in paths if is_unicode(path))
     for path in sorted(paths - set(named)):
         problems.append(ImageProblem(Path(displayed(path)), "unreadable", english("the file's name is not UTF-8")))
-    with _counter(progress) as count:
-        for result in probe_all([root / path for path in named], workers, count):
-            relative = result.path.relative_to(root)
-            if isinstance(result, ImageFacts):
-                found[relative.as_posix()] = result
-            else:
-                problems.append(ImageProblem(relative, result.code, result.reason))
+    kept = KeptProbes(root, output)
+    found = {path: facts for path in named if (facts := kept.unchanged(path)) is not None}
+    opened = [root / path for path in named if path not in found]
+    try:
+        with _counter(progress) as count:
+            for result in probe_all(opened, workers, count):
+                relative = result.path.relative_to(root)
+                if isinstance(result, ImageFacts):
+                    found[relative.as_posix()] = result
+                else:
+                    problems.append(ImageProblem(relative, result.code, result.reason))
+    finally:
+        if opened:
+            kept.write(found)
     problems.sort(key=lambda problem: problem.path)
     return {path: found[path] for path in sorted(found)}, problems
 
