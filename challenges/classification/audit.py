@@ -67,7 +67,9 @@ def refuse_hopeless(root: Path, layout: Layout, usable: Sequence[bool], codes: d
         raise DataError(
             f"{named_classes(small)} {'has' if len(small) == 1 else 'have'} fewer than two usable pictures.{because}",
             "Every class needs at least two, one to learn from and one to validate with.",
-            f"Add pictures to, or remove, the folder {displayed(small[0])} in {displayed(root)}",
+            f"Add pictures of {displayed(small[0])}, or take its rows out of {named(one.path for one in layout.tables)}"
+            if layout.tables
+            else f"Add pictures to, or remove, the folder {displayed(small[0])} in {displayed(root)}",
         )
     if layout.kind == "flat":
         return

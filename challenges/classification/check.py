@@ -117,7 +117,8 @@ def check(
     if not 0 < config.validation_fraction < 1:
         raise DataError(f"The validation fraction is {config.validation_fraction}.", "It lies between 0 and 1.")
     listing = list_photographs(root)
-    layout = find_layout(root, listing)
+    layout = find_layout(root, listing, config.label_column)
+    listing = replace(listing, annotations=layout.tables)
     if config.split != "keep":
         layout = joined(layout, "by group" if config.split == "by-group" else "at random")
     audit.refuse_hopeless(root, layout, [True] * len(layout.files), {})
@@ -128,7 +129,9 @@ def check(
         "group_pattern": config.group_pattern,
         "split": config.split,
         "decoders": {"nvimgcodec": nvidia.nvimgcodec.__version__, "pillow": PIL.__version__},
-    } | ({"groups": sha256(config.groups)} if config.groups else {})
+    }
+    arguments |= {"groups": sha256(config.groups)} if config.groups else {}
+    arguments |= {"label_column": config.label_column} if config.label_column else {}
     stored = _stored(output, listing.fingerprint, arguments)
     if stored is not None:
         return stored

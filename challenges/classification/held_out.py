@@ -1,4 +1,4 @@
-"""Photographs that a run is only judged on: folders of classes it has learnt, in whatever order and spelling."""
+"""Photographs that a run is only judged on: of classes it has learnt, in whatever order and spelling."""
 
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
@@ -14,6 +14,7 @@ from rich.console import Console
 from challenges.classification.audit import pictures_of
 from challenges.classification.check import FORMAT, compiled
 from challenges.classification.class_names import matched, nearest
+from challenges.classification.label_tables import read_labels
 from challenges.classification.layout import list_photographs
 from challenges.classification.manifest import Manifest
 from challenges.classification.split_folders import LAYOUTS, Base, find_bases, named, picture_tree
@@ -46,6 +47,7 @@ class _Judged:
     classes: tuple[str, ...]
     understood: dict[str, str]
     notes: tuple[str, ...]
+    tables: tuple[ListedFile, ...]
 
 
 def check(
@@ -61,13 +63,14 @@ def check(
     """Scan labelled photographs under `root`; write a manifest of them as validation pictures to `output`.
 
     learnt: the run's own manifest, in whose classes they are given.
-    A test folder is taken where there is one, else a validation folder, else all pictures in folders of classes.
+    A test part is taken where there is one, else a validation part, else all pictures that have a class.
     group_pattern, workers, progress: as `folder.check` takes them. console: where what was found is told.
     Raises DataError where a folder is of no class of the run's, or no picture can be used.
     """
     root = root.absolute()
     listing = list_photographs(root)
     judged = _find(root, listing, learnt.classes)
+    listing = replace(listing, annotations=judged.tables)
     arguments = {
         "root": str(root),
         "learnt": learnt.fingerprint,
@@ -110,42 +113,72 @@ def _checked(manifest: Manifest, warnings: Sequence[str], *, is_own: bool) -> Ch
 def _find(root: Path, listing: Listing, classes: Sequence[str]) -> _Judged:
     """The pictures to judge by, and what was taken for what."""
     refuse_without_images(root, listing, LAYOUTS)
-    _, bases = find_bases(root, picture_tree(Counter(file.folder for file in listing.files)), classes)
-    by_split = {base.split: base for base in bases}
-    base = next(by_split[split] for split in ("test", "val", "") if split in by_split)
-    inside = [(file, name) for file in listing.files if (name := base.class_of(file.folder)) is not None]
-    if not inside:
-        raise DataError(
-            f"{displayed(root.joinpath(*base.path))} holds images directly, without folders of classes.",
-            f"The run knows {_told(classes)}.",
-            "Put one folder per class into it: TEST/<class>/photo.jpg.",
-        )
+    place, inside, tables = _labelled(root, listing, classes)
     names = {name for _, name in inside}
     spelling = matched(classes, names)
-    _refuse_unknown(root, base, names - set(classes) - set(spelling), classes)
-    files, folders = zip(*inside, strict=True)
+    _refuse_unknown(root, place, names - set(classes) - set(spelling), classes)
+    files, given = zip(*inside, strict=True)
     left = len(listing.files) - len(files)
     respelt = ", ".join(f"{displayed(theirs)} = {displayed(ours)}" for theirs, ours in sorted(spelling.items()))
     understood = {
-        "format": "photographs, one folder per class, all of them to judge by",
-        "folder": f"{base.name}{f'; {left:,} images elsewhere are left aside' if left else ''}",
+        "format": f"photographs, {'their classes in a table' if tables else 'one folder per class'}, all to judge by",
+        "folder": f"{place}{f'; {left:,} images elsewhere are left aside' if left else ''}",
         "classes": f"{len(names)} of the run's {len(classes)}, by name{f' ({respelt})' if respelt else ''}",
     }
     absent = [name for name in classes if name not in {spelling.get(theirs, theirs) for theirs in names}]
     notes = (f"{named_classes(absent)}: no pictures, so the figures say nothing about it.",) if absent else ()
-    return _Judged(files, tuple(spelling.get(name, name) for name in folders), understood, notes)
+    return _Judged(files, tuple(spelling.get(name, name) for name in given), understood, notes, tables)
 
 
-def _refuse_unknown(root: Path, base: Base, unknown: Collection[str], classes: Sequence[str]) -> None:
+def _labelled(
+    root: Path, listing: Listing, classes: Sequence[str]
+) -> tuple[str, list[tuple[ListedFile, str]], tuple[ListedFile, ...]]:
+    """What names the classes, the pictures with their classes, and the tables among it.
+
+    Tables count where no folder is called like a class of the run's.
+    """
+    try:
+        base, inside = _in_folders(root, listing, classes)
+        names = {name for _, name in inside}
+        if names & set(classes) or matched(classes, names):
+            return base.name, inside, ()
+        refusal = None
+    except DataError as error:
+        refusal = error
+    labels = read_labels(root, listing)
+    if labels is None and refusal is not None:
+        raise refusal
+    if labels is None:
+        return base.name, inside, ()
+    split = next(split for split in ("test", "val", "") if split in labels.splits.values())
+    judged = [file for file in listing.files if labels.splits.get(file.path) == split]
+    return labels.told, [(file, labels.classes[file.path]) for file in judged], labels.tables
+
+
+def _in_folders(root: Path, listing: Listing, classes: Sequence[str]) -> tuple[Base, list[tuple[ListedFile, str]]]:
+    _, bases = find_bases(root, picture_tree(Counter(file.folder for file in listing.files)), classes)
+    by_split = {base.split: base for base in bases}
+    base = next(by_split[split] for split in ("test", "val", "") if split in by_split)
+    inside = [(file, name) for file in listing.files if (name := base.class_of(file.folder)) is not None]
+    if inside:
+        return base, inside
+    raise DataError(
+        f"{displayed(root.joinpath(*base.path))} holds images directly, without folders of classes.",
+        f"The run knows {_told(classes)}.",
+        "Put one folder per class into it: TEST/<class>/photo.jpg.",
+    )
+
+
+def _refuse_unknown(root: Path, place: str, unknown: Collection[str], classes: Sequence[str]) -> None:
     if not unknown:
         return
     first = min(unknown)
     near = nearest(first, classes)
     meant = f"Is {displayed(first)} meant to be {displayed(near)}? " if near else ""
     raise DataError(
-        f"{displayed(root.joinpath(*base.path))} has folders of classes that the run has not learnt: {named(unknown)}.",
+        f"{displayed(root)} has classes that the run has not learnt: {named(unknown)} ({place}).",
         f"The run knows {_told(classes)}; case and outer spaces do not matter.",
-        f"{meant}Rename the folders after the run's classes, or leave them out.",
+        f"{meant}Rename them after the run's classes, or leave them out.",
     )
 
 

@@ -1,5 +1,6 @@
 """How a folder of photographs says which class and split each picture belongs to."""
 
+import contextlib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -10,7 +11,8 @@ import numpy as np
 
 from challenges.classification.class_names import matched
 from challenges.classification.folder_notes import folder_notes
-from challenges.classification.split_folders import LAYOUTS, Base, find_bases, named, picture_tree
+from challenges.classification.label_tables import Labels, read_labels
+from challenges.classification.split_folders import LAYOUTS, MOST, Base, find_bases, named, picture_tree
 from common.errors import DataError
 from common.vision.image_folders import (
     ListedFile,
@@ -25,7 +27,7 @@ from common.vision.image_folders import (
 
 @dataclass(frozen=True)
 class Layout:
-    """What the folders say about each file of a listing.
+    """What the folders, or tables beside them, say about each file of a listing.
 
     kind:       split where train and validation folders were given, flat where a validation split has to be drawn.
     files:      those that belong to a class.
@@ -33,6 +35,7 @@ class Layout:
     splits:     (file,) "train", "val" or "test"; "" for files that have yet to be parted.
     notes:      what was left aside or is odd, in sentences.
     understood: what was taken for what, in words, see `common.terminal.understanding`.
+    tables:     those that name the classes, where folders do not.
     """
 
     kind: Literal["split", "flat"]
@@ -41,6 +44,7 @@ class Layout:
     splits: tuple[str, ...]
     notes: tuple[str, ...]
     understood: dict[str, str]
+    tables: tuple[ListedFile, ...] = ()
 
 
 def list_photographs(root: Path) -> Listing:
@@ -48,12 +52,67 @@ def list_photographs(root: Path) -> Listing:
     return list_images(root, LAYOUTS)
 
 
-def find_layout(root: Path, listing: Listing) -> Layout:
-    """Tell classes and splits from the folders' names and from what they hold.
+def find_layout(root: Path, listing: Listing, label_column: str | None = None) -> Layout:
+    """Tell classes and splits from the folders' names and from what they hold, or from tables that name the pictures.
 
-    Raises DataError when there are no images or no folders of classes, or when it is open which folders are splits.
+    Tables count where no folders of classes are, and where they say otherwise than the folders, in a column that is
+    called like classes. label_column: the table's column, which counts in any case.
+    Raises DataError when there are no images or nothing names their classes, or when it is open which are splits.
     """
     refuse_without_images(root, listing, LAYOUTS)
+    if label_column is not None and (labels := read_labels(root, listing, label_column)) is not None:
+        return _of_table(listing, labels)
+    try:
+        layout = _of_folders(root, listing)
+    except DataError:
+        labels = read_labels(root, listing)
+        if labels is None:
+            raise
+        return _of_table(listing, labels)
+    if len(set(layout.classes)) == 1 and (labels := read_labels(root, listing)) is not None:
+        return _of_table(listing, labels)
+    with contextlib.suppress(DataError):  # what a table leaves open does not matter where folders name the classes
+        labels = read_labels(root, listing)
+        if labels is not None and labels.by_name and _says_otherwise(labels, layout):
+            table = displayed(labels.tables[0].path)
+            told = f"Folders ({named(set(layout.classes))}) are no classes here: {table} names others."
+            found = _of_table(listing, labels)
+            return replace(found, notes=(told, *found.notes))
+    return layout
+
+
+def _says_otherwise(labels: Labels, layout: Layout) -> bool:
+    """Whether tables name nearly all pictures that folders hold, and their classes are not those of the folders."""
+    pairs = zip((labels.classes.get(file.path) for file in layout.files), layout.classes, strict=True)
+    together = Counter((label, folder) for label, folder in pairs if label is not None)
+    commonest: dict[str, int] = {}
+    for (_, folder), count in together.items():
+        commonest[folder] = max(count, commonest.get(folder, 0))
+    return together.total() >= MOST * len(layout.files) and sum(commonest.values()) < MOST * together.total()
+
+
+def _of_table(listing: Listing, labels: Labels) -> Layout:
+    files = tuple(file for file in listing.files if file.path in labels.classes)
+    splits = tuple(str(labels.splits[file.path]) for file in files)
+    counts = Counter(splits)
+    classes = sorted(set(labels.classes.values()))
+    drawn = "validation pictures are drawn from every class"
+    return Layout(
+        kind="flat" if "" in counts else "split",
+        files=files,
+        classes=tuple(labels.classes[file.path] for file in files),
+        splits=splits,
+        notes=labels.notes,
+        understood={
+            "format": "photographs, their classes in a table",
+            "splits": drawn if "" in counts else ", ".join(f"{name} {count:,}" for name, count in counts.items()),
+            "classes": f"{len(classes):,}, {labels.told}: {named(classes)}",
+        },
+        tables=labels.tables,
+    )
+
+
+def _of_folders(root: Path, listing: Listing) -> Layout:
     counts = Counter(file.folder for file in listing.files)
     outer, bases = find_bases(root, picture_tree(counts))
     learnt = bases[0].folder.folders

@@ -44,6 +44,8 @@ class DataConfig:
     """Regular expression whose first group names what must not be split (a patient, a scene)."""
     groups: Path | None = None
     """A CSV file of path and group that names the same for files, as `kit check DATA --similar` writes one."""
+    label_column: str | None = None
+    """Column of a table beside the pictures that holds their classes; left out, the one that is called so."""
     threads: int | None = None
     """DALI threads per process; by default the processors shared by the processes of this machine."""
 

@@ -14,7 +14,10 @@ from common.errors import DataError
 from common.vision.image_folders import displayed
 
 Role = Literal["train", "val", "test"]
-LAYOUTS = "Put one folder per class into it: DATA/<class>/photo.jpg, or DATA/{train,val}/<class>/photo.jpg."
+LAYOUTS = (
+    "Put one folder per class into it: DATA/<class>/photo.jpg, or DATA/{train,val}/<class>/photo.jpg; or name files "
+    "and classes in a table: DATA/labels.csv."
+)
 _WORDS: dict[Role, str] = {
     "train": r"train|training|trn",
     "val": r"val|valid|validate|validation|dev|eval|evaluation|holdout",
@@ -170,6 +173,11 @@ def _has_classes(outer: Base, name: str, train: Base) -> bool:
         return False
     inner = _base(outer, name, "val", train.folder.folders).folder.folders
     return len(inner) > 1 or bool({key(inside) for inside in inner} & {key(own) for own in train.folder.folders})
+
+
+def role_of(name: str) -> Role | None:
+    """The split that a name speaks of, and of nothing else that could be a split."""
+    return _role(name)[0]
 
 
 def _role(name: str) -> tuple[Role | None, bool]:
