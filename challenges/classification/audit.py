@@ -120,7 +120,7 @@ def findings(
 
     facts: of the manifest's pictures, in its order.
     """
-    pattern, _ = grouping
+    pattern, named_groups = grouping
     counts = {split: _counts(manifest, split) for split in ("train", "val", "test")}
     if not sum(counts["test"].values()):
         del counts["test"]
@@ -137,7 +137,7 @@ def findings(
     }
     warnings = [*layout.notes, *narrow_warnings(manifest.root, facts), *_count_warnings(record)]
     warnings += duplicate_warnings(record["duplicates"], DUPLICATES)
-    warnings += _leak_warnings(record["leaks"], manifest.root, is_sure=pattern is not None)
+    warnings += _leak_warnings(record["leaks"], manifest.root, is_sure=bool(pattern or named_groups))
     warnings += shortcut_warnings(record["shortcuts"])
     if problems:
         told = ", ".join(f"{count} {code}" for code, count in record["problems"].items())

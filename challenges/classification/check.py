@@ -113,12 +113,12 @@ def check(
     started = time.monotonic()
     root = root.absolute()
     pattern = compiled(config.group_pattern)
-    named = read_groups(config.groups) if config.groups else {}
     if not 0 < config.validation_fraction < 1:
         raise DataError(f"The validation fraction is {config.validation_fraction}.", "It lies between 0 and 1.")
     listing = list_photographs(root)
     layout = find_layout(root, listing, config.label_column)
     listing = replace(listing, annotations=layout.tables)
+    named = read_groups(config.groups) if config.groups else layout.groups
     if config.split != "keep":
         layout = joined(layout, "by group" if config.split == "by-group" else "at random")
     audit.refuse_hopeless(root, layout, [True] * len(layout.files), {})

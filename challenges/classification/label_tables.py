@@ -34,6 +34,10 @@ NAMES = (
 """Columns that hold classes, as letters only."""
 PARTS = ("split", "set", "subset", "partition", "dataset", "usage")
 """Columns that hold splits."""
+GROUPS = re.compile(
+    r"(?:patient|subject|lesion|case|person|participant|individual|video|scene|sequence|group)s?(?:id|no|number)?"
+)
+"""Columns that hold what several pictures may be of."""
 BOXES = re.compile(r"\b(x_?min|x1|bbox\w*|left)\b", re.IGNORECASE)
 MOST_TABLES, MOST_BYTES = 20, 256 << 20
 FOUND = 0.2  # of a column's values that name pictures, or of the pictures that they name, at least
@@ -44,13 +48,20 @@ SEVERAL = re.compile(r"[|;]")
 
 @dataclass(frozen=True)
 class Labels:
-    """What tables say. tables: those that were read. classes, splits: by the picture's path; "" where none is named."""
+    """What tables say, by the pictures' paths.
+
+    tables:  those that were read. splits: "" where none is named.
+    groups:  which patient or the like pictures are of; none at all where no two are of the same.
+    by_name: whether the classes' column is called so. told, told_groups: the columns, in words.
+    """
 
     tables: tuple[ListedFile, ...]
     classes: dict[str, str]
     splits: dict[str, Role | str]
+    groups: dict[str, str]
     by_name: bool
     told: str
+    told_groups: str
     notes: tuple[str, ...]
 
 
@@ -205,11 +216,13 @@ def _one_hot(table: _Table) -> list[str]:
 def _joined(root: Path, tables: Sequence[_Table], pictures: _Pictures, listing: Listing) -> Labels:
     classes: dict[str, str] = {}
     splits: dict[str, Role | str] = {}
+    groups: dict[str, str] = {}
     lost: list[str] = []
     several: dict[str, str] = {}
     for table in tables:
         kinds = _one_hot(table) if not table.label else []
         part = next((name for name in table.columns if _letters(name) in PARTS and _are_splits(table, name)), None)
+        group = _group_column(table)
         for row in table.rows:
             label = _whole(row[table.label]) if table.label else next(n for n in kinds if _whole(row[n]) == "1")
             if not label or not row[table.picture].strip():
@@ -220,16 +233,25 @@ def _joined(root: Path, tables: Sequence[_Table], pictures: _Pictures, listing: 
             for path in found:
                 if len(found) > 1 or classes.setdefault(path, label) != label or SEVERAL.search(label):
                     several.setdefault(path, f"{row[table.picture]}: {label}")
+                if group and row[group].strip():
+                    groups[path] = row[group].strip()
                 splits[path] = (role_of(row[part]) if part else table.role) or _role_of_folders(path) or ""
     _refuse_unclear(root, tables, classes, several)
     return Labels(
         tables=tuple(_listed(root, table.path) for table in tables),
         classes=classes,
         splits=_complete(splits),
+        groups=groups if len(set(groups.values())) < len(groups) else {},
         by_name=all(_letters(table.label) in NAMES for table in tables),
         told=" and ".join(_told(table) for table in tables),
+        told_groups=next((f"the column {displayed(name)}" for table in tables if (name := _group_column(table))), ""),
         notes=tuple(_notes(listing, classes, lost)),
     )
+
+
+def _group_column(table: _Table) -> str | None:
+    others = (name for name in table.columns if name not in (table.picture, table.label))
+    return next((name for name in others if GROUPS.fullmatch(_letters(name))), None)
 
 
 def _are_splits(table: _Table, name: str) -> bool:

@@ -2,8 +2,8 @@
 
 import contextlib
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -36,6 +36,7 @@ class Layout:
     notes:      what was left aside or is odd, in sentences.
     understood: what was taken for what, in words, see `common.terminal.understanding`.
     tables:     those that name the classes, where folders do not.
+    groups:     by path, what a table says that several pictures are of: a patient, a lesion.
     """
 
     kind: Literal["split", "flat"]
@@ -45,6 +46,7 @@ class Layout:
     notes: tuple[str, ...]
     understood: dict[str, str]
     tables: tuple[ListedFile, ...] = ()
+    groups: Mapping[str, str] = field(default_factory=dict)
 
 
 def list_photographs(root: Path) -> Listing:
@@ -97,6 +99,8 @@ def _of_table(listing: Listing, labels: Labels) -> Layout:
     counts = Counter(splits)
     classes = sorted(set(labels.classes.values()))
     drawn = "validation pictures are drawn from every class"
+    if labels.groups:
+        drawn += f", all of one group together, by {labels.told_groups}"
     return Layout(
         kind="flat" if "" in counts else "split",
         files=files,
@@ -109,6 +113,7 @@ def _of_table(listing: Listing, labels: Labels) -> Layout:
             "classes": f"{len(classes):,}, {labels.told}: {named(classes)}",
         },
         tables=labels.tables,
+        groups=labels.groups,
     )
 
 

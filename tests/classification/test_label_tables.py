@@ -145,6 +145,24 @@ def test_numbers_to_be_estimated_two_tables_and_unknown_columns_are_refused(tmp_
     assert "ages.csv, folds.csv, labels.csv all say what pictures" in refusal(tmp_path)
 
 
+def test_pictures_of_one_patient_stay_together_and_are_told_where_a_given_split_parts_them(tmp_path):
+    fill(tmp_path, {"images": 40})
+    rows = [f"{number:03d},{'ill' if number < 20 else 'well'},P{number // 4}" for number in range(40)]
+    table(tmp_path / "meta.csv", "image_id,dx,patient_id\n" + "\n".join(rows) + "\n")
+    report = check(tmp_path, tmp_path / ".out")
+    assert report.record["understood"]["splits"].endswith("all of one group together, by the column patient_id")
+    manifest = report.manifest
+    patients = {
+        split: {int(Path(path).stem) // 4 for path in manifest.subset(split).paths} for split in ("train", "val")
+    }
+    assert not patients["train"] & patients["val"]
+    assert report.record["leaks"]["val"]["affected"] == 0
+    parted = [f"{row},{'val' if number % 4 == 3 else 'train'}" for number, row in enumerate(rows)]
+    table(tmp_path / "meta.csv", "image_id,dx,patient_id,split\n" + "\n".join(parted) + "\n")
+    leaking = check(tmp_path, tmp_path / ".out")
+    assert leaking.record["leaks"]["val"]["kinds"]["group"]["count"] == 10
+
+
 def test_boxes_stay_a_detectors(tmp_path):
     pictures(tmp_path, *(f"images/{number}.jpg" for number in NUMBERS))
     table(tmp_path / "labels.csv", "filename,class,xmin,ymin,xmax,ymax\n000.jpg,cat,1,2,3,4\n001.jpg,dog,1,2,3,4\n")
