@@ -115,23 +115,10 @@ def check(
     pattern = compiled(config.group_pattern)
     if not 0 < config.validation_fraction < 1:
         raise DataError(f"The validation fraction is {config.validation_fraction}.", "It lies between 0 and 1.")
-    listing = list_photographs(root)
-    layout = find_layout(root, listing, config.label_column)
-    listing = replace(listing, annotations=layout.tables)
+    listing, layout = _found(root, config)
     named = read_groups(config.groups) if config.groups else layout.groups
-    if config.split != "keep":
-        layout = joined(layout, "by group" if config.split == "by-group" else "at random")
     audit.refuse_hopeless(root, layout, [True] * len(layout.files), {})
-    arguments = {
-        "root": str(root),
-        "validation_fraction": config.validation_fraction,
-        "seed": seed,
-        "group_pattern": config.group_pattern,
-        "split": config.split,
-        "decoders": {"nvimgcodec": nvidia.nvimgcodec.__version__, "pillow": PIL.__version__},
-    }
-    arguments |= {"groups": sha256(config.groups)} if config.groups else {}
-    arguments |= {"label_column": config.label_column} if config.label_column else {}
+    arguments = _arguments(root, config, seed)
     stored = _stored(output, listing.fingerprint, arguments)
     if stored is not None:
         return stored
@@ -157,6 +144,30 @@ def check(
         manifest, layout, [facts[path] for path in manifest.paths], problems, (pattern, named), listing.others
     )
     return _written(CheckReport(manifest, tuple(problems), record), output)
+
+
+def _found(root: Path, config: DataConfig) -> tuple[Listing, Layout]:
+    """The folder's files, tables of classes among them, and the layout of its pictures, parted as it was asked for."""
+    listing = list_photographs(root)
+    layout = find_layout(root, listing, config.label_column)
+    listing = replace(listing, annotations=layout.tables)
+    if config.split == "keep":
+        return listing, layout
+    return listing, joined(layout, "by group" if config.split == "by-group" else "at random")
+
+
+def _arguments(root: Path, config: DataConfig, seed: int) -> dict[str, Any]:
+    """What a check depends on beside the folder's files."""
+    given = {
+        "root": str(root),
+        "validation_fraction": config.validation_fraction,
+        "seed": seed,
+        "group_pattern": config.group_pattern,
+        "split": config.split,
+        "decoders": {"nvimgcodec": nvidia.nvimgcodec.__version__, "pillow": PIL.__version__},
+    }
+    given |= {"groups": sha256(config.groups)} if config.groups else {}
+    return given | ({"label_column": config.label_column} if config.label_column else {})
 
 
 def compiled(group_pattern: str | None) -> re.Pattern[str] | None:
