@@ -94,10 +94,13 @@ def _says_otherwise(labels: Labels, layout: Layout) -> bool:
 
 
 def _of_table(listing: Listing, labels: Labels) -> Layout:
-    files = tuple(file for file in listing.files if file.path in labels.classes)
+    numbers = Counter(labels.classes.values())
+    classes = {name for name, number in numbers.items() if number > 1} or set(numbers)
+    single = numbers.keys() - classes
+    files = tuple(file for file in listing.files if labels.classes.get(file.path) in classes)
     splits = tuple(str(labels.splits[file.path]) for file in files)
     counts = Counter(splits)
-    classes = sorted(set(labels.classes.values()))
+    aside = (f"{named(single)}: one picture each, too few to learn from and to judge by: left aside.",)
     drawn = "validation pictures are drawn from every class"
     if labels.groups:
         drawn += f", all of one group together, by {labels.told_groups}"
@@ -106,7 +109,7 @@ def _of_table(listing: Listing, labels: Labels) -> Layout:
         files=files,
         classes=tuple(labels.classes[file.path] for file in files),
         splits=splits,
-        notes=labels.notes,
+        notes=(*(aside if single else ()), *labels.notes),
         understood={
             "format": "photographs, their classes in a table",
             "splits": drawn if "" in counts else ", ".join(f"{name} {count:,}" for name, count in counts.items()),
