@@ -16,20 +16,9 @@ from common.errors import DataError
 from common.vision.image_folders import ListedFile, Listing, displayed
 
 SUFFIXES = (".csv", ".tsv")
-NAMES = (
-    *(
-        "label",
-        "labels",
-        "class",
-        "classes",
-        "classname",
-        "classid",
-        "category",
-        "categoryname",
-        "categoryid",
-        "target",
-    ),
-    *("diagnosis", "dx", "finding", "findinglabels", "disease", "breed", "species", "y", "groundtruth"),
+CLASSES = re.compile(
+    r"labels?|class(?:es)?(?:name|id)?|categor(?:y|ies)(?:name|id)?|target|groundtruth|y|diagnosis|dx|finding(?:s|labels)?"
+    r"|disease|breed|species"
 )
 """Columns that hold classes, as letters only."""
 PARTS = ("split", "set", "subset", "partition", "dataset", "usage")
@@ -100,7 +89,7 @@ def read_labels(root: Path, listing: Listing, column: str | None = None) -> Labe
         raise DataError(
             f"{displayed(root / opened[0].path)} names pictures, and none of its columns is called like classes: "
             f"{named(opened[0].columns)}.",
-            f"Such are called {', '.join(NAMES[:4])} and the like.",
+            "Such are called label, class, category, target and the like.",
             "Name the column: kit challenge resnet50 --data … --data.label-column NAME",
         )
     if not tables:
@@ -126,11 +115,11 @@ class _Pictures:
             for key in {name.lower(), name.rpartition(".")[0].lower()}:
                 self._by_name[key].append(path)
 
-    def share(self, values: Sequence[str]) -> float:
-        """Of the values that name pictures, or of the pictures that they name, whichever is more."""
+    def named_by(self, values: Sequence[str]) -> int:
+        """How many pictures a column names; 0 where that is a small part of them and of its values."""
         found = [self.find(value) for value in values if value.strip()]
-        paths = {path for same in found for path in same}
-        return max(sum(map(bool, found)) / max(1, len(values)), len(paths) / max(1, len(self.paths)))
+        count, values_that_do = len({path for same in found for path in same}), sum(map(bool, found))
+        return count if values_that_do >= FOUND * len(values) or count >= FOUND * len(self.paths) else 0
 
     def find(self, value: str, role: Role | None = None) -> list[str]:
         """Those that a table's value may name: one by its path, else by its last part, with an ending or without.
@@ -181,16 +170,16 @@ def _opened(root: Path, path: str, pictures: _Pictures, column: str | None) -> _
             rows = [{name: row[name] for name in columns} for row in reader]
     except (OSError, csv.Error):
         return None
-    hits = {name: pictures.share([row[name] for row in rows]) for name in columns}
-    picture = max(columns, key=lambda name: hits[name], default="")
-    if len(columns) < 2 or hits[picture] < FOUND or (column is not None and column not in columns):
+    counts = {name: pictures.named_by([row[name] for row in rows]) for name in columns}
+    picture = max(columns, key=lambda name: counts[name], default="")
+    if len(columns) < 2 or not counts[picture] or (column is not None and column not in columns):
         return None
     others = [name for name in columns if name != picture and _letters(name) not in PARTS]
     return _Table(path, rows, columns, picture, column or _label(root, path, rows, others))
 
 
 def _label(root: Path, path: str, rows: Sequence[Mapping[str, str]], others: Sequence[str]) -> str:
-    called = [name for name in others if _letters(name) in NAMES]
+    called = [name for name in others if CLASSES.fullmatch(_letters(name))]
     if len(called) > 1:
         pairs = {tuple(row[name] for name in called) for row in rows}
         if any(len({row[name] for row in rows}) != len(pairs) for name in called):
@@ -242,7 +231,7 @@ def _joined(root: Path, tables: Sequence[_Table], pictures: _Pictures, listing: 
         classes=classes,
         splits=_complete(splits),
         groups=groups if len(set(groups.values())) < len(groups) else {},
-        by_name=all(_letters(table.label) in NAMES for table in tables),
+        by_name=all(CLASSES.fullmatch(_letters(table.label)) for table in tables),
         told=" and ".join(_told(table) for table in tables),
         told_groups=next((f"the column {displayed(name)}" for table in tables if (name := _group_column(table))), ""),
         notes=tuple(_notes(listing, classes, lost)),

@@ -69,6 +69,12 @@ def test_pictures_and_classes_are_found_by_what_columns_hold(tmp_path, header, r
     assert choose_model(tmp_path).model == "resnet50"
 
 
+def test_classes_called_like_pictures_are_not_taken_for_them(tmp_path):
+    pictures(tmp_path, *(f"{number}.png" for number in range(6)))
+    table(tmp_path / "labels.csv", "label,number\n" + "".join(f"{number % 2},{number}\n" for number in range(6)))
+    assert layout(tmp_path).classes == ("0", "1") * 3
+
+
 def test_parts_come_from_a_column_from_tables_names_or_from_folders(tmp_path):
     rows = "".join(f"{number}.jpg,{kind},{{}}\n" for number, kind in zip(NUMBERS, KINDS, strict=True))
     pictures(tmp_path / "column", *(f"all/{number}.jpg" for number in NUMBERS))
