@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from challenges.classification.layout import find_layout
-from challenges.detection.annotations import coco, foreign, voc, yolo_files
+from challenges.detection.annotations import box_tables, coco, foreign, voc, yolo_files
 from challenges.detection.annotations.reading import list_scenes
 from challenges.recommendation.files import sources
 from challenges.registry import CLICKS, MODELS, Entry
@@ -54,8 +54,10 @@ def _of_images(root: Path, listing: Listing) -> Chosen:
         if tables:
             return Chosen("ncf", f"it has {tables}, and {images} in no folders of classes")
         # a file beside the images is all that can tell what they show
+        boxes = [source.path for source in box_tables.find(root)]
         beside = [*coco.json_files(listing), *foreign.text_files(root, listing), *foreign.box_tables(root)]
-        found = f"no folders of classes, but {displayed(beside[0])}" if beside else ""
+        found = f"boxes in {displayed(boxes[0])}" if boxes else ""
+        found = found or (f"no folders of classes, but {displayed(beside[0])}" if beside else "")
     if found:
         return Chosen("ssd300", f"it has {images} and {found}")
     return Chosen("resnet50", f"it has {images} and no annotations of boxes")

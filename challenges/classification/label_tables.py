@@ -12,6 +12,7 @@ from itertools import islice
 from pathlib import Path, PurePosixPath
 
 from challenges.classification.split_folders import Role, named, role_of
+from common.delimited import read_header, read_table
 from common.errors import DataError
 from common.vision.image_folders import ListedFile, Listing, displayed
 
@@ -159,15 +160,9 @@ def _opened(root: Path, path: str, pictures: _Pictures, column: str | None) -> _
     Raises DataError where several are called like classes and do not say the same.
     """
     try:
-        with (root / path).open(encoding="utf-8-sig", errors="replace", newline="") as stream:
-            first = stream.readline()
-            delimiter = max(",;\t|", key=first.count)
-            stream.seek(0)
-            if BOXES.search(first):
-                return None
-            reader = csv.DictReader(stream, delimiter=delimiter, restval="")
-            columns = tuple(name for name in reader.fieldnames or () if name is not None)
-            rows = [{name: row[name] for name in columns} for row in reader]
+        if BOXES.search(read_header(root / path)):
+            return None
+        columns, rows = read_table(root / path)
     except (OSError, csv.Error):
         return None
     counts = {name: pictures.named_by([row[name] for row in rows]) for name in columns}

@@ -10,7 +10,7 @@ import numpy as np
 from common.errors import DataError
 from common.language.telling import english
 
-Kind = Literal["coco", "voc", "yolo"]
+Kind = Literal["coco", "voc", "yolo", "table"]
 Form = Literal["left, top, right, bottom", "centre and size", "left, top and size"]
 
 FARTHEST = 1e9  # pixels or shares: what lies beyond is as far outside, and cannot overflow

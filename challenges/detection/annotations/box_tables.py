@@ -1,0 +1,225 @@
+"""Reading boxes from tables, a row for each, as TensorFlow's tutorials and competitions have them."""
+
+import csv
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from challenges.detection.annotations.names import ImageIndex, parent, split_named, stem, unmentioned
+from challenges.detection.annotations.table import (
+    AnnotatedImage,
+    Annotations,
+    BoxColumns,
+    Finding,
+    Form,
+    listed,
+    number_in,
+    plain,
+)
+from common.delimited import read_header, read_table
+from common.errors import DataError
+from common.language.telling import english
+from common.vision.image_folders import ListedFile, Listing, displayed
+
+LAYOUT = "A table: labels.csv with a row for each box and the columns filename, class, xmin, ymin, xmax, ymax."
+MOST_TABLES, MOST_BYTES = 20, 256 << 20
+NAMES: Mapping[str, Sequence[str]] = {
+    "image": (
+        "filename",
+        "file",
+        "filepath",
+        "path",
+        "image",
+        "imagename",
+        "imageid",
+        "imageurl",
+        "img",
+        "frame",
+        "id",
+    ),
+    "class": ("class", "classname", "label", "labelname", "name", "category", "categoryname", "object", "classid"),
+    "left": ("xmin", "x1", "left", "bboxx", "xleft", "bboxxmin", "bboxx1", "x"),
+    "top": ("ymin", "y1", "top", "bboxy", "ytop", "bboxymin", "bboxy1", "y"),
+    "right": ("xmax", "x2", "right", "xright", "bboxxmax", "bboxx2"),
+    "bottom": ("ymax", "y2", "bottom", "ybottom", "bboxymax", "bboxy2"),
+    "width": ("width", "w", "bboxwidth", "bboxw"),
+    "height": ("height", "h", "bboxheight", "bboxh"),
+    "box": ("bbox", "box", "boundingbox"),
+}
+"""What a column holds -> its names without blanks and signs, the surest first."""
+CORNERS: tuple[str, ...] = ("left", "top", "right", "bottom")
+SIZED: tuple[str, ...] = ("left", "top", "width", "height")
+NOTHING = {"", "nan", "none", "null", "[]"}
+ONLY = "object"  # the class where no column names one
+
+
+@dataclass(frozen=True)
+class Source:
+    """A table of boxes. columns: what it holds -> the column."""
+
+    path: str
+    columns: Mapping[str, str]
+
+    @property
+    def roles(self) -> tuple[str, ...]:
+        """Of the columns that hold a box's numbers."""
+        return next((roles for roles in (CORNERS, SIZED) if set(roles) <= self.columns.keys()), ("box",))
+
+    @property
+    def form(self) -> Form:
+        return "left, top, right, bottom" if self.roles == CORNERS else "left, top and size"
+
+
+def find(root: Path) -> list[Source]:
+    """The tables here or one folder deeper whose columns are those of boxes."""
+    paths = [path for pattern in ("[!.]*.csv", "[!.]*/[!.]*.csv") for path in sorted(root.glob(pattern))]
+    found = []
+    for path in [path for path in paths if path.is_file() and path.stat().st_size <= MOST_BYTES][:MOST_TABLES]:
+        columns = _columns(re.split(r"[,;\t|]", _header(path)))
+        if columns:
+            found.append(Source(path.relative_to(root).as_posix(), columns))
+    return found
+
+
+def listed_tables(root: Path) -> tuple[ListedFile, ...]:
+    """The same as files of a listing."""
+    statuses = {source.path: (root / source.path).stat() for source in find(root)}
+    return tuple(ListedFile(path, status.st_size, status.st_mtime_ns) for path, status in statuses.items())
+
+
+def _header(path: Path) -> str:
+    try:
+        return read_header(path)
+    except OSError:
+        return ""
+
+
+def _columns(header: Sequence[str]) -> dict[str, str]:
+    """What columns of these names hold; empty where they are not those of boxes in images."""
+    names = {re.sub(r"[\W_]", "", name).lower(): name.strip().strip('"') for name in reversed(header)}
+    found = {role: next((names[name] for name in known if name in names), "") for role, known in NAMES.items()}
+    found = {role: name for role, name in found.items() if name}
+    is_whole = any(set(roles) <= found.keys() for roles in (CORNERS, SIZED, ("box",)))
+    return found if is_whole and "image" in found else {}
+
+
+def read(root: Path, listing: Listing, sources: Sequence[Source]) -> Annotations:
+    """Read the tables that `find` found; raises DataError where one cannot be read."""
+    index, findings = ImageIndex(listing), list[Finding]()
+    rows = [row for source in sources for row in _rows(root, source, index, findings)]
+    splits, told_splits = _splits({row.path: _split_of(row.source) or _split_of_folders(row.path) for row in rows})
+    images = {row.path: AnnotatedImage(row.path, splits[row.path], *row.size) for row in rows if row.path in splits}
+    places = {path: place for place, path in enumerate(images)}
+    boxes, names = BoxColumns(), []
+    for row in rows:
+        if row.path not in places:
+            continue
+        try:
+            corners = row.corners()
+        except ValueError:
+            told = english("row {number}: {cells:s}", number=row.number, cells=plain(", ".join(row.numbers), 60))
+            findings.append(Finding(displayed(row.path), "not-a-number", told))
+            continue
+        if corners:
+            boxes.add(places[row.path], corners, 0, row.number)
+            names.append(plain(row.cells.get("class") or ONLY))
+    classes = tuple(sorted(set(names)))
+    labels = {name: label for label, name in enumerate(classes, start=1)}
+    boxes.labels = [labels[name] for name in names]
+    mentioned = {row.path for row in rows}
+    findings += unmentioned(index, images, mentioned.__contains__)
+    first = sources[0]
+    return Annotations(
+        kind="table",
+        classes=classes,
+        category_ids=tuple(range(1, len(classes) + 1)),
+        images=tuple(images.values()),
+        **boxes.arrays(),
+        noun=english("row"),
+        findings=tuple(findings),
+        notes=index.note(),
+        form=first.form,
+        understood={
+            "format": f"boxes in {listed([displayed(source.path) for source in sources])}, a row for each",
+            "splits": told_splits,
+            "classes": f"{len(classes)} that rows name: {listed(classes)}",
+            "numbers": f"{', '.join(first.columns[role] for role in first.roles)}: {first.form} in pixels",
+        },
+        sources=tuple(source.path for source in sources),
+    )
+
+
+@dataclass(frozen=True)
+class _Row:
+    """A row of a table whose image is known. cells: what it holds -> text."""
+
+    path: str
+    source: Source
+    number: int
+    cells: Mapping[str, str]
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Of the image, where the table has columns for it beside the corners; 0 where not."""
+        sides = [self.cells.get(side, "") for side in ("width", "height")]
+        known = self.source.roles == CORNERS and all(side.isdecimal() for side in sides)
+        return (int(sides[0]), int(sides[1])) if known else (0, 0)
+
+    @property
+    def numbers(self) -> list[str]:
+        if self.source.roles == ("box",):
+            return re.split(r"[,;\s]+", self.cells["box"].strip("[](){} "))
+        return [self.cells[role] for role in self.source.roles]
+
+    def corners(self) -> list[float]:
+        """Left, top, right and bottom, nothing for an image without objects; raises ValueError."""
+        if all(text.lower() in NOTHING for text in self.numbers):
+            return []
+        left, top, *others = map(number_in, self.numbers)
+        third, fourth = others
+        return [left, top, third, fourth] if self.source.roles == CORNERS else [left, top, left + third, top + fourth]
+
+
+def _rows(root: Path, source: Source, index: ImageIndex, findings: list[Finding]) -> Iterator[_Row]:
+    """A table's rows with the one image that each means; others become findings."""
+    try:
+        _, rows = read_table(root / source.path)
+    except (OSError, csv.Error) as error:
+        raise DataError(f"{displayed(root / source.path)} cannot be read: {plain(error)}.", LAYOUT) from None
+    for number, row in enumerate(rows, start=2):
+        cells = {role: row[name].strip() for role, name in source.columns.items()}
+        name = cells["image"].replace("\\", "/")
+        same = [name] if name in index.known else index.spelt_alike(name, parent(source.path))
+        if len(same) > 1 and (split := _split_of(source)):
+            same = [path for path in same if _split_of_folders(path) == split] or same
+        if len(same) == 1:
+            yield _Row(same[0], source, number, cells)
+            continue
+        several, none = (
+            english("row {number}: several images are called {name:s}"),
+            english("row {number}: no image is called {name:s}"),
+        )
+        reason = english(several if same else none, number=number, name=plain(name, 60))
+        code = "ambiguous-image" if same else "missing-image"
+        findings.append(Finding(displayed(source.path), code, reason))
+
+
+def _split_of(source: Source) -> str:
+    return split_named(stem(source.path)) or split_named(parent(source.path))
+
+
+def _split_of_folders(path: str) -> str:
+    return next(filter(None, map(split_named, path.split("/")[:-1])), "")
+
+
+def _splits(told: Mapping[str, str]) -> tuple[dict[str, str], str]:
+    """Image -> split where some are for training and some for validation, or for tests, and how that was taken; else
+    none for all.
+    """
+    validation = "val" if "val" in told.values() else "test"
+    if not {"train", validation} <= set(told.values()):
+        return dict.fromkeys(told, ""), ""
+    kept = {"train": "train", validation: "val"}
+    splits = {path: kept[split] for path, split in told.items() if split in kept}
+    return splits, "by the tables' or the folders' names"

@@ -1,0 +1,24 @@
+"""Tables in text files whose delimiter is not known: commas, semicolons, tabs or bars."""
+
+import csv
+from pathlib import Path
+
+DELIMITERS = ",;\t|"
+
+
+def read_header(path: Path) -> str:
+    """The first line; raises OSError."""
+    with path.open(encoding="utf-8-sig", errors="replace") as stream:
+        return stream.readline()
+
+
+def read_table(path: Path) -> tuple[tuple[str, ...], list[dict[str, str]]]:
+    """The names of the columns, and each row's cells by them, empty where a row is short.
+
+    What is no UTF-8 is replaced. Raises OSError and csv.Error.
+    """
+    first = read_header(path)
+    with path.open(encoding="utf-8-sig", errors="replace", newline="") as stream:
+        reader = csv.DictReader(stream, delimiter=max(DELIMITERS, key=first.count), restval="")
+        columns = tuple(reader.fieldnames or ())
+        return columns, [{name: row[name] for name in columns} for row in reader]
