@@ -17,6 +17,7 @@ import numpy as np
 from rich.console import Console
 
 from challenges.choosing import choose_model
+from challenges.classification.layout import find_layout, list_photographs
 from challenges.detection import demo
 from challenges.detection.challenge import DetectionChallenge
 from challenges.detection.scenes import Scenes
@@ -38,7 +39,6 @@ VALIDATION_PER_CLASS = 60
 VALIDATION_SHARE = 0.2  # of real photographs that come without a split
 REAL = ("dogs_cats", "bccd")  # the real sets that are always compared
 MARKER = "set.json"
-PICTURES = {".jpg", ".jpeg", ".png"}
 
 
 @dataclass(frozen=True)
@@ -137,17 +137,21 @@ def counts(kind: str, train: int) -> tuple[int, ...]:
 
 
 def part_once(source: Path, folder: Path, seed: int) -> Path:
-    """Copy class folders as {train,val}/<class>, a fifth of each class for validation, chosen by the seed."""
+    """Copy pictures as {train,val}/<class>, by the classes and splits that the kit finds; where there are no splits, a
+    fifth of each class, chosen by the seed, is for validation.
+    """
 
     def fill(new: Path) -> None:
-        for label, pictures in enumerate(_class_folders(source)):
-            files = sorted(file for file in pictures.iterdir() if file.suffix.lower() in PICTURES)
-            order = np.random.default_rng([seed, label]).permutation(len(files))
-            held_out = set(order[: round(VALIDATION_SHARE * len(files))].tolist())
-            for number, file in enumerate(files):
-                target = new / ("val" if number in held_out else "train") / pictures.name
+        layout = find_layout(source, list_photographs(source))
+        rows = list(zip((file.path for file in layout.files), layout.classes, layout.splits, strict=True))
+        for label, name in enumerate(sorted(set(layout.classes))):
+            mine = [(path, split) for path, own, split in rows if own == name and split != "test"]
+            order = np.random.default_rng([seed, label]).permutation(len(mine))
+            drawn = set(order[: round(VALIDATION_SHARE * len(mine))].tolist()) if layout.kind == "flat" else set()
+            for number, (path, split) in enumerate(mine):
+                target = new / ("val" if number in drawn else split or "train") / name.replace("/", "-")
                 target.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(file, target / file.name)
+                shutil.copyfile(source / path, target / path.removeprefix(f"{name}/").replace("/", "-"))
         write_json(new / MARKER, {"source": source.name, "seed": seed})
 
     return generate_folder(folder, MARKER, "photographs", 100, (folder / MARKER).is_file, fill)
@@ -182,16 +186,6 @@ def scenes_of(root: Path) -> Scenes:
     with tempfile.TemporaryDirectory() as checked:
         challenge.check(root, challenge.recipes["small"], Path(checked), Console(quiet=True))
         return Scenes.read(Path(checked))
-
-
-def _class_folders(source: Path) -> list[Path]:
-    """The folders right above pictures."""
-    found = sorted({file.parent for file in source.rglob("*") if file.suffix.lower() in PICTURES})
-    if len(found) < 2:
-        raise DataError(
-            f"{source} has pictures in {len(found)} folders.", "A folder per class, two or more, is needed."
-        )
-    return found
 
 
 def _side(kind: str) -> int:

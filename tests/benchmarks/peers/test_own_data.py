@@ -118,6 +118,13 @@ def test_any_folder_of_real_data_is_a_set(tmp_path):
     (tmp_path / "plants" / "notes.txt").write_text("Taken in May.\n")
     own = picture_sets.prepare("plants", tmp_path / "cache", tmp_path)
     assert (own.folder, own.task, own.is_real) == (tmp_path / "plants", "classify", True)
+    (tmp_path / "tabled" / "images").mkdir(parents=True)
+    for number in range(10):
+        Image.new("RGB", (8, 8)).save(tmp_path / "tabled" / "images" / f"{number}.png")
+    rows = "".join(f"{number},{'T-shirt/top' if number < 5 else 'bag'}\n" for number in range(10))
+    (tmp_path / "tabled" / "train.csv").write_text(f"id,label\n{rows}")
+    own = picture_sets.prepare("tabled", tmp_path / "cache", tmp_path)
+    assert {file.parent.name for file in (own.folder / "val").rglob("*.png")} == {"T-shirt-top", "bag"}
     generate(tmp_path / "street", images=(4, 2), seed=1, workers=0)
     own = picture_sets.prepare("street", tmp_path / "cache", tmp_path)
     assert (own.task, own.is_real) == ("detect", True)
