@@ -17,6 +17,7 @@ from challenges.classification.class_names import matched, nearest
 from challenges.classification.label_tables import read_labels
 from challenges.classification.layout import list_photographs
 from challenges.classification.manifest import Manifest
+from challenges.classification.mask_folders import paired_masks, told_masks, without_mask_folders
 from challenges.classification.split_folders import LAYOUTS, Base, find_bases, named, picture_tree
 from common.challenge import CheckedData
 from common.errors import DataError
@@ -81,9 +82,11 @@ def check(
     stored = stored_check(output, FORMAT, listing.fingerprint, arguments)
     if stored is None or not _is_whole(output):
         facts, problems = probe_listed(root, [file.path for file in judged.files], workers, progress or console, output)
+        masks = set(paired_masks(facts))
+        facts = {path: fact for path, fact in facts.items() if path not in masks}
         _refuse_unusable(root, output, facts, problems)
         manifest = _manifest(root, judged, facts, learnt.classes, listing.fingerprint)
-        warnings = [*judged.notes, *_warnings(manifest, learnt, facts, problems, group_pattern)]
+        warnings = [*told_masks(masks), *judged.notes, *_warnings(manifest, learnt, facts, problems, group_pattern)]
         record = {"arguments": arguments, "understood": judged.understood, "warnings": warnings}
         _store(output, manifest, record, problems)
     record = read_json(output / "check.json")
@@ -113,6 +116,7 @@ def _checked(manifest: Manifest, warnings: Sequence[str], *, is_own: bool) -> Ch
 def _find(root: Path, listing: Listing, classes: Sequence[str]) -> _Judged:
     """The pictures to judge by, and what was taken for what."""
     refuse_without_images(root, listing, LAYOUTS)
+    listing, masks = without_mask_folders(listing)
     place, inside, tables = _labelled(root, listing, classes)
     names = {name for _, name in inside}
     spelling = matched(classes, names)
@@ -126,8 +130,9 @@ def _find(root: Path, listing: Listing, classes: Sequence[str]) -> _Judged:
         "classes": f"{len(names)} of the run's {len(classes)}, by name{f' ({respelt})' if respelt else ''}",
     }
     absent = [name for name in classes if name not in {spelling.get(theirs, theirs) for theirs in names}]
-    notes = (f"{named_classes(absent)}: no pictures, so the figures say nothing about it.",) if absent else ()
-    return _Judged(files, tuple(spelling.get(name, name) for name in given), understood, notes, tables)
+    notes = told_masks(masks)
+    notes += [f"{named_classes(absent)}: no pictures, so the figures say nothing about it."] if absent else []
+    return _Judged(files, tuple(spelling.get(name, name) for name in given), understood, tuple(notes), tables)
 
 
 def _labelled(

@@ -12,6 +12,7 @@ import numpy as np
 from challenges.classification.class_names import matched
 from challenges.classification.folder_notes import folder_notes
 from challenges.classification.label_tables import Labels, read_labels
+from challenges.classification.mask_folders import told_masks, without_mask_folders
 from challenges.classification.split_folders import LAYOUTS, MOST, Base, find_bases, named, picture_tree
 from common.errors import DataError
 from common.vision.image_folders import (
@@ -62,6 +63,12 @@ def find_layout(root: Path, listing: Listing, label_column: str | None = None) -
     Raises DataError when there are no images or nothing names their classes, or when it is open which are splits.
     """
     refuse_without_images(root, listing, LAYOUTS)
+    listing, masks = without_mask_folders(listing)
+    layout = _find(root, listing, label_column)
+    return replace(layout, notes=(*told_masks(masks), *layout.notes))
+
+
+def _find(root: Path, listing: Listing, label_column: str | None) -> Layout:
     if label_column is not None and (labels := read_labels(root, listing, label_column)) is not None:
         return _of_table(listing, labels)
     try:

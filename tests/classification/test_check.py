@@ -471,3 +471,26 @@ def test_a_class_that_is_told_by_how_it_was_saved_is_named(tmp_path, ways, told)
     for found, warning in zip(report.record["shortcuts"], warnings, strict=True):
         assert (found["name"], found["aspect"], found["commonest"], found["inside"], found["outside"]) == (*told, 1, 0)
         assert f"(mostly {told[2]}) alone tells ill from all else, 100% of its pictures and 0% of" in warning
+
+
+@pytest.mark.parametrize(
+    ("mask", "is_one"), [("{}.png", True), ("{}_mask.jpg", True), ("{}_Mask_1.png", True), ("m{}.png", False)]
+)
+def test_masks_beside_their_pictures_are_left_aside(tmp_path, mask, is_one):
+    root = tmp_path / "data"
+    fill(root, {"benign": 8, "malignant": 8})
+    for file in list(root.rglob("*.jpg")):
+        flat = Image.new("L", (32, 24))
+        flat.paste(255, (8, 8, 8 + len(file.stem), 8 + int(file.stem) + 1))
+        flat.save(file.with_name(mask.format(file.stem)))
+    report = check(root, tmp_path / "out")
+    assert len(report.manifest) == (16 if is_one else 32)
+    assert any(warning.startswith("16 images are masks") for warning in report.warnings) == is_one
+
+
+def test_pictures_saved_in_two_formats_are_no_masks(tmp_path):
+    fill(tmp_path / "data", {"a": 8, "b": 8})
+    for file in list((tmp_path / "data").rglob("*.jpg")):
+        with Image.open(file) as picture:
+            picture.save(file.with_suffix(".png"))
+    assert len(check(tmp_path / "data", tmp_path / "out").manifest) == 32

@@ -151,6 +151,12 @@ def test_nested_classes_are_told():
     assert set(layout("cat/young", "cat/old", "dog").classes) == {"cat", "dog"}
 
 
+def test_masks_inside_classes_are_left_aside():
+    found = layout(*(f"{name}/{part}" for name in ("COVID", "Normal") for part in ("images", "masks")))
+    assert {file.folder for file in found.files} == {"COVID/images", "Normal/images"}
+    assert found.notes[0].startswith("6 images are masks, which mark what the images beside them show, such as COVID/m")
+
+
 def test_a_class_that_a_run_has_learnt_may_hold_all_but_a_few_pictures():
     tree = picture_tree({**{f"healthy/p{number}": 3 for number in range(30)}, "ill": 3})
     _, (base,) = find_bases(Path("/data"), tree, known=("healthy", "ill"))
