@@ -43,8 +43,9 @@ def refuse_masks(where: str, names: Collection[str]) -> None:
 
 
 def without_mask_folders(listing: Listing) -> tuple[Listing, list[str]]:
-    """The listing without folders of masks beside one of pictures, inside a class's: COVID/masks beside COVID/images;
-    and the masks.
+    """The listing without folders of masks beside one of pictures, COVID/masks beside COVID/images, and the masks.
+
+    As they are inside classes, two folders or more have both.
     """
     inside: defaultdict[str, list[str]] = defaultdict(list)
     for folder in {file.folder for file in listing.files}:
@@ -52,7 +53,8 @@ def without_mask_folders(listing: Listing) -> tuple[Listing, list[str]]:
         if parent and not re.fullmatch(_SPLIT, _letters(parent.rpartition("/")[2])):
             inside[parent].append(name)
     parted = {parent: _parted(names) for parent, names in inside.items()}
-    left = {f"{parent}/{name}" for parent, (masks, pictures) in parted.items() if pictures for name in masks}
+    both = {parent: masks for parent, (masks, pictures) in parted.items() if masks and pictures}
+    left = {f"{parent}/{name}" for parent, masks in both.items() if len(both) > 1 for name in masks}
     kept = tuple(file for file in listing.files if file.folder not in left)
     return replace(listing, files=kept), [file.path for file in listing.files if file.folder in left]
 

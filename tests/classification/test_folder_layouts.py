@@ -123,6 +123,7 @@ def test_a_single_outer_folder_is_passed_through():
         (["train/Image", "train/Ground Truth", "val/Image", "val/Ground Truth"], "Ground Truth/ in /data/train is"),
         (["images/a", "images/b", "annotations/trimaps"], "annotations/ in /data is called like masks"),
         (["JPEGImages", "SegmentationClass", "SegmentationObject"], "SegmentationObject/ in /data are called like"),
+        (["data/images", "data/masks"], "masks/ in /data/data is called like masks of what images/ shows"),
         (["train", "train_masks"], "train_masks/ in /data is called like masks of what train/ shows"),
     ],
 )
