@@ -12,6 +12,12 @@ def read_header(path: Path) -> str:
         return stream.readline()
 
 
+def read_columns(path: Path) -> tuple[str, ...]:
+    """The names of the columns as `read_table` has them; raises OSError and csv.Error."""
+    first = read_header(path)
+    return tuple(next(csv.reader([first], delimiter=_delimiter(first)), ()))
+
+
 def read_table(path: Path) -> tuple[tuple[str, ...], list[dict[str, str]]]:
     """The names of the columns, and each row's cells by them, empty where a row is short.
 
@@ -19,6 +25,10 @@ def read_table(path: Path) -> tuple[tuple[str, ...], list[dict[str, str]]]:
     """
     first = read_header(path)
     with path.open(encoding="utf-8-sig", errors="replace", newline="") as stream:
-        reader = csv.DictReader(stream, delimiter=max(DELIMITERS, key=first.count), restval="")
+        reader = csv.DictReader(stream, delimiter=_delimiter(first), restval="")
         columns = tuple(reader.fieldnames or ())
         return columns, [{name: row[name] for name in columns} for row in reader]
+
+
+def _delimiter(first: str) -> str:
+    return max(DELIMITERS, key=first.count)

@@ -36,6 +36,7 @@ def write(path: Path, header: str, row: str, boxes: list[tuple] = BOXES) -> None
         ("image_id,bbox,category", '{0},"[{2}.0, {3}.0, {6}.0, {7}.0]",{1}'),
         ("path,x,y,w,h,name", "/data/images/{0}.JPG,{2},{3},{6},{7},{1}"),
         ("image,x_1,y_1,x_2,y_2,class", "{0},{2},{3},{4},{5},{1}"),
+        ('"Image", "XMin" ,"YMin","XMax","YMax","Label, as drawn","class"', "{0}, {2},{3},{4},{5},-,{1}"),
     ],
 )
 def test_boxes_are_what_the_columns_say(tmp_path, header, row):

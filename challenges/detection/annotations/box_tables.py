@@ -17,7 +17,7 @@ from challenges.detection.annotations.table import (
     number_in,
     plain,
 )
-from common.delimited import read_header, read_table
+from common.delimited import read_columns, read_table
 from common.errors import DataError
 from common.language.telling import english
 from common.vision.image_folders import ListedFile, Listing, displayed
@@ -25,19 +25,7 @@ from common.vision.image_folders import ListedFile, Listing, displayed
 LAYOUT = "A table: labels.csv with a row for each box and the columns filename, class, xmin, ymin, xmax, ymax."
 MOST_TABLES, MOST_BYTES = 20, 256 << 20
 NAMES: Mapping[str, Sequence[str]] = {
-    "image": (
-        "filename",
-        "file",
-        "filepath",
-        "path",
-        "image",
-        "imagename",
-        "imageid",
-        "imageurl",
-        "img",
-        "frame",
-        "id",
-    ),
+    "image": ("filename", "file", "filepath", "path", "image", "imagename", "imageid", "img", "frame", "id"),
     "class": ("class", "classname", "label", "labelname", "name", "category", "categoryname", "object", "classid"),
     "left": ("xmin", "x1", "left", "bboxx", "xleft", "bboxxmin", "bboxx1", "x"),
     "top": ("ymin", "y1", "top", "bboxy", "ytop", "bboxymin", "bboxy1", "y"),
@@ -76,7 +64,7 @@ def find(root: Path) -> list[Source]:
     paths = [path for pattern in ("[!.]*.csv", "[!.]*/[!.]*.csv") for path in sorted(root.glob(pattern))]
     found = []
     for path in [path for path in paths if path.is_file() and path.stat().st_size <= MOST_BYTES][:MOST_TABLES]:
-        columns = _columns(re.split(r"[,;\t|]", _header(path)))
+        columns = _columns(_names(path))
         if columns:
             found.append(Source(path.relative_to(root).as_posix(), columns))
     return found
@@ -88,16 +76,16 @@ def listed_tables(root: Path) -> tuple[ListedFile, ...]:
     return tuple(ListedFile(path, status.st_size, status.st_mtime_ns) for path, status in statuses.items())
 
 
-def _header(path: Path) -> str:
+def _names(path: Path) -> tuple[str, ...]:
     try:
-        return read_header(path)
-    except OSError:
-        return ""
+        return read_columns(path)
+    except (OSError, csv.Error):
+        return ()
 
 
 def _columns(header: Sequence[str]) -> dict[str, str]:
     """What columns of these names hold; empty where they are not those of boxes in images."""
-    names = {re.sub(r"[\W_]", "", name).lower(): name.strip().strip('"') for name in reversed(header)}
+    names = {re.sub(r"[\W_]", "", name).lower(): name for name in reversed(header)}
     found = {role: next((names[name] for name in known if name in names), "") for role, known in NAMES.items()}
     found = {role: name for role, name in found.items() if name}
     is_whole = any(set(roles) <= found.keys() for roles in (CORNERS, SIZED, ("box",)))
@@ -144,7 +132,7 @@ def read(root: Path, listing: Listing, sources: Sequence[Source]) -> Annotations
             "format": f"boxes in {listed([displayed(source.path) for source in sources])}, a row for each",
             "splits": told_splits,
             "classes": f"{len(classes)} that rows name: {listed(classes)}",
-            "numbers": f"{', '.join(first.columns[role] for role in first.roles)}: {first.form} in pixels",
+            "numbers": f"{', '.join(first.columns[role].strip() for role in first.roles)}: {first.form} in pixels",
         },
         sources=tuple(source.path for source in sources),
     )
@@ -188,7 +176,7 @@ def _rows(root: Path, source: Source, index: ImageIndex, findings: list[Finding]
     except (OSError, csv.Error) as error:
         raise DataError(f"{displayed(root / source.path)} cannot be read: {plain(error)}.", LAYOUT) from None
     for number, row in enumerate(rows, start=2):
-        cells = {role: row[name].strip() for role, name in source.columns.items()}
+        cells = {role: row.get(name, "").strip() for role, name in source.columns.items()}
         name = cells["image"].replace("\\", "/")
         same = [name] if name in index.known else index.spelt_alike(name, parent(source.path))
         if len(same) > 1 and (split := _split_of(source)):
