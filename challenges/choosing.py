@@ -54,10 +54,9 @@ def _of_images(root: Path, listing: Listing) -> Chosen:
         if tables:
             return Chosen("ncf", f"it has {tables}, and {images} in no folders of classes")
         # a file beside the images is all that can tell what they show
-        boxes = [source.path for source in box_tables.find(root)]
-        beside = [*coco.json_files(listing), *foreign.text_files(root, listing), *foreign.box_tables(root)]
-        found = f"boxes in {displayed(boxes[0])}" if boxes else ""
-        found = found or (f"no folders of classes, but {displayed(beside[0])}" if beside else "")
+        boxes = [f"boxes in {displayed(source.path)}" for source in box_tables.find(root)]
+        others = [*coco.json_files(listing), *foreign.text_files(root, listing)]
+        found = next(iter([*boxes, *(f"no folders of classes, but {displayed(name)}" for name in others)]), "")
     if found:
         return Chosen("ssd300", f"it has {images} and {found}")
     return Chosen("resnet50", f"it has {images} and no annotations of boxes")

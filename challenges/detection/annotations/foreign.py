@@ -12,9 +12,8 @@ from common.errors import DataError
 from common.text import is_number
 from common.vision.image_folders import Listing, displayed
 
-_PEEKED = 3  # JSON files and tables looked into
+_PEEKED = 3  # JSON files looked into
 _MOST_TEXTS, _PEEKED_BYTES = 20, 4096
-_BOX_COLUMNS = re.compile(r"\b(x_?min|x1|bbox\w*|left)\b", re.IGNORECASE)
 _MOST_BYTES = 256 << 20
 
 
@@ -124,13 +123,6 @@ def _first_line(path: Path) -> str:
     except (OSError, ValueError):
         return ""
     return next((line.strip() for line in lines if line.strip() and ":" not in line), "")  # DOTA's begin with remarks
-
-
-def box_tables(root: Path) -> list[str]:
-    """The first tables, here or one folder deeper, whose columns are named as those of boxes are."""
-    tables = [path for pattern in ("*.csv", "*/*.csv") for path in sorted(root.glob(pattern)) if path.is_file()]
-    named = (path for path in tables[:_PEEKED] if _BOX_COLUMNS.search(_first_line(path)))
-    return [path.relative_to(root).as_posix() for path in named]
 
 
 def csv_hint(listing: Listing) -> str:
