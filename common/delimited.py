@@ -1,9 +1,27 @@
 """Tables in text files whose delimiter is not known: commas, semicolons, tabs or bars."""
 
 import csv
+from collections.abc import Sequence
+from itertools import islice
 from pathlib import Path
 
 DELIMITERS = ",;\t|"
+MOST_TABLES, MOST_BYTES = 20, 256 << 20
+
+
+def find_tables(root: Path, suffixes: Sequence[str], leave_out: str = "") -> list[str]:
+    """The first tables here or one folder deeper, by their paths below `root`; hidden and huge ones are none.
+
+    leave_out: a part of the names of files that are none, either.
+    """
+
+    def is_table(path: Path) -> bool:
+        name = path.name.lower()
+        is_named = name.endswith(tuple(suffixes)) and not (leave_out and leave_out in name)
+        return is_named and path.is_file() and path.stat().st_size <= MOST_BYTES
+
+    found = (path for pattern in ("[!.]*", "[!.]*/[!.]*") for path in sorted(root.glob(pattern)) if is_table(path))
+    return [path.relative_to(root).as_posix() for path in islice(found, MOST_TABLES)]
 
 
 def read_header(path: Path) -> str:

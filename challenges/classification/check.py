@@ -18,7 +18,7 @@ from rich.table import Table
 from challenges.classification import audit
 from challenges.classification.layout import Layout, draw_validation, find_layout, joined, list_photographs
 from challenges.classification.manifest import Manifest
-from challenges.classification.mask_folders import paired_masks, told_masks
+from challenges.classification.mask_folders import without_paired_masks
 from challenges.classification.recipes import DataConfig
 from common.errors import DataError
 from common.files import read_csv, sha256
@@ -124,9 +124,8 @@ def check(
     if stored is not None:
         return stored
     facts, problems = probe_listed(root, [file.path for file in layout.files], workers, progress, output)
-    masks = set(paired_masks(facts))
-    facts = {path: fact for path, fact in facts.items() if path not in masks}
-    layout = replace(layout, notes=(*told_masks(masks), *layout.notes))
+    facts, told = without_paired_masks(facts)
+    layout = replace(layout, notes=(*told, *layout.notes))
     usable = [file.path in facts for file in layout.files]
     try:
         audit.refuse_hopeless(root, layout, usable, Counter(problem.code for problem in problems))

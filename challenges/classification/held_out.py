@@ -17,7 +17,7 @@ from challenges.classification.class_names import matched, nearest
 from challenges.classification.label_tables import read_labels
 from challenges.classification.layout import list_photographs
 from challenges.classification.manifest import Manifest
-from challenges.classification.mask_folders import paired_masks, told_masks, without_mask_folders
+from challenges.classification.mask_folders import told_masks, without_mask_folders, without_paired_masks
 from challenges.classification.split_folders import LAYOUTS, Base, find_bases, named, picture_tree
 from common.challenge import CheckedData
 from common.errors import DataError
@@ -82,11 +82,10 @@ def check(
     stored = stored_check(output, FORMAT, listing.fingerprint, arguments)
     if stored is None or not _is_whole(output):
         facts, problems = probe_listed(root, [file.path for file in judged.files], workers, progress or console, output)
-        masks = set(paired_masks(facts))
-        facts = {path: fact for path, fact in facts.items() if path not in masks}
+        facts, told = without_paired_masks(facts)
         _refuse_unusable(root, output, facts, problems)
         manifest = _manifest(root, judged, facts, learnt.classes, listing.fingerprint)
-        warnings = [*told_masks(masks), *judged.notes, *_warnings(manifest, learnt, facts, problems, group_pattern)]
+        warnings = [*told, *judged.notes, *_warnings(manifest, learnt, facts, problems, group_pattern)]
         record = {"arguments": arguments, "understood": judged.understood, "warnings": warnings}
         _store(output, manifest, record, problems)
     record = read_json(output / "check.json")

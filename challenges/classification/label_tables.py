@@ -8,11 +8,10 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path, PurePosixPath
 
 from challenges.classification.split_folders import Role, named, role_of
-from common.delimited import read_header, read_table
+from common.delimited import find_tables, read_header, read_table
 from common.errors import DataError
 from common.vision.image_folders import ListedFile, Listing, displayed
 
@@ -29,7 +28,7 @@ GROUPS = re.compile(
 )
 """Columns that hold what several pictures may be of."""
 BOXES = re.compile(r"\b(x_?min|x1|bbox\w*|left)\b", re.IGNORECASE)
-MOST_TABLES, MOST_BYTES = 20, 256 << 20
+SAMPLE = "submission"  # in the names of samples of what is to be handed in
 FOUND = 0.2  # of a column's values that name pictures, or of the pictures that they name, at least
 MANY = 20  # classes from which on most must have several pictures each
 WHOLE = re.compile(r"(-?\d+)\.0+")
@@ -79,7 +78,11 @@ def read_labels(root: Path, listing: Listing, column: str | None = None) -> Labe
     if not any(suffix in listing.others for suffix in SUFFIXES):
         return None
     pictures = _Pictures([file.path for file in listing.files])
-    opened = [table for path in _candidates(root) if (table := _opened(root, path, pictures, column)) is not None]
+    opened = [
+        table
+        for path in find_tables(root, SUFFIXES, leave_out=SAMPLE)
+        if (table := _opened(root, path, pictures, column)) is not None
+    ]
     tables = [table for table in opened if table.label or _one_hot(table)]
     if column is not None and not tables:
         raise DataError(
@@ -140,18 +143,6 @@ class _Pictures:
 
 def _role_of_folders(path: str) -> Role | None:
     return next((role for part in path.split("/")[:-1] if (role := role_of(part)) is not None), None)
-
-
-def _candidates(root: Path) -> Iterator[str]:
-    """Tables here or one folder deeper; none of boxes, and no sample of what is to be handed in."""
-    found = (path for pattern in ("[!.]*", "[!.]*/[!.]*") for path in sorted(root.glob(pattern)) if _is_table(path))
-    for path in islice(found, MOST_TABLES):
-        yield path.relative_to(root).as_posix()
-
-
-def _is_table(path: Path) -> bool:
-    name = path.name.lower()
-    return name.endswith(SUFFIXES) and "submission" not in name and path.is_file() and path.stat().st_size <= MOST_BYTES
 
 
 def _opened(root: Path, path: str, pictures: _Pictures, column: str | None) -> _Table | None:

@@ -59,10 +59,11 @@ def without_mask_folders(listing: Listing) -> tuple[Listing, list[str]]:
     return replace(listing, files=kept), [file.path for file in listing.files if file.folder in left]
 
 
-def paired_masks(facts: Mapping[str, ImageFacts]) -> list[str]:
-    """The files that mark what another file shows: x_mask.png beside x.png, or x.png beside x.jpg, and nearly flat.
+def without_paired_masks(facts: Mapping[str, ImageFacts]) -> tuple[dict[str, ImageFacts], list[str]]:
+    """The facts, by path, of the files that do not mark what another one shows, and what is said of those that do:
+    x_mask.png beside x.png, or x.png beside x.jpg, and nearly flat.
 
-    facts: by path. Of each way of naming them, told only where most pairs are so.
+    Of each way of naming masks, told only where most pairs are so.
     """
     stems: defaultdict[str, list[str]] = defaultdict(list)
     for path in facts:
@@ -74,7 +75,8 @@ def paired_masks(facts: Mapping[str, ImageFacts]) -> list[str]:
             pairs["by name"] += [(path, stems[marked[1]][0]) for path in paths]
         for mask, picture in permutations(paths, 2):
             pairs[f"{facts[mask].format} beside {facts[picture].format}"].append((mask, picture))
-    return [mask for both in pairs.values() if _are_masks(both, facts) for mask, _ in both]
+    masks = {mask for both in pairs.values() if _are_masks(both, facts) for mask, _ in both}
+    return {path: fact for path, fact in facts.items() if path not in masks}, told_masks(masks)
 
 
 def _are_masks(pairs: Sequence[tuple[str, str]], facts: Mapping[str, ImageFacts]) -> bool:

@@ -6,7 +6,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from challenges.detection.annotations.names import ImageIndex, parent, split_named, stem, unmentioned
+from challenges.detection.annotations.names import (
+    ImageIndex,
+    kept_splits,
+    parent,
+    split_named,
+    split_of_folders,
+    stem,
+    unmentioned,
+)
 from challenges.detection.annotations.table import (
     AnnotatedImage,
     Annotations,
@@ -17,13 +25,13 @@ from challenges.detection.annotations.table import (
     number_in,
     plain,
 )
-from common.delimited import read_columns, read_table
+from common.delimited import find_tables, read_columns, read_table
 from common.errors import DataError
 from common.language.telling import english
 from common.vision.image_folders import ListedFile, Listing, displayed
 
 LAYOUT = "A table: labels.csv with a row for each box and the columns filename, class, xmin, ymin, xmax, ymax."
-MOST_TABLES, MOST_BYTES = 20, 256 << 20
+SUFFIXES = (".csv",)
 NAMES: Mapping[str, Sequence[str]] = {
     "image": ("filename", "file", "filepath", "path", "image", "imagename", "imageid", "img", "frame", "id"),
     "class": ("class", "classname", "label", "labelname", "name", "category", "categoryname", "object", "classid"),
@@ -61,13 +69,8 @@ class Source:
 
 def find(root: Path) -> list[Source]:
     """The tables here or one folder deeper whose columns are those of boxes."""
-    paths = [path for pattern in ("[!.]*.csv", "[!.]*/[!.]*.csv") for path in sorted(root.glob(pattern))]
-    found = []
-    for path in [path for path in paths if path.is_file() and path.stat().st_size <= MOST_BYTES][:MOST_TABLES]:
-        columns = _columns(_names(path))
-        if columns:
-            found.append(Source(path.relative_to(root).as_posix(), columns))
-    return found
+    tables = {path: _columns(_names(root / path)) for path in find_tables(root, SUFFIXES)}
+    return [Source(path, columns) for path, columns in tables.items() if columns]
 
 
 def listed_tables(root: Path) -> tuple[ListedFile, ...]:
@@ -96,7 +99,8 @@ def read(root: Path, listing: Listing, sources: Sequence[Source]) -> Annotations
     """Read the tables that `find` found; raises DataError where one cannot be read."""
     index, findings = ImageIndex(listing), list[Finding]()
     rows = [row for source in sources for row in _rows(root, source, index, findings)]
-    splits, told_splits = _splits({row.path: _split_of(row.source) or _split_of_folders(row.path) for row in rows})
+    named = {row.path: _split_of(row.source) or split_of_folders(row.path) for row in rows}
+    splits = kept_splits(named) or dict.fromkeys(named, "")
     images = {row.path: AnnotatedImage(row.path, splits[row.path], *row.size) for row in rows if row.path in splits}
     places = {path: place for place, path in enumerate(images)}
     boxes, names = BoxColumns(), []
@@ -130,7 +134,7 @@ def read(root: Path, listing: Listing, sources: Sequence[Source]) -> Annotations
         form=first.form,
         understood={
             "format": f"boxes in {listed([displayed(source.path) for source in sources])}, a row for each",
-            "splits": told_splits,
+            "splits": "by the tables' or the folders' names" if any(splits.values()) else "",
             "classes": f"{len(classes)} that rows name: {listed(classes)}",
             "numbers": f"{', '.join(first.columns[role].strip() for role in first.roles)}: {first.form} in pixels",
         },
@@ -180,7 +184,7 @@ def _rows(root: Path, source: Source, index: ImageIndex, findings: list[Finding]
         name = cells["image"].replace("\\", "/")
         same = [name] if name in index.known else index.spelt_alike(name, parent(source.path))
         if len(same) > 1 and (split := _split_of(source)):
-            same = [path for path in same if _split_of_folders(path) == split] or same
+            same = [path for path in same if split_of_folders(path) == split] or same
         if len(same) == 1:
             yield _Row(same[0], source, number, cells)
             continue
@@ -195,19 +199,3 @@ def _rows(root: Path, source: Source, index: ImageIndex, findings: list[Finding]
 
 def _split_of(source: Source) -> str:
     return split_named(stem(source.path)) or split_named(parent(source.path))
-
-
-def _split_of_folders(path: str) -> str:
-    return next(filter(None, map(split_named, path.split("/")[:-1])), "")
-
-
-def _splits(told: Mapping[str, str]) -> tuple[dict[str, str], str]:
-    """Image -> split where some are for training and some for validation, or for tests, and how that was taken; else
-    none for all.
-    """
-    validation = "val" if "val" in told.values() else "test"
-    if not {"train", validation} <= set(told.values()):
-        return dict.fromkeys(told, ""), ""
-    kept = {"train": "train", validation: "val"}
-    splits = {path: kept[split] for path, split in told.items() if split in kept}
-    return splits, "by the tables' or the folders' names"

@@ -3,7 +3,7 @@
 import re
 import unicodedata
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
 from urllib.parse import unquote
 
@@ -147,3 +147,21 @@ def split_named(name: str) -> str:
     match = _SPLIT.search(name)
     told = match[1].lower() if match else ""
     return "val" if told.startswith("val") else told
+
+
+def split_of_folders(path: str) -> str:
+    """The split that the outermost folder which tells one tells of a file; "" without one."""
+    return next(filter(None, map(split_named, path.split("/")[:-1])), "")
+
+
+def kept_splits(told: Mapping[str, str]) -> dict[str, str]:
+    """What is told to be for training or for validation, or for tests where nothing else validates; none of it where
+    not both are there.
+    """
+    validation = "val" if "val" in told.values() else "test"
+    kept = {"train": "train", validation: "val"}
+    return (
+        {name: kept[split] for name, split in told.items() if split in kept}
+        if kept.keys() <= set(told.values())
+        else {}
+    )

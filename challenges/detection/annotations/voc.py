@@ -12,7 +12,16 @@ from xml.parsers import expat
 
 from challenges.detection.annotations.coco_rows import is_true
 from challenges.detection.annotations.foreign import refuse_cvat
-from challenges.detection.annotations.names import ImageIndex, base, folded, parent, split_named, stem, unmentioned
+from challenges.detection.annotations.names import (
+    ImageIndex,
+    base,
+    folded,
+    kept_splits,
+    parent,
+    split_named,
+    stem,
+    unmentioned,
+)
 from challenges.detection.annotations.table import (
     AnnotatedImage,
     Annotations,
@@ -303,13 +312,10 @@ def _splits(root: Path, source: Source) -> _Splits:
 
 def _splits_by_folder(source: Source) -> _Splits:
     told = {file: split_named(parent(file).rstrip("/").rsplit("/", 1)[-1]) for file in source.files}
-    validation = "val" if "val" in told.values() else "test"
-    if not {"train", validation} <= set(told.values()):
+    kept = kept_splits(told)
+    if not kept:
         return _Splits({}, "")
-    kept = {"train": "train", validation: "val"}
-    return _Splits(
-        {stem(file): kept[split] for file, split in told.items() if split in kept}, None, told="by the folders' names"
-    )
+    return _Splits({stem(file): split for file, split in kept.items()}, None, told="by the folders' names")
 
 
 def _names(path: Path, known: set[str]) -> list[str]:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from challenges.detection.annotations.class_names import class_names, keypoint_values, other_names
 from challenges.detection.annotations.foreign import refuse_texts
-from challenges.detection.annotations.names import parent, respelling_note, split_named
+from challenges.detection.annotations.names import parent, respelling_note, split_of_folders
 from challenges.detection.annotations.table import (
     AnnotatedImage,
     Annotations,
@@ -217,7 +217,7 @@ def _refuse_shifted(root: Path, names: dict[int, str] | None, names_file: str, r
 
 def _splits(paths: list[str], labels: dict[str, str], notes: list[str]) -> dict[str, str]:
     """The split of every image by its folders' names, "" for all where they tell no train and validation."""
-    told = {path: next(filter(None, map(split_named, path.split("/")[:-1])), "") for path in paths}
+    told = {path: split_of_folders(path) for path in paths}
     annotated = {told[path] for path in labels}
     validation = "val" if "val" in annotated else "test"
     if not {"train", validation} <= annotated:
