@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 from challenges.classification.split_folders import Role, named, role_of
 from common.delimited import find_tables, read_header, read_table
 from common.errors import DataError
-from common.vision.image_folders import ListedFile, Listing, displayed
+from common.vision.image_folders import ListedFile, Listing, displayed, listed_file
 
 SUFFIXES = (".csv", ".tsv")
 CLASSES = re.compile(
@@ -213,7 +213,7 @@ def _joined(root: Path, tables: Sequence[_Table], pictures: _Pictures, listing: 
                 splits[path] = (role_of(row[part]) if part else table.role) or _role_of_folders(path) or ""
     _refuse_unclear(root, tables, classes, several)
     return Labels(
-        tables=tuple(_listed(root, table.path) for table in tables),
+        tables=tuple(listed_file(root, table.path) for table in tables),
         classes=classes,
         splits=_complete(splits),
         groups=groups if len(set(groups.values())) < len(groups) else {},
@@ -276,11 +276,6 @@ def _notes(listing: Listing, classes: Collection[str], lost: Sequence[str]) -> I
 def _told(table: _Table) -> str:
     labels = f"the column {displayed(table.label)}" if table.label else "the columns of ones and zeros"
     return f"{labels} of {displayed(table.path)}, whose column {displayed(table.picture)} names the pictures"
-
-
-def _listed(root: Path, path: str) -> ListedFile:
-    status = (root / path).stat()
-    return ListedFile(path, status.st_size, status.st_mtime_ns)
 
 
 def _whole(value: str) -> str:

@@ -1,6 +1,5 @@
 """How a folder of photographs says which class and split each picture belongs to."""
 
-import contextlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -78,15 +77,19 @@ def _find(root: Path, listing: Listing, label_column: str | None) -> Layout:
         if labels is None:
             raise
         return _of_table(listing, labels)
-    if len(set(layout.classes)) == 1 and (labels := read_labels(root, listing)) is not None:
-        return _of_table(listing, labels)
-    with contextlib.suppress(DataError):  # what a table leaves open does not matter where folders name the classes
+    try:
         labels = read_labels(root, listing)
-        if labels is not None and labels.by_name and _says_otherwise(labels, layout):
-            table = displayed(labels.tables[0].path)
-            told = f"Folders ({named(set(layout.classes))}) are no classes here: {table} names others."
-            found = _of_table(listing, labels)
-            return replace(found, notes=(told, *found.notes))
+    except DataError:  # what a table leaves open does not matter where folders name the classes
+        if len(set(layout.classes)) == 1:
+            raise
+        return layout
+    if labels is not None and len(set(layout.classes)) == 1:
+        return _of_table(listing, labels)
+    if labels is not None and labels.by_name and _says_otherwise(labels, layout):
+        table = displayed(labels.tables[0].path)
+        told = f"Folders ({named(set(layout.classes))}) are no classes here: {table} names others."
+        found = _of_table(listing, labels)
+        return replace(found, notes=(told, *found.notes))
     return layout
 
 

@@ -60,6 +60,12 @@ class ListedFile:
         return self.path.rpartition("/")[0]
 
 
+def listed_file(root: Path, path: str) -> ListedFile:
+    """A file by its path below `root`; raises OSError."""
+    status = (root / path).stat()
+    return ListedFile(path, status.st_size, status.st_mtime_ns)
+
+
 @dataclass(frozen=True)
 class Listing:
     """The image files of a folder and the annotation files asked for, by path; the others are counted by extension.

@@ -28,7 +28,7 @@ from challenges.detection.annotations.table import (
 from common.delimited import find_tables, read_columns, read_table
 from common.errors import DataError
 from common.language.telling import english
-from common.vision.image_folders import ListedFile, Listing, displayed
+from common.vision.image_folders import ListedFile, Listing, displayed, listed_file
 
 LAYOUT = "A table: labels.csv with a row for each box and the columns filename, class, xmin, ymin, xmax, ymax."
 SUFFIXES = (".csv",)
@@ -75,8 +75,7 @@ def find(root: Path) -> list[Source]:
 
 def listed_tables(root: Path) -> tuple[ListedFile, ...]:
     """The same as files of a listing."""
-    statuses = {source.path: (root / source.path).stat() for source in find(root)}
-    return tuple(ListedFile(path, status.st_size, status.st_mtime_ns) for path, status in statuses.items())
+    return tuple(listed_file(root, source.path) for source in find(root))
 
 
 def _names(path: Path) -> tuple[str, ...]:
@@ -188,12 +187,10 @@ def _rows(root: Path, source: Source, index: ImageIndex, findings: list[Finding]
         if len(same) == 1:
             yield _Row(same[0], source, number, cells)
             continue
-        several, none = (
-            english("row {number}: several images are called {name:s}"),
-            english("row {number}: no image is called {name:s}"),
-        )
-        reason = english(several if same else none, number=number, name=plain(name, 60))
-        code = "ambiguous-image" if same else "missing-image"
+        code, message = "missing-image", english("row {number}: no image is called {name:s}")
+        if same:
+            code, message = "ambiguous-image", english("row {number}: several images are called {name:s}")
+        reason = english(message, number=number, name=plain(name, 60))
         findings.append(Finding(displayed(source.path), code, reason))
 
 
