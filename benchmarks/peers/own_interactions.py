@@ -2,12 +2,13 @@
 
     python -m benchmarks.peers.own_interactions --data FOLDER --rectools PYTHON --recbole PYTHON --seconds 60
 
-FOLDER holds ml-100k/ml-100k.inter.gz and ml-1m/ml-1m.txt.gz; PYTHON are the interpreters of the peers' environments,
-see rectools_peer.py, recbole_peer.py and implicit_peer.py (that of RecTools runs implicit, too). Every side is told the
-same histories, all but the last item of every user, and keeps the last but one of some to choose by; one evaluator
-ranks all items that a user has not seen. Processor time is the operating system's count of the side's processes from
-their start to the last thing learnt; ranking comes after. A cell that has a record among the finished ones is skipped;
-where all sides of a data set are there, they are joined into one record (own_table.py).
+FOLDER holds ml-100k/ml-100k.inter.gz, ml-1m/ml-1m.txt.gz and whatever else of histories --datasets names by its path
+there; PYTHON are the interpreters of the peers' environments, see rectools_peer.py, recbole_peer.py and implicit_peer.py
+(that of RecTools runs implicit, too). Every side is told the same histories, all but the last item of every user, and
+keeps the last but one of some to choose by; one evaluator ranks all items that a user has not seen. Processor time is
+the operating system's count of the side's processes from their start to the last thing learnt; ranking comes after. A
+cell that has a record among the finished ones is skipped; where all sides of a data set are there, they are joined into
+one record (own_table.py).
 """
 
 import gzip
@@ -90,7 +91,7 @@ class Settings:
     """What to measure."""
 
     data: Path
-    """Folder with ml-100k and ml-1m."""
+    """Folder with ml-100k, ml-1m and other interactions."""
     rectools: Path | None = None
     """Python of an environment with RecTools and implicit; without it these are left out."""
     recbole: Path | None = None
@@ -108,10 +109,14 @@ class Settings:
     """Measure nothing; join the finished cells that there are."""
 
     def __post_init__(self) -> None:
-        for kind, given, known in (("dataset", self.datasets, DATASETS), ("side", self.sides, tuple(SIDES))):
-            unknown = [name for name in given if name not in known]
-            if unknown:
-                raise KitError(f"There is no {kind} {unknown[0]!r}.", f"There are: {', '.join(known)}.")
+        for name in self.datasets:
+            if name not in DATASETS and not (self.data / name).exists():
+                raise KitError(
+                    f"There is no dataset {name!r}.", f"There are: {', '.join(DATASETS)}, and paths in {self.data}."
+                )
+        for name in self.sides:
+            if name not in SIDES:
+                raise KitError(f"There is no side {name!r}.", f"There are: {', '.join(SIDES)}.")
         if min(self.seconds) <= 0 or self.threads < 1:
             raise KitError("--seconds and --threads start above 0.")
 
@@ -147,6 +152,8 @@ def write_interactions(folder: Path, dataset: str, output: Path) -> Path:
     """A data set's interactions as the kit reads them; of MovieLens 1M the users that were drawn."""
     if dataset == "ml-100k":
         return folder / "ml-100k" / "ml-100k.inter.gz"
+    if dataset not in DATASETS:
+        return folder / dataset
     users = int(dataset.rsplit("-", 1)[1])
     with gzip.open(folder / "ml-1m" / "ml-1m.txt.gz", "rt") as stream:
         lines = stream.readlines()

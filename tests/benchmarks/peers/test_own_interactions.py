@@ -155,6 +155,14 @@ def test_a_cut_keeps_whole_users(folder, tmp_path):
     assert kept == [line for line in whole if line.split()[0] in users]
 
 
+def test_any_other_interactions_are_taken_by_their_path(folder, tmp_path):
+    (tmp_path / "bought.txt").write_bytes(gzip.decompress((folder / "ml-1m" / "ml-1m.txt.gz").read_bytes()))
+    settings = Settings(data=tmp_path, datasets=("bought.txt",), sides=("kit-popularity",), cells=tmp_path / "cells")
+    assert main(settings) == 0
+    (record,) = own_interactions._known(tmp_path / "cells").values()
+    assert (record.workload.dataset, record.details["users"]) == ("bought.txt", 60)
+
+
 def _folders(root: Path) -> tuple[str, str]:
     for name in ("a", "b"):
         (root / name).mkdir()
