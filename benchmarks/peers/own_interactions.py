@@ -3,12 +3,13 @@
     python -m benchmarks.peers.own_interactions --data FOLDER --rectools PYTHON --recbole PYTHON --seconds 60
 
 FOLDER holds ml-100k/ml-100k.inter.gz, ml-1m/ml-1m.txt.gz and whatever else of histories --datasets names by its path
-there; PYTHON are the interpreters of the peers' environments, see rectools_peer.py, recbole_peer.py and implicit_peer.py
-(that of RecTools runs implicit, too). Every side is told the same histories, all but the last item of every user, and
-keeps the last but one of some to choose by; one evaluator ranks all items that a user has not seen. Processor time is
-the operating system's count of the side's processes from their start to the last thing learnt; ranking comes after. A
-cell that has a record among the finished ones is skipped; where all sides of a data set are there, they are joined into
-one record (own_table.py).
+there; PYTHON are the interpreters of the peers' environments, see rectools_peer.py, recbole_peer.py and
+implicit_peer.py (that of RecTools runs implicit, too). Every side is told the same histories, all but the last item of
+every user, and keeps the last but one of some to choose by; one evaluator ranks all items that a user has not seen.
+Processor time is the operating system's count of the side's processes from their start to the last thing learnt;
+ranking comes after. A cell that has a record among the finished ones is skipped; where all sides of a data set are
+there, they are joined into one record (own_table.py).
+
 """
 
 import gzip
