@@ -50,7 +50,7 @@ def _run(given: list[str]) -> int:
     parser = build_parser()
     options, overrides = parser.parse_known_args(given)
     if overrides and not options.takes_overrides:
-        parser.error(f"unknown arguments: {printable(' '.join(overrides))}")
+        options.verb_parser.error(f"unknown arguments: {printable(' '.join(overrides))}")
     if options.takes_overrides and not vars(options).get("model", options.recipe):
         if not options.help:
             options.verb_parser.error("the following arguments are required: MODEL")

@@ -50,6 +50,15 @@ def refused(capsys, *arguments):
     return "\n".join(lines)
 
 
+def test_an_unknown_argument_is_answered_with_what_its_verb_takes(capsys):
+    with pytest.raises(SystemExit):
+        main(["check", "vae_cf", "--data", "histories.csv"])
+    told = capsys.readouterr().err
+    assert told.startswith("usage: kit check")
+    assert "[--columns" in told
+    assert "unknown arguments: --data" in told
+
+
 def test_help_comes_without_heavy_imports():
     code = "import sys; sys.argv = ['kit', '--help']\n"
     code += "try:\n import challenges.__main__ as m; m.main()\nexcept SystemExit: pass\n"
