@@ -20,7 +20,7 @@ from challenges.recommendation.histories import baselines, check
 from challenges.recommendation.histories.data import HistoryData
 from challenges.recommendation.histories.fits import LOOKS
 from challenges.recommendation.histories.histories import Histories, HistorySplit
-from challenges.recommendation.histories.neighbours import Leaning, choose_leaning
+from challenges.recommendation.histories.leaning import Leaning, choose_leaning
 from challenges.recommendation.histories.ranking_task import RankingTask
 from challenges.recommendation.histories.recipes import HistoryConfig, RecommendationRecipe
 from challenges.registry import MODELS

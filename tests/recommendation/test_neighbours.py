@@ -7,11 +7,21 @@ import pytest
 import torch
 
 from challenges.recommendation.bert4rec.challenge import CHALLENGE as BERT4REC
-from challenges.recommendation.histories import neighbours, ranking_task
-from challenges.recommendation.histories.baselines import ease_weights, multi_hot, solved_ease
+from challenges.recommendation.histories import item_pairs, leaning, ranking_task
+from challenges.recommendation.histories.baselines import multi_hot
 from challenges.recommendation.histories.check import check
 from challenges.recommendation.histories.device_histories import Ragged
-from challenges.recommendation.histories.neighbours import KEEPS, RIDGES, choose_leaning, choosing_part
+from challenges.recommendation.histories.item_pairs import COMPANIONS, FOLLOWERS, SHRINKAGE, strongest_pairs
+from challenges.recommendation.histories.leaning import (
+    BLENDS,
+    KEEPS,
+    RIDGES,
+    Leaning,
+    choose_leaning,
+    choosing_part,
+    solved,
+)
+from challenges.recommendation.histories.neighbours import Neighbours
 from challenges.recommendation.histories.top_items import faded
 from challenges.recommendation.ncf.challenge import CHALLENGE as NCF
 from challenges.recommendation.vae_cf.challenge import CHALLENGE as VAE_CF
@@ -56,46 +66,101 @@ def opened(tribes, tmp_path):
 @ALL
 def test_a_model_that_knows_nothing_leans_on_the_neighbours(challenge, opened):
     task, _, data = opened(challenge)
-    value = lambda: task._value(data.tuning(), neighbours.LEANS_BY).value  # noqa: E731
+    value = lambda: task._value(data.tuning(), leaning.LEANS_BY).value  # noqa: E731
     with torch.no_grad():
         alone = value()
-        leaning = choose_leaning(data.split, CPU)
+        best_leaning = choose_leaning(data.split, CPU)
         told = task.settle(data)
         chosen, values = task.neighbours, {}
-        assert task.fading == pytest.approx(leaning.keep)
+        assert chosen.keep == best_leaning.keep
         for share in ranking_task.SHARES:
-            task.neighbours = share * task._weights(data, data.split, leaning)
+            task.neighbours = task._weights(data, data.split, best_leaning, share)
             values[share] = value()
     best = max(values, key=values.get)
     found = values[best]
     assert found > 1.5 * alone
-    assert f"ridge {leaning.ridge:g}" in told
+    assert f"Item-to-item weights ({best_leaning.told()})" in told
     assert f"{best:g} times as spread" in told
     whole = data.split if challenge is VAE_CF else replace(data.split, train=data.split.seen)  # other users are judged
-    torch.testing.assert_close(chosen, best * task._weights(data, whole, leaning))
+    expected = task._weights(data, whole, best_leaning, best)
+    torch.testing.assert_close(chosen.state_dict(), expected.state_dict())
     assert f"{found:.4f}, the model alone {alone:.4f}" in told
 
 
-def plain_gain(split, ridge, keep):
-    """NDCG of each user's only target among unseen items by EASE, item after item."""
-    marks = np.zeros((split.num_users, split.num_items))
-    for user in range(split.num_users):
-        marks[user, split.train.of(user)] = 1
-    inverse = np.linalg.inv(marks.T @ marks + ridge * np.eye(split.num_items))
+def plain_pairs(histories, num_items, pairs):
+    """Counts of pairs over the damped cosine of their items, pair after pair."""
+    found, counts = np.zeros((num_items, num_items)), np.bincount(histories.items, minlength=num_items)
+    for user in range(len(histories)):
+        items = histories.of(user)
+        for newer in range(len(items)):
+            for older in range(max(0, newer - pairs.window), newer):
+                count = pairs.decay ** (newer - older - 1)
+                found[items[older], items[newer]] += count
+                found[items[newer], items[older]] += pairs.backwards * count
+    np.fill_diagonal(found, 0)
+    return found / (np.sqrt(np.outer(counts, counts)) + SHRINKAGE)
+
+
+def plain_ease(histories, num_items, ridge):
+    marks = np.zeros((len(histories), num_items))
+    for user in range(len(histories)):
+        marks[user, histories.of(user)] = 1
+    inverse = np.linalg.inv(marks.T @ marks + ridge * np.eye(num_items))
     weights = -inverse / np.diag(inverse)
     np.fill_diagonal(weights, 0)
+    return weights
+
+
+def plain_scores(weights, told, keep):
+    return sum((keep**age * weights[item] for age, item in enumerate(reversed(told))), np.zeros(len(weights)))
+
+
+def plain_gain(split, parts, keep):
+    """NDCG of each user's only target among unseen items by weights, each spread by its share, item after item."""
+    scores = np.zeros((split.num_judged, split.num_items))
+    for share, weights in parts:
+        mine = np.array([plain_scores(weights, split.seen.of(user), keep) for user in range(split.num_judged)])
+        scores += share * mine / mine.std(1, ddof=1).mean()
     gains = []
     for place in range(split.num_judged):
-        told, target = split.seen.of(place), split.targets.of(place)[0]
-        scores = sum(keep**age * weights[item] for age, item in enumerate(reversed(told)))
-        unseen = np.setdiff1d(np.arange(split.num_items), told)
-        rank = int((scores[unseen] >= scores[target] - 1e-9).sum()) - 1
+        target = split.targets.of(place)[0]
+        unseen = np.setdiff1d(np.arange(split.num_items), split.seen.of(place))
+        rank = int((scores[place, unseen] >= scores[place, target] - 1e-9).sum()) - 1
         gains.append(1 / np.log2(rank + 2))
     return np.mean(gains)
 
 
+@pytest.mark.parametrize("pairs", [FOLLOWERS, COMPANIONS], ids=["followers", "companions"])
+@pytest.mark.parametrize("cells", [1, 10**6])
+def test_the_strongest_pairs_are_those_of_a_plain_loop(pairs, cells, monkeypatch):
+    random = np.random.default_rng(0)
+    lists = [random.integers(0, 9, random.integers(0, 15)).tolist() for _ in range(20)]
+    split = build_split(lists, [[0]] * 20, num_items=9)
+    monkeypatch.setattr(item_pairs, "CELLS", cells)
+    monkeypatch.setattr(item_pairs, "STRONGEST", 4)
+    others, weights = strongest_pairs(split.train, 9, pairs, CPU)
+    plain = plain_pairs(split.train, 9, pairs)
+    np.testing.assert_allclose(weights.numpy(), np.sort(plain, 1)[:, :-5:-1], rtol=1e-5)
+    np.testing.assert_allclose(np.take_along_axis(plain, others.numpy(), 1), weights.numpy(), rtol=1e-5)
+
+
+def test_all_weights_and_the_strongest_add_the_same():
+    random = np.random.default_rng(0)
+    lists = [random.permutation(7)[:count].tolist() for count in (0, 1, 3, 7)]
+    split = build_split(lists, [[0]] * 4, num_items=7)
+    few = Neighbours(torch.rand(7, 3), torch.stack([torch.randperm(7)[:3] for _ in range(7)]), keep=0.5)
+    whole = Neighbours(few.whole(), keep=0.5)
+    expected = np.array([plain_scores(whole.weights.numpy(), told, 0.5) for told in lists])
+    history = torch.as_tensor([[-1] * (7 - len(told)) + told + [9] for told in lists])
+    for weights in (few, whole, few.times(0.5).plus(few.times(0.5)), few.times(0.5).plus(whole.times(0.5))):
+        np.testing.assert_allclose(weights.of_users(Ragged(split.train, CPU), torch.arange(4)), expected, rtol=1e-5)
+        np.testing.assert_allclose(weights(history), expected, rtol=1e-5)
+    repeated = torch.as_tensor([[3, 3, -1, 2]])
+    torch.testing.assert_close(few.faded(1.0)(repeated), whole.faded(1.0)(torch.as_tensor([[3, 2]])))
+
+
 @pytest.mark.parametrize("ordered", [True, False])
-def test_ridge_and_fading_are_chosen_by_what_a_plain_loop_finds(ordered, tmp_path):
+def test_weights_are_chosen_by_what_a_plain_loop_finds(ordered, tmp_path):
     """Thirty users who walk through twelve items in a ring, or have seven of them in no order."""
     random = np.random.default_rng(0)
     walks = [
@@ -110,12 +175,24 @@ def test_ridge_and_fading_are_chosen_by_what_a_plain_loop_finds(ordered, tmp_pat
         split.seen.of(user).tolist() for user in range(30)
     ]
     assert part.train.items.tolist() == part.seen.items.tolist()
-    plain = {(ridge, keep): plain_gain(part, ridge, keep) for ridge in RIDGES for keep in KEEPS}
-    leaning = choose_leaning(split, CPU)
-    name_is_mrr = split.num_items < 100  # too few items for a cutoff of 100
-    assert name_is_mrr
-    assert plain[leaning.ridge, leaning.keep] >= max(plain.values()) - 0.02
-    assert not ordered or leaning.keep < 1
+    following = plain_pairs(part.train, 12, FOLLOWERS)
+    plain = {
+        Leaning(ridge if share else None, keep, share, more): plain_gain(
+            part, [(share, plain_ease(part.train, 12, ridge)), (more, following)], keep
+        )
+        for ridge in RIDGES
+        for keep in KEEPS
+        for share, more in BLENDS
+    }
+    chosen = choose_leaning(split, CPU)
+    assert plain[replace(chosen, value=0.0)] >= max(plain.values()) - 0.02
+    assert chosen.following or not ordered
+    users, seen = torch.arange(30), Ragged(split.seen, CPU)
+    weights = solved(split, replace(chosen, together=1.0, following=1.0, ridge=125.0), seen, users)
+    parts = [plain_ease(split.train, 12, 125.0), plain_pairs(split.train, 12, FOLLOWERS)]
+    each = [np.array([plain_scores(one, split.seen.of(user), chosen.keep) for user in range(30)]) for one in parts]
+    both = sum(scores / scores.std(1, ddof=1).mean() for scores in each)
+    np.testing.assert_allclose(weights.of_users(seen, users), both / both.std(1, ddof=1).mean(), atol=1e-4)
 
 
 def test_older_items_count_less_in_the_graph_and_in_batches():
@@ -131,10 +208,14 @@ def test_older_items_count_less_in_the_graph_and_in_batches():
 
 
 @ALL
-def test_what_is_exported_and_kept_answers_as_it_was_judged(challenge, opened, tmp_path):
+@pytest.mark.parametrize("largest_ease", [10, 5000], ids=["the strongest", "all weights"])
+def test_what_is_exported_and_kept_answers_as_it_was_judged(challenge, largest_ease, opened, tmp_path, monkeypatch):
+    monkeypatch.setattr(leaning, "LARGEST_EASE", largest_ease)
+    monkeypatch.setattr(item_pairs, "STRONGEST", 9)
     task, recipe, data = opened(challenge)
+    task.leaning = Leaning(500.0 if largest_ease > 48 else None, 0.7, 1.0, 1.0)  # that older items fade is kept, too
     task.settle(data)
-    task.keep = torch.tensor(0.7)  # whatever was chosen: that the newest count most is kept, too
+    assert task.neighbours.weights.shape == (48, 48 if largest_ease > 48 else 18)
     with torch.no_grad():
         judged = task.evaluate(data.validation_batches()).predictions["top_items"]
     challenge.weights.save(task, data, recipe, tmp_path / "weights.safetensors")
@@ -153,13 +234,12 @@ def test_what_is_exported_and_kept_answers_as_it_was_judged(challenge, opened, t
 
 def test_a_model_that_does_better_alone_stays_alone(opened, monkeypatch):
     task, _, data = opened(VAE_CF)
-    monkeypatch.setattr(neighbours, "ease_weights", lambda *where, l2: -ease_weights(*where, l2=l2))
-    monkeypatch.setattr(neighbours, "solved_ease", lambda gram, l2: -solved_ease(gram, l2))
+    monkeypatch.setattr(ranking_task, "solved", lambda *where: solved(*where).times(-1))
     assert "left out" in task.settle(data)
-    assert task.neighbours is task.keep is None
+    assert task.neighbours is None
 
 
-def test_published_recipes_and_large_catalogues_stay_alone(opened, monkeypatch):
+def test_published_recipes_and_huge_catalogues_stay_alone(opened, monkeypatch):
     task, recipe, data = opened(NCF)
     task.recipe = replace(recipe, neighbours="none")
     assert task.settle(data) == ""
@@ -180,8 +260,5 @@ def test_where_nothing_is_held_out_the_neighbours_count_for_more(tribes, tmp_pat
     with torch.no_grad():
         batch = next(iter(data.validation_batches()))
         scores = task.scores(batch)
-        marks = torch.zeros_like(scores)
-        for row, user in enumerate(batch["index"].tolist()):
-            for age, item in enumerate(reversed(data.split.seen.of(user).tolist())):
-                marks[row, item] = task.fading**age
-        assert (marks @ task.neighbours).std(1).mean() == pytest.approx(2 * scores.std(1).mean().item(), rel=1e-4)
+        added = task.neighbours.of_users(Ragged(data.split.seen, CPU), batch["index"])
+    assert added.std(1).mean() == pytest.approx(2 * scores.std(1).mean().item(), rel=1e-4)

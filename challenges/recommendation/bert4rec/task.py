@@ -8,6 +8,7 @@ from challenges.recommendation.bert4rec.masking import hide_items
 from challenges.recommendation.bert4rec.model import SequenceTransformer
 from challenges.recommendation.bert4rec.recipes import Bert4RecRecipe
 from challenges.recommendation.histories.histories import HistorySplit
+from challenges.recommendation.histories.neighbours import Neighbours
 from challenges.recommendation.histories.ranking_task import RankingTask
 from challenges.recommendation.histories.top_items import best_unseen, history_signature
 from common.export.signature import Signature
@@ -79,7 +80,7 @@ class SequenceTask(RankingTask[Bert4RecRecipe]):
         return self.model.next_item_logits(batch["items"])
 
     def inference_module(self) -> nn.Module:
-        return NextItems(self.model, self._count, self.neighbours, self.fading)
+        return NextItems(self.model, self._count, self.neighbours)
 
     def signature(self) -> Signature:
         return history_signature(self._count)
@@ -96,14 +97,9 @@ class NextItems(nn.Module):
     returns: items (batch, count) int64 and their logits (batch, count) float32, best first.
     """
 
-    neighbours: Tensor | None
-
-    def __init__(
-        self, model: SequenceTransformer, count: int, neighbours: Tensor | None = None, keep: float = 1.0
-    ) -> None:
+    def __init__(self, model: SequenceTransformer, count: int, neighbours: Neighbours | None = None) -> None:
         super().__init__()
-        self.register_buffer("neighbours", neighbours)
-        self.model, self.count, self.keep = model, count, keep
+        self.model, self.count, self.neighbours = model, count, neighbours
 
     def forward(self, history: Tensor) -> tuple[Tensor, Tensor]:
-        return best_unseen(self.model.next_item_logits(history), history, self.count, self.neighbours, self.keep)
+        return best_unseen(self.model.next_item_logits(history), history, self.count, self.neighbours)

@@ -10,6 +10,7 @@ from rich.console import Console
 from challenges.recommendation.histories import check, held_out
 from challenges.recommendation.histories.data import HistoryData
 from challenges.recommendation.histories.histories import HistorySplit
+from challenges.recommendation.histories.neighbours import Neighbours
 from challenges.recommendation.histories.questions import Questions
 from challenges.recommendation.histories.ranking_task import RankingTask
 from challenges.recommendation.histories.recipes import RecommendationRecipe
@@ -34,7 +35,7 @@ class HistoryWeights(Weights[RecommendationRecipe, HistoryData, RankingTask[Any]
     def load(self, task: RankingTask[Any], path: Path) -> None:
         """Raises CheckpointError where the file is another model's or another catalogue's."""
         tensors = read_weights(path).tensors
-        task.neighbours, task.keep = tensors.get("neighbours"), tensors.get("keep")
+        task.neighbours = Neighbours.kept(tensors, "neighbours.")
         try:
             task.load_state_dict(tensors)
         except RuntimeError as error:

@@ -1,7 +1,7 @@
 """What the recommenders' tasks share: users judged by rankings, those of the report and those weights are chosen by.
 
-A task of the recipes for one's own data leans on its items' neighbours: EASE (Steck 2019) takes seconds and is hard to
-beat where histories are few; added to a network's scores, it is what the network need not find out.
+A task of the recipes for one's own data leans on its items' neighbours (leaning.py): they take seconds and are hard to
+beat where histories are few; added to a network's scores, they are what the network need not find out.
 """
 
 from abc import abstractmethod
@@ -13,17 +13,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from challenges.recommendation.histories.baselines import multi_hot
 from challenges.recommendation.histories.data import HistoryData
 from challenges.recommendation.histories.device_histories import Ragged
 from challenges.recommendation.histories.histories import HistorySplit
-from challenges.recommendation.histories.neighbours import (
-    LEANS_BY,
-    Leaning,
-    choose_leaning,
-    scaled_weights,
-    with_all_told,
-)
+from challenges.recommendation.histories.leaning import LEANS_BY, Leaning, choose_leaning, solved, with_all_told
+from challenges.recommendation.histories.neighbours import Neighbours
 from challenges.recommendation.histories.ranking import Rankings, nearest_metric
 from challenges.recommendation.histories.recipes import EvaluationConfig, RecommendationRecipe
 from common.language.telling import english
@@ -38,21 +32,19 @@ USUAL_SHARE = 2.0
 MovieLens 1M that are not reported: 200 users .018, .067, .065, .064; guessing every next item 1,000 users .062, .101,
 .102, .099. Holding an item of half the 200 users out, to choose by, ends at .053."""
 SPREAD_OF = 200  # users by whom the spreads are told
-LARGEST_NEIGHBOURS = 5000  # items, whose weights take 100 MB
+LARGEST_NEIGHBOURS = 100_000  # items, whose pairs are counted in a minute
 RecipeType = TypeVar("RecipeType", bound=RecommendationRecipe)
 
 
 class RankingTask(Task, Generic[RecipeType]):
     """A task whose model scores all items for a batch of users.
 
-    neighbours: (item, item) float32, added to the model's scores for every item of a user's history; or None.
-    keep:       () float32, how much an item's neighbours count of what the next newer item's do; None is all.
+    neighbours: what the items of a user's history add to the model's scores; or None.
     """
 
     recipe: RecipeType
     split: HistorySplit
-    neighbours: Tensor | None
-    keep: Tensor | None
+    neighbours: Neighbours | None
     leaning: Leaning | None = None
     """Chosen before; None: `settle` chooses."""
     chosen_by = "ndcg@10/full"
@@ -60,12 +52,7 @@ class RankingTask(Task, Generic[RecipeType]):
 
     def __init__(self) -> None:
         super().__init__()
-        self.register_buffer("neighbours", None)
-        self.register_buffer("keep", None)
-
-    @property
-    def fading(self) -> float:
-        return 1.0 if self.keep is None else float(self.keep)
+        self.register_module("neighbours", None)
 
     @abstractmethod
     def scores(self, batch: Batch) -> Tensor:
@@ -102,14 +89,11 @@ class RankingTask(Task, Generic[RecipeType]):
             )
         device = next(self.parameters()).device
         leaning = self.leaning or choose_leaning(data.split, device)
-        self.keep = torch.tensor(leaning.keep, device=device)
-        how = english("ridge {ridge:g}", ridge=leaning.ridge) + (
-            english(", an item {keep:g} of the next newer", keep=leaning.keep) if leaning.keep < 1 else ""
-        )
+        how = leaning.told()
         if tuning is None:
-            self.neighbours = USUAL_SHARE * self._weights(data, self.split, leaning)
+            self.neighbours = self._weights(data, self.split, leaning, USUAL_SHARE)
             return english(
-                "Item-to-item weights (EASE, {how}) are added to the model's scores, {usual_share:g} times as spread.",
+                "Item-to-item weights ({how}) are added to the model's scores, {usual_share:g} times as spread.",
                 how=how,
                 usual_share=USUAL_SHARE,
             )
@@ -122,37 +106,37 @@ class RankingTask(Task, Generic[RecipeType]):
             alone=found[0.0],
         )
         if not best:
-            self.keep = None
             return english("Item-to-item weights are left out: {told}.", told=told)
-        self.neighbours = best * self._weights(data, with_all_told(self.split), leaning)
+        self.neighbours = self._weights(data, with_all_told(self.split), leaning, best)
         return english(
-            "Item-to-item weights (EASE, {how}) are added to the model's scores, {best:g} times as spread: {told}.",
+            "Item-to-item weights ({how}) are added to the model's scores, {best:g} times as spread: {told}.",
             how=how,
             best=best,
             told=told,
         )
 
-    def _by_share(self, tuning: HistoryData, weights: Tensor) -> dict[float, float]:
+    def _by_share(self, tuning: HistoryData, weights: Neighbours) -> dict[float, float]:
         """What the held-out part is found by, for every share of the neighbours' weights."""
         self.neighbours, found = None, {}
+        seen = Ragged(tuning.split.seen, weights.weights.device)
         told = [(batch["index"], self.scores(batch).float()) for batch in tuning.validation_batches()]
-        seen, items = Ragged(tuning.split.seen, weights.device), self.split.num_items
-        added = [multi_hot(seen, index, items, self.fading) @ weights for index, _ in told]
+        added = [weights.of_users(seen, index) for index, _ in told]
         config = replace(self.recipe.evaluation, uniform_negatives=0, popular_negatives=0)
         for share in SHARES:
-            rankings = Rankings(tuning.split, config, weights.device)
+            rankings = Rankings(tuning.split, config, weights.weights.device)
             for (index, scores), more in zip(told, added, strict=True):
                 rankings.update(index, scores + share * more)
             metrics = rankings.compute().metrics
             found[share] = metrics[nearest_metric(LEANS_BY, metrics)]
         return found
 
-    def _weights(self, data: HistoryData, split: HistorySplit, leaning: Leaning) -> Tensor:
-        """Item-to-item weights, solved on a split, whose scores differ between items by as much as the model's."""
+    def _weights(self, data: HistoryData, split: HistorySplit, leaning: Leaning, share: float = 1.0) -> Neighbours:
+        """Item-to-item weights, solved on a split, whose scores differ between items by `share` of the model's."""
         index = np.arange(min(SPREAD_OF, data.num_validation))
         batch = {"index": torch.as_tensor(index).to(next(self.parameters()).device), **data.told(index)}
-        scores = self.scores(batch)
-        return scaled_weights(split, leaning, Ragged(data.split.seen, scores.device), batch["index"], scores)
+        scores = self.scores(batch).float()
+        weights = solved(split, leaning, Ragged(data.split.seen, scores.device), batch["index"])
+        return weights.times(share * scores.std(1).mean().clamp(min=1e-6))
 
     def ranked(self, batches: Iterable[Batch], split: HistorySplit, config: EvaluationConfig) -> Evaluation:
         """The users of a split in its protocols."""
@@ -162,7 +146,6 @@ class RankingTask(Task, Generic[RecipeType]):
             for batch in batches:
                 scores = self.scores(batch)
                 if self.neighbours is not None:
-                    marks = multi_hot(seen, batch["index"], split.num_items, self.fading)
-                    scores = scores.float() + marks @ self.neighbours
+                    scores = scores.float() + self.neighbours.of_users(seen, batch["index"])
                 rankings.update(batch["index"], scores)
         return rankings.compute()

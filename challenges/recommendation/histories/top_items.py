@@ -1,6 +1,7 @@
 """The answer every exported recommender gives: the best items that the user has not seen."""
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -29,6 +30,8 @@ def marked(history: Tensor, num_items: int) -> Tensor:
 
 def faded(history: Tensor, num_items: int, keep: float) -> Tensor:
     """The same with 1 for the newest item alone, `keep` times less for each newer one; of a repeated one, any place."""
+    if keep == 1:
+        return marked(history, num_items)
     is_known = (history >= 0) & (history < num_items)
     newer = is_known.sum(1, keepdim=True) - is_known.to(torch.int64).cumsum(1)
     weights = (newer.float() * math.log(keep)).exp()
@@ -37,17 +40,17 @@ def faded(history: Tensor, num_items: int, keep: float) -> Tensor:
 
 
 def best_unseen(
-    scores: Tensor, seen: Tensor, count: int, neighbours: Tensor | None = None, keep: float = 1.0
+    scores: Tensor, seen: Tensor, count: int, neighbours: Callable[[Tensor], Tensor] | None = None
 ) -> tuple[Tensor, Tensor]:
     """Items (batch, count) int64 and their scores (batch, count) float32, best first.
 
     scores:     (batch, item)
     seen:       (batch, any width) int64, oldest first, padded with -1: items whose score becomes SEEN.
-    neighbours: (item, item) float32, what each seen item adds to the scores of the others; older ones by `keep` less.
+    neighbours: of seen items, what these add to the scores, (batch, item).
     """
     marks, scores = marked(seen, scores.shape[1]), scores.float()
     if neighbours is not None:
-        scores = scores + (marks if keep == 1 else faded(seen, scores.shape[1], keep)) @ neighbours
+        scores = scores + neighbours(seen)
     best, items = torch.where(marks > 0, SEEN, scores).topk(count, dim=1)
     return items, best
 

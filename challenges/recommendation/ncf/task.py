@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from challenges.recommendation.histories.histories import HistorySplit
 from challenges.recommendation.histories.negatives import UnseenItems
+from challenges.recommendation.histories.neighbours import Neighbours
 from challenges.recommendation.histories.ranking import Rankings
 from challenges.recommendation.histories.ranking_task import RankingTask
 from challenges.recommendation.histories.recipes import EvaluationConfig
@@ -149,7 +150,7 @@ class NcfTask(RankingTask[NcfRecipe]):
 
     def inference_module(self) -> nn.Module:
         count = min(self.recipe.evaluation.top_k, self.split.num_items)
-        return TopItems(self.model, count, self.neighbours, self.fading)
+        return TopItems(self.model, count, self.neighbours)
 
     def signature(self) -> Signature:
         count = min(self.recipe.evaluation.top_k, self.split.num_items)
@@ -172,12 +173,9 @@ class TopItems(nn.Module):
 
     first_items: Tensor
 
-    neighbours: Tensor | None
-
-    def __init__(self, model: NeuMF, count: int, neighbours: Tensor | None = None, keep: float = 1.0) -> None:
+    def __init__(self, model: NeuMF, count: int, neighbours: Neighbours | None = None) -> None:
         super().__init__()
-        self.register_buffer("neighbours", neighbours)
-        self.model, self.count, self.keep = model, count, keep
+        self.model, self.count, self.neighbours = model, count, neighbours
         self.num_users = model.gmf.user.num_embeddings
         with torch.no_grad():
             self.register_buffer("first_items", model.mlp.first_items().detach().clone())
@@ -185,7 +183,7 @@ class TopItems(nn.Module):
     def forward(self, user: Tensor, seen: Tensor) -> tuple[Tensor, Tensor]:
         known = (user >= 0) & (user < self.num_users)
         scores = self.model.score_with(self.first_items, torch.where(known, user, 0)[:, 0])
-        return best_unseen(torch.where(known, scores.float(), SEEN), seen, self.count, self.neighbours, self.keep)
+        return best_unseen(torch.where(known, scores.float(), SEEN), seen, self.count, self.neighbours)
 
 
 def _in_stages(parts: Sequence[Schedule], edges: Sequence[int], scales: Sequence[float]) -> Schedule:

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from challenges.recommendation.histories.histories import HistorySplit
+from challenges.recommendation.histories.neighbours import Neighbours
 from challenges.recommendation.histories.ranking_task import RankingTask
 from challenges.recommendation.histories.top_items import best_unseen, history_signature, marked
 from challenges.recommendation.vae_cf.model import Autoencoder
@@ -58,7 +59,7 @@ class VaeCfTask(RankingTask[VaeCfRecipe]):
         return scores
 
     def inference_module(self) -> nn.Module:
-        return LikelyItems(self.model, self._count, self.neighbours, self.fading)
+        return LikelyItems(self.model, self._count, self.neighbours)
 
     def signature(self) -> Signature:
         return history_signature(self._count)
@@ -76,17 +77,14 @@ class LikelyItems(nn.Module):
     returns: items (batch, count) int64 and their logits (batch, count) float32, best first.
     """
 
-    neighbours: Tensor | None
-
-    def __init__(self, model: Autoencoder, count: int, neighbours: Tensor | None = None, keep: float = 1.0) -> None:
+    def __init__(self, model: Autoencoder, count: int, neighbours: Neighbours | None = None) -> None:
         super().__init__()
-        self.register_buffer("neighbours", neighbours)
-        self.model, self.count, self.keep = model, count, keep
+        self.model, self.count, self.neighbours = model, count, neighbours
 
     def forward(self, history: Tensor) -> tuple[Tensor, Tensor]:
         marks = marked(history, self.model.num_items)
         mean, _ = self.model.code(self.model.input.of_marks(marks))
-        return best_unseen(self.model.decode(mean), history, self.count, self.neighbours, self.keep)
+        return best_unseen(self.model.decode(mean), history, self.count, self.neighbours)
 
 
 def log_likelihood(logits: Tensor, row: Tensor, item: Tensor) -> Tensor:
