@@ -76,6 +76,7 @@ SIDES: Mapping[str, Side] = {
     "kit-ncf": Side("own_sides", "ncf", "kit"),
     "kit-vae-cf": Side("own_sides", "vae_cf", "kit"),
     "kit-bert4rec": Side("own_sides", "bert4rec", "kit"),
+    "kit-sequential-rules": Side("own_sides", "sequential_rules", "kit"),
     "kit-ease": Side("own_sides", "ease", "kit"),
     "kit-item-knn": Side("own_sides", "item_knn", "kit"),
     "kit-popularity": Side("own_sides", "popularity", "kit"),
@@ -153,13 +154,13 @@ def write_interactions(folder: Path, dataset: str, output: Path) -> Path:
     """A data set's interactions as the kit reads them; of MovieLens 1M the users that were drawn."""
     if dataset == "ml-100k":
         return folder / "ml-100k" / "ml-100k.inter.gz"
-    if dataset not in DATASETS:
+    name, _, users = dataset.rpartition("-")
+    if name != "ml-1m":
         return folder / dataset
-    users = int(dataset.rsplit("-", 1)[1])
     with gzip.open(folder / "ml-1m" / "ml-1m.txt.gz", "rt") as stream:
         lines = stream.readlines()
     owners = [line.split()[0] for line in lines]
-    drawn = np.random.default_rng(CUT_SEED).permutation(sorted(set(owners)))[:users]
+    drawn = np.random.default_rng(CUT_SEED).permutation(sorted(set(owners)))[: int(users)]
     kept = set(drawn.tolist())
     path = output / f"{dataset}.txt"
     path.write_text("".join(line for line, owner in zip(lines, owners, strict=True) if owner in kept))

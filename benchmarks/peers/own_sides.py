@@ -38,6 +38,7 @@ COMMON = HistoryConfig(protocol="leave-one-out", minimum_per_user=3, tuning_from
 BASELINES: Mapping[str, Sequence[Mapping[str, Any]]] = {
     "popularity": ({},),
     "item_knn": [{"neighbours": n, "shrinkage": s} for n in (100, 20, 50, 200) for s in (10.0, 0.0, 50.0)],
+    "sequential_rules": [{"keep": value} for value in (0.8, 0.9, 0.6)],
     "ease": [{"l2": value} for value in (500.0, 250.0, 1000.0, 125.0, 2000.0, 60.0)],
 }
 """Settings to choose from, the kit's own first."""

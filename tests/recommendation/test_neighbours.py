@@ -8,9 +8,8 @@ import torch
 
 from challenges.recommendation.bert4rec.challenge import CHALLENGE as BERT4REC
 from challenges.recommendation.histories import item_pairs, leaning, ranking_task
-from challenges.recommendation.histories.baselines import multi_hot
 from challenges.recommendation.histories.check import check
-from challenges.recommendation.histories.device_histories import Ragged
+from challenges.recommendation.histories.device_histories import Ragged, multi_hot
 from challenges.recommendation.histories.item_pairs import COMPANIONS, FOLLOWERS, SHRINKAGE, strongest_pairs
 from challenges.recommendation.histories.leaning import (
     BLENDS,
@@ -243,7 +242,7 @@ def test_published_recipes_and_huge_catalogues_stay_alone(opened, monkeypatch):
     task, recipe, data = opened(NCF)
     task.recipe = replace(recipe, neighbours="none")
     assert task.settle(data) == ""
-    monkeypatch.setattr(ranking_task, "LARGEST_NEIGHBOURS", 10)
+    monkeypatch.setattr(ranking_task, "LARGEST_CATALOGUE", 10)
     task.recipe = recipe
     assert "48 items, 10 at most" in task.settle(data)
     assert task.neighbours is None

@@ -7,6 +7,8 @@ EASE:       item-to-item weights in closed form, Steck 2019, arXiv:1905.03375.
 iALS:       matrix factorisation by alternating least squares, Hu et al. 2008, with the regularisation of Rendle et al.
             2022, arXiv:2110.14037. Judged users are folded in from what the model is told of them, so that users that
             were held out whole are served too.
+sequential rules: each of the user's items votes for what followed it in others' histories, the newest ones for more,
+            Ludewig and Jannach 2018, arXiv:1803.09587, with the damped cosine of item k-NN.
 """
 
 from collections.abc import Callable, Iterator
@@ -15,8 +17,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from challenges.recommendation.histories.device_histories import Ragged
+from challenges.recommendation.histories.device_histories import Ragged, multi_hot
 from challenges.recommendation.histories.histories import Histories, HistorySplit
+from challenges.recommendation.histories.item_pairs import FOLLOWERS, LARGEST_CATALOGUE, strongest_pairs
+from challenges.recommendation.histories.neighbours import Neighbours
 from challenges.recommendation.histories.ranking import Rankings
 from challenges.recommendation.histories.recipes import EvaluationConfig
 from common.errors import DataError
@@ -88,6 +92,14 @@ def item_knn(split: HistorySplit, device: torch.device, *, neighbours: int = 100
 
 
 @torch.no_grad()
+def sequential_rules(split: HistorySplit, device: torch.device, *, keep: float = 0.8) -> Scorer:
+    """The pairs of item_pairs.py. keep: what an item of a history counts of the next newer one."""
+    others, weights = strongest_pairs(split.train, split.num_items, FOLLOWERS, device)
+    rules, seen = Neighbours(weights, others, keep), Ragged(split.seen, device)
+    return lambda index: rules.of_users(seen, index)
+
+
+@torch.no_grad()
 def ials(
     split: HistorySplit,
     device: torch.device,
@@ -122,6 +134,8 @@ def figures(split: HistorySplit, config: EvaluationConfig) -> dict[str, dict[str
     """Every baseline's metrics on one split: name -> metric -> value; those too large for this catalogue left out."""
     cpu = torch.device("cpu")
     scorers = {english("popularity"): popularity(split, cpu), "iALS": ials(split, cpu)}
+    if split.num_items <= LARGEST_CATALOGUE:
+        scorers[english("sequential rules")] = sequential_rules(split, cpu)
     if split.num_items <= QUICK_ITEM_MATRIX:
         scorers |= {"item k-NN": item_knn(split, cpu), "EASE": ease(split, cpu)}
     return {name: evaluate(scorer, split, config, cpu).metrics for name, scorer in scorers.items()}
@@ -185,15 +199,3 @@ def _similar_lengths(histories: Histories, fill: int, factors: int) -> Iterator[
         rows = order[begin:end]
         yield rows, histories.select(rows).padded(fill=fill)
         begin = end
-
-
-def multi_hot(histories: Ragged, users: Tensor, num_items: int, keep: float = 1.0) -> Tensor:
-    """(batch, item) float32: 1 where a user has an item, `keep` times less for each newer item of the user."""
-    row, item = histories.entries(users)
-    rows = torch.zeros(len(users), num_items, device=users.device)
-    if keep == 1:
-        rows[row, item] = 1
-    else:
-        newer = torch.bincount(row, minlength=len(users)).cumsum(0)[row] - 1 - torch.arange(len(row), device=row.device)
-        rows[row, item] = keep ** newer.float()
-    return rows

@@ -45,3 +45,15 @@ class Ragged:
     def newest(self, users: Tensor, width: int) -> Tensor:
         """(batch, width) int64: the newest `width` items of every user, right-aligned, -1 before the first."""
         return self.windows(self.offsets[users], self.offsets[users + 1], width)
+
+
+def multi_hot(histories: Ragged, users: Tensor, num_items: int, keep: float = 1.0) -> Tensor:
+    """(batch, item) float32: 1 where a user has an item, `keep` times less for each newer item of the user."""
+    row, item = histories.entries(users)
+    rows = torch.zeros(len(users), num_items, device=users.device)
+    if keep == 1:
+        rows[row, item] = 1
+    else:
+        newer = torch.bincount(row, minlength=len(users)).cumsum(0)[row] - 1 - torch.arange(len(row), device=row.device)
+        rows[row, item] = keep ** newer.float()
+    return rows

@@ -17,6 +17,7 @@ WHERE = {
     "item k-NN": "challenges/recommendation/histories/baselines.py item_knn",
     "EASE": "challenges/recommendation/histories/baselines.py ease",
     "iALS": "challenges/recommendation/histories/baselines.py ials",
+    "sequential rules": "challenges/recommendation/histories/baselines.py sequential_rules",
 }
 """Where the baselines are to be had."""
 

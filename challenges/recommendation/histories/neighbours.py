@@ -5,8 +5,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from challenges.recommendation.histories.baselines import multi_hot
-from challenges.recommendation.histories.device_histories import Ragged
+from challenges.recommendation.histories.device_histories import Ragged, multi_hot
 from challenges.recommendation.histories.top_items import faded
 
 

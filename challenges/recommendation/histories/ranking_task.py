@@ -16,6 +16,7 @@ from torch import Tensor
 from challenges.recommendation.histories.data import HistoryData
 from challenges.recommendation.histories.device_histories import Ragged
 from challenges.recommendation.histories.histories import HistorySplit
+from challenges.recommendation.histories.item_pairs import LARGEST_CATALOGUE
 from challenges.recommendation.histories.leaning import LEANS_BY, Leaning, choose_leaning, solved, with_all_told
 from challenges.recommendation.histories.neighbours import Neighbours
 from challenges.recommendation.histories.ranking import Rankings, nearest_metric
@@ -32,7 +33,6 @@ USUAL_SHARE = 2.0
 MovieLens 1M that are not reported: 200 users .018, .067, .065, .064; guessing every next item 1,000 users .062, .101,
 .102, .099. Holding an item of half the 200 users out, to choose by, ends at .053."""
 SPREAD_OF = 200  # users by whom the spreads are told
-LARGEST_NEIGHBOURS = 100_000  # items, whose pairs are counted in a minute
 RecipeType = TypeVar("RecipeType", bound=RecommendationRecipe)
 
 
@@ -81,11 +81,11 @@ class RankingTask(Task, Generic[RecipeType]):
         items, tuning = self.split.num_items, data.tuning()
         if self.recipe.neighbours == "none":
             return ""
-        if items > LARGEST_NEIGHBOURS:
+        if items > LARGEST_CATALOGUE:
             return english(
-                "Item-to-item weights are left out: {items:,} items, {largest_neighbours:,} at most.",
+                "Item-to-item weights are left out: {items:,} items, {largest_catalogue:,} at most.",
                 items=items,
-                largest_neighbours=LARGEST_NEIGHBOURS,
+                largest_catalogue=LARGEST_CATALOGUE,
             )
         device = next(self.parameters()).device
         leaning = self.leaning or choose_leaning(data.split, device)

@@ -6,7 +6,16 @@ import numpy as np
 import pytest
 import torch
 
-from challenges.recommendation.histories.baselines import ease, evaluate, ials, item_knn, popularity, transposed
+from challenges.recommendation.histories.baselines import (
+    ease,
+    evaluate,
+    figures,
+    ials,
+    item_knn,
+    popularity,
+    sequential_rules,
+    transposed,
+)
 from challenges.recommendation.histories.histories import Histories, HistorySplit
 from challenges.recommendation.histories.recipes import EvaluationConfig
 from tests.recommendation.worlds import held_out_split, random_split
@@ -49,6 +58,28 @@ def test_neighbours_vote_by_their_damped_cosine(name):
     assert (nearest <= strongest + 1e-5).all()  # no item has more than three voters
     assert (nearest <= every.numpy() + 1e-5).all()
     assert (nearest < every.numpy() - 1e-5).any()
+
+
+@pytest.mark.parametrize("name", SPLITS)
+def test_rules_vote_for_what_followed_the_newest_items(name):
+    split = SPLITS[name]
+    counts, follows = np.zeros(split.num_items), np.zeros((split.num_items, split.num_items))
+    for user in range(split.num_users):
+        items = split.train.of(user)
+        np.add.at(counts, items, 1)
+        for place, item in enumerate(items):
+            for distance in range(1, min(10, len(items) - 1 - place) + 1):
+                other = items[place + distance]
+                follows[item, other] += 0.8 ** (distance - 1)
+                follows[other, item] += 0.3 * 0.8 ** (distance - 1)
+    np.fill_diagonal(follows, 0)
+    follows /= np.sqrt(np.outer(counts, counts)) + 100
+    expected = [
+        sum(0.8**age * follows[item] for age, item in enumerate(reversed(split.seen.of(judged))))
+        for judged in (3, 0, 7)
+    ]
+    np.testing.assert_allclose(sequential_rules(split, CPU)(torch.tensor([3, 0, 7])), expected, rtol=1e-4, atol=1e-8)
+    assert "sequential rules" in figures(split, EvaluationConfig(uniform_negatives=0, popular_negatives=0))
 
 
 @pytest.mark.parametrize("name", SPLITS)
