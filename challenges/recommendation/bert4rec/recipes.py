@@ -148,7 +148,7 @@ RECIPES: Mapping[str, Bert4RecRecipe] = {
         fit="data",
         model=ModelConfig(attention="causal"),
         history=HistoryConfig(protocol="leave-one-out", minimum_per_user=3, tuning_from=TUNING_FROM),
-        neighbours="ease",
+        neighbours="chosen",
         training=replace(_ML_1M_50.training, epochs=100, evaluate_every=5, patience=PATIENCE),
     ),
     "ml-1m-50": _ML_1M_50,

@@ -94,9 +94,9 @@ class RecommendationRecipe(Recipe):
 
     history: HistoryConfig = field(default_factory=HistoryConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
-    neighbours: Literal["none", "ease"] = "none"
-    """ease: item-to-item weights in closed form, to which the newest items count most where that finds more, are added
-    to the model's scores after training, by as much as ranks the held-out part best; none: the model answers alone."""
+    neighbours: Literal["none", "chosen"] = "none"
+    """chosen: item-to-item weights, of what stands together (EASE), of what follows what, or of both, are added to the
+    model's scores after training, by as much as ranks the held-out part best; none: the model answers alone."""
 
     def __post_init__(self) -> None:
         self.training.refuse_checkpointing()

@@ -165,7 +165,7 @@ RECIPES: Mapping[str, NcfRecipe] = {
         target=None,
         fit="data",
         history=HistoryConfig(protocol="leave-one-out", minimum_per_user=3, tuning_from=1),
-        neighbours="ease",
+        neighbours="chosen",
         training=replace(_ML_1M.training, batch_size=1024, evaluate_every=1, patience=6),
     ),
     "ml-1m-8": _ML_1M,

@@ -114,7 +114,7 @@ RECIPES: Mapping[str, VaeCfRecipe] = {
         summary=english("your own interactions: any file with users and items, a tenth of the users held out"),
         fit="data",
         history=HistoryConfig(protocol="held-out-users", minimum_per_user=5, held_out_share=0.1),
-        neighbours="ease",
+        neighbours="chosen",
         annealing=AnnealingConfig(cap=0.2, steps=3000),
         optimizer=_ML_1M.optimizer,
         training=replace(_ML_1M.training, evaluate_every=3, patience=6),
