@@ -95,6 +95,8 @@ def learnt_by_heart(facts: Facts) -> str:
     last = found[-1]
     if best[1] == last[1] or abs(best[2] - last[2]) <= MOVED * abs(best[2]):
         return ""
+    if is_better(facts.result.target, facts.result.value, best[2]):  # by what came after the training
+        return ""
     return tell(
         "{metric} was best at step {step:,} ({best:.4f}) and {last:.4f} at the end, which was learnt by heart: "
         "{command}",
@@ -108,6 +110,8 @@ def still_rising(facts: Facts) -> str:
     if len(found) < 2:
         return ""
     before, last = found[-2], found[-1]
+    if any(is_better(facts.result.target, one[2], last[2]) for one in found):
+        return ""
     gain = abs(last[2] - before[2])
     if not is_better(facts.result.target, last[2], before[2]) or gain <= MOVED * abs(before[2]):
         return ""

@@ -24,6 +24,7 @@ def facts(values=(), waits=(), evidence=None, data="my data", **changed):
         for place, value in enumerate(values, 1)
     ]
     log += [{"kind": "train", "step": place, "epoch": 0.1, "data_wait": wait} for place, wait in enumerate(waits, 1)]
+    changed = {"value": values[-1] if values else RESULT.value, **changed}
     return Facts(dataclasses.replace(RESULT, **changed), log, evidence or Evidence(), data, AGAIN)
 
 
@@ -59,6 +60,10 @@ def test_rising_wobbling_and_short_runs_were_not(values):
     assert not next_steps.learnt_by_heart(facts(values))
 
 
+def test_what_came_after_the_training_can_make_up_for_it():
+    assert not next_steps.learnt_by_heart(facts([0.5, 0.7, 0.6], value=0.75))
+
+
 def test_a_lower_metric_can_be_the_better_one():
     target = Target(metric="top1", value=0.1, source="", protocol="", higher_is_better=False)
     assert "best at step 10" in next_steps.learnt_by_heart(facts([0.2, 0.3, 0.4], target=target))
@@ -74,6 +79,7 @@ def test_what_still_rises_gets_twice_the_epochs():
     assert "target is that near" in next_steps.still_rising(facts([0.5, 0.6, 0.7], target=target, verdict="missed"))
     assert not next_steps.still_rising(facts([0.5, 0.7, 0.704]))
     assert not next_steps.still_rising(facts([0.7]))
+    assert not next_steps.still_rising(facts([0.5, 0.8, 0.6, 0.7]))  # which is told to end at the second
 
 
 def test_small_objects_are_told_where_there_is_a_way():
