@@ -4,7 +4,8 @@ The pairs of sequential rules (Ludewig and Jannach 2018) under the damped cosine
 held as a few strong ones for each item, so that a catalogue may be large.
 """
 
-from collections.abc import Iterator
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -36,8 +37,8 @@ SHRINKAGE = 100.0
 """Added to the cosine's denominator. 30 and 100: MovieLens' 6,040 users .150 and .149, Amazon's sports .038 and .041,
 Yelp .020 and .023."""
 STRONGEST = 100  # weights of an item. 20, 50, 100 and 200: 6,040 users .138, .147, .150 and .151
-LARGEST_CATALOGUE = 100_000  # items, whose pairs are counted in a minute
-CELLS = 2**24  # items x items counted at a time
+LARGEST_CATALOGUE = 100_000  # items, whose weights take 120 MB
+ENTRIES = 2**22  # pairs counted at a time
 
 
 @torch.no_grad()
@@ -47,28 +48,51 @@ def strongest_pairs(histories: Histories, num_items: int, pairs: Pairs, device: 
     owners = torch.repeat_interleave(told.offsets.diff())
     counts = torch.bincount(told.items, minlength=num_items)
     by_item, ends = told.items.argsort(stable=True), counts.cumsum(0)
-    others, weights = [], []
-    for rows in torch.arange(num_items, device=device).split(max(1, CELLS // num_items)):
-        first, last = int(rows[0]), int(rows[-1])
-        places = by_item[ends[first] - counts[first] : ends[last]]
-        found = torch.zeros(len(rows), num_items, device=device)
-        cells = found.view(-1)
-        for here, there, count in _pairs(places, owners, pairs):
-            which = (told.items[here] - first) * num_items + told.items[there]
-            cells.index_add_(0, which, torch.full((len(which),), count, device=device))
-        found[torch.arange(len(rows)), rows] = 0  # an item that comes again says nothing for itself
-        found /= (counts[rows, None] * counts).sqrt() + SHRINKAGE
-        best, whom = found.topk(min(STRONGEST, num_items), dim=1)
-        others.append(whom)
-        weights.append(best)
-    return torch.cat(others), torch.cat(weights)
+    width = min(STRONGEST, num_items)
+    others = torch.zeros(num_items, width, dtype=torch.int64, device=device)
+    weights = torch.zeros(num_items, width, device=device)
+    for first, last in _stretches(ends.tolist(), max(1, ENTRIES // (2 * pairs.window))):
+        places = by_item[ends[first] - counts[first] : ends[last - 1]]
+        row, whom, count = _counted(_pairs(places, told.items, owners, pairs), num_items)
+        strength = count / ((counts[row] * counts[whom]).sqrt() + SHRINKAGE)
+        order = strength.argsort(descending=True)
+        order = order[row[order].argsort(stable=True)]
+        row, whom, strength = row[order], whom[order], strength[order]
+        found = torch.bincount(row - first, minlength=last - first)
+        place = torch.arange(len(row), device=device) - (found.cumsum(0) - found)[row - first]
+        kept = place < width
+        others[row[kept], place[kept]] = whom[kept]
+        weights[row[kept], place[kept]] = strength[kept]
+    return others, weights
 
 
-def _pairs(places: Tensor, owners: Tensor, pairs: Pairs) -> Iterator[tuple[Tensor, Tensor, float]]:
-    """Places among all interactions, the places of what they speak for, and how much these count."""
+def _stretches(ends: Sequence[int], most: int) -> Iterator[tuple[int, int]]:
+    """Items of `most` interactions or fewer, or one item; ends: how many interactions the items up to each have."""
+    first = 0
+    while first < len(ends):
+        before = ends[first - 1] if first else 0
+        last = max(first + 1, bisect_right(ends, before + most))
+        yield first, last
+        first = last
+
+
+def _counted(found: Iterable[tuple[Tensor, Tensor, float]], num_items: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Each pair once, with the sum of its counts; an item that comes again says nothing for itself."""
+    keys, values = [], []
+    for item, whom, count in found:
+        other = item != whom
+        keys.append(item[other] * num_items + whom[other])
+        values.append(torch.full((len(keys[-1]),), count, device=item.device))
+    pairs, at = torch.unique(torch.cat(keys), return_inverse=True)
+    counts = torch.zeros(len(pairs), device=at.device).index_add_(0, at, torch.cat(values))
+    return pairs // num_items, pairs % num_items, counts
+
+
+def _pairs(places: Tensor, items: Tensor, owners: Tensor, pairs: Pairs) -> Iterator[tuple[Tensor, Tensor, float]]:
+    """The items of places among all interactions, those that they speak for, and how much it counts."""
     for distance in range(1, pairs.window + 1):
         for step, share in ((distance, 1.0), (-distance, pairs.backwards)):
             there = places + step
             near = there.clamp(0, len(owners) - 1)
             same = (near == there) & (owners[near] == owners[places])
-            yield places[same], there[same], share * pairs.decay ** (distance - 1)
+            yield items[places[same]], items[there[same]], share * pairs.decay ** (distance - 1)
