@@ -67,7 +67,7 @@ def build_plan(
     _require_precision(source.precision, device)
     signature = source.signature.of_plan()
     _require_ranges(signature)
-    logger = trt.Logger(trt.Logger.ERROR)
+    logger = _logger(trt)
     builder = trt.Builder(logger)
     # Strong typing is a choice in TensorRT 10 and the only way in 11, which ignores the flag.
     network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
@@ -123,11 +123,18 @@ def check_plan(plan: Path) -> ArtefactSidecar:
 def load_engine(plan: Path) -> Any:
     """The engine in `plan`, ready for execution contexts; ServingError where TensorRT refuses it."""
     trt = load_tensorrt()
-    runtime = trt.Runtime(trt.Logger(trt.Logger.ERROR))
+    runtime = trt.Runtime(_logger(trt))
     engine = runtime.deserialize_cuda_engine(plan.read_bytes())
     if engine is None:
         raise ServingError(f"TensorRT {trt.__version__} cannot load {plan}", remedy=REBUILD)
     return engine
+
+
+def _logger(trt: Any) -> Any:
+    """Quiet but for errors. TensorRT's own plugins are registered with it: ScatterElements that adds is one of them."""
+    logger = trt.Logger(trt.Logger.ERROR)
+    trt.init_libnvinfer_plugins(logger, "")
+    return logger
 
 
 def _profile(builder: Any, signature: Signature) -> Any:

@@ -115,7 +115,7 @@ class FakeTensorRT:
     def __init__(self, version="11.4.0", parses=True, plan=b"plan", cache_fits=True):
         api = APIS[".".join(version.split(".")[:2])]["classes"]
         self.__version__ = version
-        self.Logger = MagicMock(ERROR=1)
+        self.Logger, self.init_libnvinfer_plugins = MagicMock(ERROR=1), MagicMock()
         self.MemoryPoolType = SimpleNamespace(WORKSPACE="workspace")
         self.BuilderFlag = SimpleNamespace(TF32="tf32")
         self.NetworkDefinitionCreationFlag = SimpleNamespace(STRONGLY_TYPED=1)
