@@ -146,13 +146,15 @@ def test_the_strongest_pairs_are_those_of_a_plain_loop(pairs, entries, monkeypat
 def test_all_weights_and_the_strongest_add_the_same():
     random = np.random.default_rng(0)
     lists = [random.permutation(7)[:count].tolist() for count in (0, 1, 3, 7)]
-    split = build_split(lists, [[0]] * 4, num_items=7)
+    split = build_split([*lists, [5, 5, 5]], [[0]] * 5, num_items=7)
     few = Neighbours(torch.rand(7, 3), torch.stack([torch.randperm(7)[:3] for _ in range(7)]), keep=0.5)
     whole = Neighbours(few.whole(), keep=0.5)
     expected = np.array([plain_scores(whole.weights.numpy(), told, 0.5) for told in lists])
     history = torch.as_tensor([[-1] * (7 - len(told)) + told + [9] for told in lists])
     for weights in (few, whole, few.times(0.5).plus(few.times(0.5)), few.times(0.5).plus(whole.times(0.5))):
-        np.testing.assert_allclose(weights.of_users(Ragged(split.train, CPU), torch.arange(4)), expected, rtol=1e-5)
+        of_users = weights.of_users(Ragged(split.train, CPU), torch.arange(5))
+        np.testing.assert_allclose(of_users[:4], expected, rtol=1e-5)
+        torch.testing.assert_close(of_users[4], whole.weights[5])  # a repeated item counts once
         np.testing.assert_allclose(weights(history), expected, rtol=1e-5)
     repeated = torch.as_tensor([[3, 3, -1, 2]])
     torch.testing.assert_close(few.faded(1.0)(repeated), whole.faded(1.0)(torch.as_tensor([[3, 2]])))

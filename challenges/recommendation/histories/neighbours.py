@@ -57,13 +57,14 @@ class Neighbours(nn.Module):
 
     def of_users(self, seen: Ragged, users: Tensor) -> Tensor:
         """The same for whole histories: (batch, item) float32. users: (batch,) int64, within `seen`."""
+        marks = multi_hot(seen, users, self.num_items, self.keep)
         if self.others is None:
-            return multi_hot(seen, users, self.num_items, self.keep) @ self.weights
-        row, item = seen.entries(users)
-        counted = multi_hot(seen, users, self.num_items, self.keep)[row, item]
-        scores = torch.zeros(len(users), self.num_items, device=users.device)
+            return marks @ self.weights
+        row, item = marks.nonzero(as_tuple=True)
+        added = self.weights[item] * marks[row, item][:, None]
         cells = row[:, None] * self.num_items + self.others[item]
-        scores.view(-1).index_add_(0, cells.flatten(), (self.weights[item] * counted[:, None]).flatten())
+        scores = torch.zeros_like(marks)
+        scores.view(-1).index_add_(0, cells.flatten(), added.flatten())
         return scores
 
     def spread(self, seen: Ragged, users: Tensor) -> Tensor:
