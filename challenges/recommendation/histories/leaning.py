@@ -6,6 +6,7 @@ where those are whole users, else by the last item of each user that no reported
 """
 
 from dataclasses import dataclass, replace
+from functools import reduce
 from itertools import product
 
 import numpy as np
@@ -32,6 +33,7 @@ fading by .8: 6,040 users of MovieLens 1M .128, .153 and .150, MovieLens 100K .1
 .044; with pairs for EASE, Amazon's toys .059, .074 and .076, Yelp .025, .026 and .023."""
 LARGEST_EASE = 5000  # items, whose weights take 100 MB
 LEANS_BY = "ndcg@100/full"  # a few hundred users tell little by their first ten places
+JUDGED_BY = EvaluationConfig(cutoffs=(100,), uniform_negatives=0, popular_negatives=0)
 MOST_JUDGED = 1000  # users that choose, evenly spread
 AT_ONCE = 2**22  # users x items scored at a time
 SHORTEST = 3  # items of a user whose last one is held out
@@ -80,14 +82,11 @@ def choose_leaning(split: HistorySplit, device: torch.device) -> Leaning:
                 options[leaning] = share * alike + more * later
         for leaning, scores in options.items():
             if leaning not in found:
-                found[leaning] = Rankings(judged, _JUDGED_BY, device)
+                found[leaning] = Rankings(judged, JUDGED_BY, device)
             found[leaning].update(index, scores)
     values = {leaning: _value(rankings) for leaning, rankings in found.items()}
     best = max(values, key=lambda leaning: values[leaning])
     return replace(best, value=values[best])
-
-
-_JUDGED_BY = EvaluationConfig(cutoffs=(100,), uniform_negatives=0, popular_negatives=0)
 
 
 def _even(scores: Tensor) -> Tensor:
@@ -132,10 +131,8 @@ def solved(split: HistorySplit, leaning: Leaning, seen: Ragged, users: Tensor) -
     if leaning.following:
         parts.append((leaning.following, following_weights(split, users.device)))
     fading = [(share, weights.faded(leaning.keep)) for share, weights in parts]
-    first, *rest = [weights.times(share / weights.spread(seen, users)) for share, weights in fading]
-    for weights in rest:
-        first = first.plus(weights)
-    return first.times(1 / first.spread(seen, users))
+    blended = reduce(Neighbours.plus, (weights.times(share / weights.spread(seen, users)) for share, weights in fading))
+    return blended.times(1 / blended.spread(seen, users))
 
 
 def choosing_part(split: HistorySplit) -> HistorySplit:
