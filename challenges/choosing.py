@@ -50,13 +50,14 @@ def _of_images(root: Path, listing: Listing) -> Chosen:
     images = "1 image" if count == 1 else f"{count:,} images"
     found = _annotations(root, listing)
     if not found and not _has_classes(root, listing):
-        tables = _tables(root) if count <= FEW_PICTURES else ""
+        # a file beside the images is all that can tell what they show
+        boxes = box_tables.find(root)
+        tables = _tables(root) if count <= FEW_PICTURES and not boxes else ""
         if tables:
             return Chosen("ncf", f"it has {tables}, and {images} in no folders of classes")
-        # a file beside the images is all that can tell what they show
-        boxes = [f"boxes in {displayed(source.path)}" for source in box_tables.find(root)]
         others = [*coco.json_files(listing), *foreign.text_files(root, listing)]
-        found = next(iter([*boxes, *(f"no folders of classes, but {displayed(name)}" for name in others)]), "")
+        told = [f"boxes in {displayed(source.path)}" for source in boxes]
+        found = next(iter([*told, *(f"no folders of classes, but {displayed(name)}" for name in others)]), "")
     if found:
         return Chosen("ssd300", f"it has {images} and {found}")
     return Chosen("resnet50", f"it has {images} and no annotations of boxes")

@@ -31,19 +31,19 @@ def read_header(path: Path) -> str:
 
 
 def read_columns(path: Path) -> tuple[str, ...]:
-    """The names of the columns as `read_table` has them; raises OSError and csv.Error."""
+    """The first row's cells, the names of the columns as `read_table` has them; raises OSError and csv.Error."""
     first = read_header(path)
     return tuple(next(csv.reader([first], delimiter=_delimiter(first)), ()))
 
 
-def read_table(path: Path) -> tuple[tuple[str, ...], list[dict[str, str]]]:
+def read_table(path: Path, names: Sequence[str] | None = None) -> tuple[tuple[str, ...], list[dict[str, str]]]:
     """The names of the columns, and each row's cells by them, empty where a row is short.
 
-    What is no UTF-8 is replaced. Raises OSError and csv.Error.
+    names: where the first row has none. What is no UTF-8 is replaced. Raises OSError and csv.Error.
     """
     first = read_header(path)
     with path.open(encoding="utf-8-sig", errors="replace", newline="") as stream:
-        reader = csv.DictReader(stream, delimiter=_delimiter(first), restval="")
+        reader = csv.DictReader(stream, names, delimiter=_delimiter(first), restval="")
         columns = tuple(reader.fieldnames or ())
         return columns, [{name: row[name] for name in columns} for row in reader]
 

@@ -93,3 +93,23 @@ def test_boxes_without_a_class_are_objects_and_other_tables_are_none(tmp_path):
     (tmp_path / "boxes.csv").write_text("name,size,xmin\na.jpg,1,2\n")
     with pytest.raises(DataError, match="holds 1 images and no annotations"):
         reading.read(tmp_path, reading.list_scenes(tmp_path))
+
+
+@pytest.mark.parametrize("empty_first", [False, True])
+def test_a_table_whose_first_row_is_a_box_is_told(tmp_path, empty_first):
+    for name in "abcd":
+        draw(tmp_path / "images" / f"{name}.jpg")
+    rows = [
+        f"images/{name}.jpg,{left},{top},{right}.0,{bottom},{kind}" for name, kind, left, top, right, bottom in BOXES
+    ]
+    rows.insert(0 if empty_first else 4, "images/d.jpg,,,,,")
+    (tmp_path / "annotations.csv").write_text("\n".join(rows) + "\nimages/e.jpg,1,2,3,4,cat\n")
+    (tmp_path / "classes.csv").write_text("cat,0\ndog,1\n")
+    assert choose_model(tmp_path).why == "it has 4 images and boxes in annotations.csv"
+    found = reading.read(tmp_path, reading.list_scenes(tmp_path))
+    np.testing.assert_array_equal(found.corners, [box[2:] for box in BOXES])
+    assert found.classes == ("cat", "dog")
+    assert [image.path for image in found.images].count("images/d.jpg") == 1
+    assert [finding.reason for finding in found.findings] == ["row 6: no image is called images/e.jpg"]
+    assert "whose columns have no names" in found.understood["format"]
+    assert found.understood["numbers"] == "x1, y1, x2, y2: left, top, right, bottom in pixels"

@@ -29,6 +29,7 @@ from common.delimited import find_tables, read_columns, read_table
 from common.errors import DataError
 from common.language.telling import english
 from common.vision.image_folders import ListedFile, Listing, displayed, listed_file
+from common.vision.images import EXTENSIONS
 
 LAYOUT = "A table: labels.csv with a row for each box and the columns filename, class, xmin, ymin, xmax, ymax."
 SUFFIXES = (".csv",)
@@ -46,16 +47,19 @@ NAMES: Mapping[str, Sequence[str]] = {
 """What a column holds -> its names without blanks and signs, the surest first."""
 CORNERS: tuple[str, ...] = ("left", "top", "right", "bottom")
 SIZED: tuple[str, ...] = ("left", "top", "width", "height")
+UNNAMED = ("image", "x1", "y1", "x2", "y2", "class")
+"""The columns of a table whose first row is a box already, as keras-retinanet and its followers have them."""
 NOTHING = {"", "nan", "none", "null", "[]"}
 ONLY = "object"  # the class where no column names one
 
 
 @dataclass(frozen=True)
 class Source:
-    """A table of boxes. columns: what it holds -> the column."""
+    """A table of boxes. columns: what it holds -> the column; names: those of one whose first row has none."""
 
     path: str
     columns: Mapping[str, str]
+    names: tuple[str, ...] | None = None
 
     @property
     def roles(self) -> tuple[str, ...]:
@@ -69,8 +73,7 @@ class Source:
 
 def find(root: Path) -> list[Source]:
     """The tables here or one folder deeper whose columns are those of boxes."""
-    tables = {path: _columns(_names(root / path)) for path in find_tables(root, SUFFIXES)}
-    return [Source(path, columns) for path, columns in tables.items() if columns]
+    return [source for path in find_tables(root, SUFFIXES) if (source := _source(path, _first_row(root / path)))]
 
 
 def listed_tables(root: Path) -> tuple[ListedFile, ...]:
@@ -78,11 +81,29 @@ def listed_tables(root: Path) -> tuple[ListedFile, ...]:
     return tuple(listed_file(root, source.path) for source in find(root))
 
 
-def _names(path: Path) -> tuple[str, ...]:
+def _first_row(path: Path) -> tuple[str, ...]:
     try:
         return read_columns(path)
     except (OSError, csv.Error):
         return ()
+
+
+def _source(path: str, first: Sequence[str]) -> Source | None:
+    """What a table of this first row is; None where it is not one of boxes."""
+    if columns := _columns(first):
+        return Source(path, columns)
+    return Source(path, _columns(UNNAMED), UNNAMED) if _is_box(first) else None
+
+
+def _is_box(row: Sequence[str]) -> bool:
+    """Whether a row is a box of an image, or an image without any, in the order of `UNNAMED`."""
+    if len(row) != len(UNNAMED) or not row[0].lower().endswith(tuple(EXTENSIONS)):
+        return False
+    *numbers, name = row[1:]
+    try:
+        return len([number_in(number) for number in numbers]) == len(CORNERS) and bool(name.strip())
+    except ValueError:
+        return not any(row[1:])
 
 
 def _columns(header: Sequence[str]) -> dict[str, str]:
@@ -132,7 +153,8 @@ def read(root: Path, listing: Listing, sources: Sequence[Source]) -> Annotations
         notes=index.note(),
         form=first.form,
         understood={
-            "format": f"boxes in {listed([displayed(source.path) for source in sources])}, a row for each",
+            "format": f"boxes in {listed([displayed(source.path) for source in sources])}, a row for each"
+            + ("" if first.names is None else ", whose columns have no names"),
             "splits": "by the tables' or the folders' names" if any(splits.values()) else "",
             "classes": f"{len(classes)} that rows name: {listed(classes)}",
             "numbers": f"{', '.join(first.columns[role].strip() for role in first.roles)}: {first.form} in pixels",
@@ -175,10 +197,10 @@ class _Row:
 def _rows(root: Path, source: Source, index: ImageIndex, findings: list[Finding]) -> Iterator[_Row]:
     """A table's rows with the one image that each means; others become findings."""
     try:
-        _, rows = read_table(root / source.path)
+        _, rows = read_table(root / source.path, source.names)
     except (OSError, csv.Error) as error:
         raise DataError(f"{displayed(root / source.path)} cannot be read: {plain(error)}.", LAYOUT) from None
-    for number, row in enumerate(rows, start=2):
+    for number, row in enumerate(rows, start=2 if source.names is None else 1):
         cells = {role: row.get(name, "").strip() for role, name in source.columns.items()}
         name = cells["image"].replace("\\", "/")
         same = [name] if name in index.known else index.spelt_alike(name, parent(source.path))
