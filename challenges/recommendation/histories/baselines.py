@@ -56,19 +56,16 @@ def ease(split: HistorySplit, device: torch.device, *, l2: float = 500.0) -> Sco
 
     Raises DataError for a catalogue whose item matrix would not fit in memory.
     """
-    weights, seen = ease_weights(split, device, l2=l2), Ragged(split.seen, device)
+    weights, seen = solved_ease(item_gram(split, device, "EASE"), l2), Ragged(split.seen, device)
     return lambda index: multi_hot(seen, index, split.num_items) @ weights
 
 
 @torch.no_grad()
-def ease_weights(split: HistorySplit, device: torch.device, *, l2: float = 500.0) -> Tensor:
-    """(item, item) float32: what an item of a history, the row, says for another one, the column."""
-    return solved_ease(item_gram(split, device, "EASE"), l2)
-
-
-@torch.no_grad()
 def solved_ease(gram: Tensor, l2: float) -> Tensor:
-    """The same of a matrix that `item_gram` made, which stays as it is."""
+    """(item, item) float32: what an item of a history, the row, says for another one, the column.
+
+    gram: what `item_gram` made, which stays as it is.
+    """
     inverse = torch.cholesky_inverse(torch.linalg.cholesky(gram + l2 * torch.eye(len(gram), device=gram.device)))
     weights = inverse.div_(-inverse.diagonal())
     weights.diagonal().zero_()
