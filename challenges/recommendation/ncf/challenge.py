@@ -18,6 +18,19 @@ from challenges.recommendation.ncf.task import NcfTask
 from common.machine.distributed import ALONE, World
 from common.run.fitting import Fit
 
+QUICK = 20_000_000  # pairs, which are scored in some seconds
+COSTLY = 50  # pairs of a look for each interaction; an epoch learns from 5, forwards and backwards
+
+
+def brief_looks(split: HistorySplit, recipe: NcfRecipe) -> list[Fit]:
+    """Looks at lists alone, where every user with every item takes several times as long as the training."""
+    pairs, config = split.num_judged * split.num_items, recipe.evaluation
+    has_lists = split.protocol == "leave-one-out" and (config.uniform_negatives or config.popular_negatives)
+    if not has_lists or pairs <= max(QUICK, COSTLY * len(split.train.items)):
+        return []
+    reason = f"every user with every item are {pairs:,} pairs, more than it trains on"
+    return [Fit("evaluation.lists_while_training", True, reason)]
+
 
 class NcfChallenge(HistoryChallenge[NcfRecipe]):
     """Users of the training data in, items out."""
@@ -32,7 +45,9 @@ class NcfChallenge(HistoryChallenge[NcfRecipe]):
     predicts_from = ("user",)
 
     def fits(self, recipe: NcfRecipe, checked: Path) -> Sequence[Fit]:
-        return training_fits(recipe, len(HistorySplit.read(checked).train.items), "interaction")[0]
+        split = HistorySplit.read(checked)
+        fits, _ = training_fits(recipe, len(split.train.items), "interaction")
+        return [*fits, *brief_looks(split, recipe)]
 
     def open_data(
         self,

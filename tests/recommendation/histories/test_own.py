@@ -17,6 +17,7 @@ from challenges.recommendation.histories.recipes import HistoryConfig
 from challenges.recommendation.histories.report import coinciding
 from challenges.recommendation.histories.splits import judged_users, split
 from challenges.recommendation.ncf.challenge import CHALLENGE as NCF
+from challenges.recommendation.ncf.challenge import brief_looks
 from challenges.recommendation.vae_cf.challenge import CHALLENGE as VAE_CF
 from common.run import fitting
 from common.run.result import Baseline, Interval, Kit, Result
@@ -105,6 +106,18 @@ def test_batches_and_epochs_make_enough_steps_of_little_data():
     assert steps == 625
     fits, _ = training_fits(recipe, 100_000, "window")
     assert [fit.value for fit in fits] == [128, 15.0, 1.0]
+
+
+def test_many_users_and_items_are_looked_at_by_lists_while_training():
+    lists = [[user, user + 1, user + 2] for user in range(200)]
+    recipe = NCF.recipes["own"]
+    (fit,) = brief_looks(build_split(lists, [[0]] * 200, num_items=100_001), recipe)
+    assert (fit.field, fit.value) == ("evaluation.lists_while_training", True)
+    assert "20,000,200 pairs" in fit.reason
+    assert not brief_looks(build_split(lists, [[0]] * 200, num_items=99_999), recipe)
+    assert not brief_looks(build_split([[*range(2001)]] * 200, [[0]] * 200, num_items=100_001), recipe)
+    alone = replace(recipe, evaluation=replace(recipe.evaluation, uniform_negatives=0, popular_negatives=0))
+    assert not brief_looks(build_split(lists, [[0]] * 200, num_items=100_001), alone)
 
 
 def test_windows_are_no_longer_than_histories():
