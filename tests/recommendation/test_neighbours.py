@@ -26,6 +26,8 @@ from challenges.recommendation.ncf.challenge import CHALLENGE as NCF
 from challenges.recommendation.vae_cf.challenge import CHALLENGE as VAE_CF
 from common.export.onnx import export_onnx
 from common.export.runner import OnnxRunner
+from common.machine.distributed import ALONE
+from tests.ranks import on_ranks
 from tests.recommendation.worlds import build_split
 
 CPU = torch.device("cpu")
@@ -250,6 +252,25 @@ def test_published_recipes_and_huge_catalogues_stay_alone(opened, monkeypatch):
     assert task.neighbours is None
     recipes = {**NCF.recipes, **VAE_CF.recipes, **BERT4REC.recipes}
     assert {name for name, recipe in recipes.items() if recipe.neighbours != "none"} == {"own"}
+
+
+def _settled(world, challenge, checked, output):
+    torch.manual_seed(0)
+    recipe = challenge.recipes["own"]
+    data = challenge.open_data(recipe, checked, CPU, world)
+    task = challenge.build_task(recipe, data).eval()
+    task.settle(data)
+    torch.save(task.neighbours.state_dict(), output / f"{world.rank}-of-{world.size}.pt")
+
+
+@ALL
+def test_several_processes_choose_what_one_does(challenge, tribes, tmp_path):
+    check(tribes, tmp_path / "checked", challenge.recipes["own"].history)
+    _settled(ALONE, challenge, tmp_path / "checked", tmp_path)
+    on_ranks(2, _settled, challenge, tmp_path / "checked", tmp_path)
+    alone, *others = (torch.load(tmp_path / name) for name in ("0-of-1.pt", "0-of-2.pt", "1-of-2.pt"))
+    for other in others:
+        torch.testing.assert_close(other, alone)
 
 
 def test_where_nothing_is_held_out_the_neighbours_count_for_more(tribes, tmp_path):

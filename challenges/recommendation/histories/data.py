@@ -41,14 +41,14 @@ class HistoryData(DataModule):
         seed: int = 0,
         evaluation_batch: int | None = None,
     ) -> None:
-        self._device, self._world, self._seed = device, world, seed
+        self._device, self.world, self._seed = device, world, seed
         self.judge_by(split)
         self._tuning: Self | None = None
         fitting = SCORES_PER_BATCH["cuda" if device.type == "cuda" else "cpu"] // split.num_items
         self._evaluation_batch = evaluation_batch or max(1, min(LARGEST_VALIDATION_BATCH, fitting))
 
     def validation_batches(self) -> Iterable[Batch]:
-        mine = np.arange(self._world.rank, self.num_validation, self._world.size)
+        mine = np.arange(self.world.rank, self.num_validation, self.world.size)
         for begin in range(0, len(mine), self._evaluation_batch):
             index = mine[begin : begin + self._evaluation_batch]
             yield {"index": self._moved(index), **self.told(index)}
@@ -86,7 +86,7 @@ class HistoryData(DataModule):
 
     def _shares(self, first_step: int, batch_size: int, accumulation: int) -> Iterator[Share]:
         return shuffled_shares(
-            self.num_train, batch_size, first_step, seed=self._seed, world=self._world, accumulation=accumulation
+            self.num_train, batch_size, first_step, seed=self._seed, world=self.world, accumulation=accumulation
         )
 
 
@@ -114,14 +114,14 @@ class InteractionData(HistoryData):
         self._items = torch.as_tensor(split.train.items).to(device)
 
     def train_batches(self, first_step: int, batch_size: int, accumulation: int) -> Iterator[Batch]:
-        local = batch_size // self._world.size
+        local = batch_size // self.world.size
         micro = local // accumulation
-        rows = torch.arange(micro, device=self._device) + self._world.rank * local
+        rows = torch.arange(micro, device=self._device) + self.world.rank * local
         order = _Order(self.num_train, self._seed, self._device)
         step = first_step
         while True:
             for part in range(accumulation):
-                begin = step * batch_size + self._world.rank * local + part * micro
+                begin = step * batch_size + self.world.rank * local + part * micro
                 sample = order.stretch(begin, micro)
                 yield {"user": self._users[sample], "item": self._items[sample], "row": rows + part * micro}
             step += 1

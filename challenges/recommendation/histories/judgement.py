@@ -61,8 +61,8 @@ class HistoryJudgement(Judgement[RecommendationRecipe, HistoryData]):
         return (
             f"{best.name} does better than {result.model} on this data: {result.metric} {best.value:.4f} against "
             f"{result.value:.4f}{doubt}. Recommend by {best.name} ({WHERE[best.name]}; it needs no gradient), let the "
-            "model lean on such weights where its recipe does not (--neighbours chosen), or bring more interactions per "
-            "user and item."
+            "model lean on such weights where its recipe does not (--neighbours chosen), or bring more interactions "
+            "per user and item."
         )
 
     def main_metric(self, recipe: RecommendationRecipe, metrics: Mapping[str, float]) -> str:

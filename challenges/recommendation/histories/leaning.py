@@ -7,7 +7,6 @@ where those are whole users, else by the last item of each user that no reported
 
 from dataclasses import dataclass, replace
 from functools import reduce
-from itertools import product
 
 import numpy as np
 import torch
@@ -21,6 +20,7 @@ from challenges.recommendation.histories.neighbours import Neighbours
 from challenges.recommendation.histories.ranking import Rankings, nearest_metric
 from challenges.recommendation.histories.recipes import EvaluationConfig
 from common.language.telling import english
+from common.machine.distributed import ALONE, World
 
 RIDGES = (500.0, 125.0)
 """EASE's strength of regularisation: the author's and, for little data of long histories, a quarter of it."""
@@ -34,6 +34,7 @@ fading by .8: 6,040 users of MovieLens 1M .128, .153 and .150, MovieLens 100K .1
 LARGEST_EASE = 5000  # items, whose weights take 100 MB
 LEANS_BY = "ndcg@100/full"  # a few hundred users tell little by their first ten places
 JUDGED_BY = EvaluationConfig(cutoffs=(100,), uniform_negatives=0, popular_negatives=0)
+SPREAD_OF = 200  # users by whom spreads are told
 MOST_JUDGED = 1000  # users that choose, evenly spread
 AT_ONCE = 2**22  # users x items scored at a time
 SHORTEST = 3  # items of a user whose last one is held out
@@ -66,32 +67,31 @@ class Leaning:
 
 
 @torch.no_grad()
-def choose_leaning(split: HistorySplit, device: torch.device) -> Leaning:
-    """The best of what can be leant on, alone, by users whom no reported figure is about."""
+def choose_leaning(split: HistorySplit, device: torch.device, world: World = ALONE) -> Leaning:
+    """The best of what can be leant on, alone, by users whom no reported figure is about; a process asks for some."""
     judged = choosing_part(split)
-    seen, users = Ragged(judged.seen, device), torch.arange(judged.num_judged, device=device)
+    seen = Ragged(judged.seen, device)
+    users = torch.arange(judged.num_judged, device=device)[world.rank :: world.size]
+    some = torch.arange(min(SPREAD_OF, judged.num_judged), device=device)
     following, together = following_weights(judged, device), _together(judged, device)
     found: dict[Leaning, Rankings] = {}
-    for keep, index in product(KEEPS, users.split(max(1, AT_ONCE // judged.num_items))):
-        later = _even(following.faded(keep).of_users(seen, index))
-        options = {}
-        for ridge, weights in together.items():
-            alike = _even(weights.faded(keep).of_users(seen, index))
-            for share, more in BLENDS:
-                leaning = Leaning(ridge if share else None, keep, share, more)
-                options[leaning] = share * alike + more * later
-        for leaning, scores in options.items():
-            if leaning not in found:
-                found[leaning] = Rankings(judged, JUDGED_BY, device)
-            found[leaning].update(index, scores)
+    for keep in KEEPS:
+        after = following.faded(keep).even(seen, some)
+        beside = {ridge: weights.faded(keep).even(seen, some) for ridge, weights in together.items()}
+        for index in users.split(max(1, AT_ONCE // judged.num_items)):
+            options, later = {}, after.of_users(seen, index)
+            for ridge, weights in beside.items():
+                alike = weights.of_users(seen, index)
+                for share, more in BLENDS:
+                    leaning = Leaning(ridge if share else None, keep, share, more)
+                    options[leaning] = share * alike + more * later
+            for leaning, scores in options.items():
+                if leaning not in found:
+                    found[leaning] = Rankings(judged, JUDGED_BY, device)
+                found[leaning].update(index, scores)
     values = {leaning: _value(rankings) for leaning, rankings in found.items()}
     best = max(values, key=lambda leaning: values[leaning])
     return replace(best, value=values[best])
-
-
-def _even(scores: Tensor) -> Tensor:
-    """Spread by 1 over the items, as a mean over users."""
-    return scores / scores.std(1).mean().clamp(min=1e-12)
 
 
 def _value(rankings: Rankings) -> float:
@@ -130,9 +130,8 @@ def solved(split: HistorySplit, leaning: Leaning, seen: Ragged, users: Tensor) -
         parts.append((leaning.together, together_weights(split, leaning.ridge, users.device)))
     if leaning.following:
         parts.append((leaning.following, following_weights(split, users.device)))
-    fading = [(share, weights.faded(leaning.keep)) for share, weights in parts]
-    blended = reduce(Neighbours.plus, (weights.times(share / weights.spread(seen, users)) for share, weights in fading))
-    return blended.times(1 / blended.spread(seen, users))
+    even = [weights.faded(leaning.keep).even(seen, users).times(share) for share, weights in parts]
+    return reduce(Neighbours.plus, even).even(seen, users)
 
 
 def choosing_part(split: HistorySplit) -> HistorySplit:

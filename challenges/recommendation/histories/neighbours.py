@@ -67,9 +67,9 @@ class Neighbours(nn.Module):
         scores.view(-1).index_add_(0, cells.flatten(), added.flatten())
         return scores
 
-    def spread(self, seen: Ragged, users: Tensor) -> Tensor:
-        """() float32: how far apart the scores of a user's items are, as a standard deviation; the users' mean."""
-        return self.of_users(seen, users).std(1).mean().clamp(min=1e-12)
+    def even(self, seen: Ragged, users: Tensor) -> "Neighbours":
+        """Scaled so that the scores of a user's items have a standard deviation of 1, as a mean over these users."""
+        return self.times(1 / self.of_users(seen, users).std(1).mean().clamp(min=1e-12))
 
     def times(self, factor: float | Tensor) -> "Neighbours":
         return Neighbours(self.weights * factor, self.others, self.keep)

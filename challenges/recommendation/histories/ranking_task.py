@@ -17,7 +17,14 @@ from challenges.recommendation.histories.data import HistoryData
 from challenges.recommendation.histories.device_histories import Ragged
 from challenges.recommendation.histories.histories import HistorySplit
 from challenges.recommendation.histories.item_pairs import LARGEST_CATALOGUE
-from challenges.recommendation.histories.leaning import LEANS_BY, Leaning, choose_leaning, solved, with_all_told
+from challenges.recommendation.histories.leaning import (
+    LEANS_BY,
+    SPREAD_OF,
+    Leaning,
+    choose_leaning,
+    solved,
+    with_all_told,
+)
 from challenges.recommendation.histories.neighbours import Neighbours
 from challenges.recommendation.histories.ranking import Rankings, nearest_metric
 from challenges.recommendation.histories.recipes import EvaluationConfig, RecommendationRecipe
@@ -32,7 +39,6 @@ USUAL_SHARE = 2.0
 .046 at 1, .049 at 2, .046 at 4; on 1,000 users of Amazon's sports .002, .006, .006, .006. With fading, on cuts of
 MovieLens 1M that are not reported: 200 users .018, .067, .065, .064; guessing every next item 1,000 users .062, .101,
 .102, .099. Holding an item of half the 200 users out, to choose by, ends at .053."""
-SPREAD_OF = 200  # users by whom the spreads are told
 RecipeType = TypeVar("RecipeType", bound=RecommendationRecipe)
 
 
@@ -88,7 +94,7 @@ class RankingTask(Task, Generic[RecipeType]):
                 largest_catalogue=LARGEST_CATALOGUE,
             )
         device = next(self.parameters()).device
-        leaning = self.leaning or choose_leaning(data.split, device)
+        leaning = self.leaning or choose_leaning(data.split, device, data.world)
         how = leaning.told()
         if tuning is None:
             self.neighbours = self._weights(data, self.split, leaning, USUAL_SHARE)
