@@ -159,7 +159,7 @@ def test_all_weights_and_the_strongest_add_the_same():
         torch.testing.assert_close(of_users[4], whole.weights[5])  # a repeated item counts once
         np.testing.assert_allclose(weights(history), expected, rtol=1e-5)
     repeated = torch.as_tensor([[3, 3, -1, 2]])
-    torch.testing.assert_close(few.faded(1.0)(repeated), whole.faded(1.0)(torch.as_tensor([[3, 2]])))
+    torch.testing.assert_close(few.fading_by(1.0)(repeated), whole.fading_by(1.0)(torch.as_tensor([[3, 2]])))
 
 
 @pytest.mark.parametrize("ordered", [True, False])

@@ -76,8 +76,8 @@ def choose_leaning(split: HistorySplit, device: torch.device, world: World = ALO
     following, together = following_weights(judged, device), _together(judged, device)
     found: dict[Leaning, Rankings] = {}
     for keep in KEEPS:
-        after = following.faded(keep).even(seen, some)
-        beside = {ridge: weights.faded(keep).even(seen, some) for ridge, weights in together.items()}
+        after = following.fading_by(keep).even(seen, some)
+        beside = {ridge: weights.fading_by(keep).even(seen, some) for ridge, weights in together.items()}
         for index in users.split(max(1, AT_ONCE // judged.num_items)):
             options, later = {}, after.of_users(seen, index)
             for ridge, weights in beside.items():
@@ -130,7 +130,7 @@ def solved(split: HistorySplit, leaning: Leaning, seen: Ragged, users: Tensor) -
         parts.append((leaning.together, together_weights(split, leaning.ridge, users.device)))
     if leaning.following:
         parts.append((leaning.following, following_weights(split, users.device)))
-    even = [weights.faded(leaning.keep).even(seen, users).times(share) for share, weights in parts]
+    even = [weights.fading_by(leaning.keep).even(seen, users).times(share) for share, weights in parts]
     return reduce(Neighbours.plus, even).even(seen, users)
 
 

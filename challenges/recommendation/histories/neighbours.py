@@ -74,7 +74,7 @@ class Neighbours(nn.Module):
     def times(self, factor: float | Tensor) -> "Neighbours":
         return Neighbours(self.weights * factor, self.others, self.keep)
 
-    def faded(self, keep: float) -> "Neighbours":
+    def fading_by(self, keep: float) -> "Neighbours":
         return Neighbours(self.weights, self.others, keep)
 
     def plus(self, more: "Neighbours") -> "Neighbours":
