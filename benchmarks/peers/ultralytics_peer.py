@@ -1,25 +1,24 @@
 """YOLO11n of ultralytics from its description, no weights loaded, trained with its defaults but for what is named.
 
 Named are the picture's size, the device, the seed, no loader processes, no plots, no validation before the last epoch,
-and its own option `time`, which sets the epochs by the clock; the clock that it is shown is the processor's. Its own
-environment: ultralytics==8.4.190, torch==2.13.0, torchvision==0.28.0, psutil.
+and the epochs, whole ones that two short trainings say the budget pays for: its own option `time` rounds them up. Its
+own environment: ultralytics==8.4.190, torch==2.13.0, torchvision==0.28.0, psutil.
 """
 
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import torch
 from ultralytics import YOLO
 from ultralytics.data import utils as data_sets
-from ultralytics.engine import trainer as engine
 
-from benchmarks.peers.picture_side import Box, Job, Learnt, Meter, serve
+from benchmarks.peers.picture_side import Box, Job, Learnt, affordable, serve
 
 DESCRIPTIONS = {"classify": "yolo11n-cls.yaml", "detect": "yolo11n.yaml"}
 SIDES = {"classify": 96, "detect": 320}  # its sides are multiples of 32
 LOWEST_SCORE = 0.001  # what its own validation takes
+POINTS = (1.0, 2.0)  # epochs
 
 
 class Ultralytics:
@@ -28,21 +27,27 @@ class Ultralytics:
     package = "ultralytics"
 
     def prepare(self, job: Job) -> None:
+        """Find how many epochs the budget pays for."""
         torch.set_num_threads(job.threads)
         data_sets.check_font = lambda _: None  # it would be fetched for plots, of which none is made
+        if not Path(job.pace).is_file():
+            self._fit(job, 1.0, Path(job.folder) / "first")  # what is imported with it would count as an epoch's
+        self._epochs = max(1.0, round(affordable(job, POINTS, lambda epochs, folder: self._fit(job, epochs, folder))))
 
     def train(self, job: Job) -> Learnt:
-        engine.time = SimpleNamespace(time=Meter())
+        return self._fit(job, self._epochs, Path(job.folder) / "train")
+
+    def _fit(self, job: Job, epochs: float, folder: Path) -> Learnt:
         told: dict[str, Any] = {}
         model = YOLO(DESCRIPTIONS[job.task], verbose=False)
-        model.add_callback("on_train_epoch_end", lambda at: told.update(loader=at.train_loader, epochs=at.epoch + 1))
+        model.add_callback("on_train_epoch_end", lambda at: told.update(loader=at.train_loader))
         model.train(
             data=job.data if job.task == "classify" else str(Path(job.data) / "data.yaml"), imgsz=SIDES[job.task],
-            time=job.budget / 3600, device="cpu", seed=job.seed, workers=0, val=False, plots=False,
-            project=job.folder, name="train", exist_ok=True, pretrained=False, verbose=False,
+            epochs=int(epochs), device="cpu", seed=job.seed, workers=0, val=False, plots=False,
+            project=str(folder.parent), name=folder.name, exist_ok=True, pretrained=False, verbose=False,
         )  # fmt: skip
-        epochs, loader = told["epochs"], told["loader"]
-        return Learnt(steps=epochs * len(loader), samples=epochs * len(loader.dataset), epochs=float(epochs))
+        loader, whole = told["loader"], int(epochs)
+        return Learnt(steps=whole * len(loader), samples=whole * len(loader.dataset), epochs=epochs)
 
     def predictions(self, job: Job) -> dict[str, str]:
         return {file: result.names[result.probs.top1] for file, result in self._results(job)}
