@@ -9,7 +9,6 @@ every user, and keeps the last but one of some to choose by; one evaluator ranks
 Processor time is the operating system's count of the side's processes from their start to the last thing learnt;
 ranking comes after. A cell that has a record among the finished ones is skipped; where all sides of a data set are
 there, they are joined into one record (own_table.py).
-
 """
 
 import gzip
@@ -155,7 +154,7 @@ def write_interactions(folder: Path, dataset: str, output: Path) -> Path:
     if dataset == "ml-100k":
         return folder / "ml-100k" / "ml-100k.inter.gz"
     name, _, users = dataset.rpartition("-")
-    if name != "ml-1m":
+    if name != "ml-1m" or not users.isdecimal():
         return folder / dataset
     with gzip.open(folder / "ml-1m" / "ml-1m.txt.gz", "rt") as stream:
         lines = stream.readlines()
