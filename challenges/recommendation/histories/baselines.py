@@ -19,7 +19,7 @@ from torch import Tensor
 
 from challenges.recommendation.histories.device_histories import Ragged, multi_hot
 from challenges.recommendation.histories.histories import Histories, HistorySplit
-from challenges.recommendation.histories.item_pairs import FOLLOWERS, LARGEST_CATALOGUE, strongest_pairs
+from challenges.recommendation.histories.item_pairs import FOLLOWERS, LARGEST_CATALOGUE
 from challenges.recommendation.histories.neighbours import Neighbours
 from challenges.recommendation.histories.ranking import Rankings
 from challenges.recommendation.histories.recipes import EvaluationConfig
@@ -91,8 +91,8 @@ def item_knn(split: HistorySplit, device: torch.device, *, neighbours: int = 100
 @torch.no_grad()
 def sequential_rules(split: HistorySplit, device: torch.device, *, keep: float = 0.8) -> Scorer:
     """The pairs of item_pairs.py. keep: what an item of a history counts of the next newer one."""
-    others, weights = strongest_pairs(split.train, split.num_items, FOLLOWERS, device)
-    rules, seen = Neighbours(weights, others, keep), Ragged(split.seen, device)
+    rules = Neighbours.of_pairs(split.train, split.num_items, FOLLOWERS, device).fading_by(keep)
+    seen = Ragged(split.seen, device)
     return lambda index: rules.of_users(seen, index)
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from challenges.recommendation.histories.baselines import item_gram, solved_ease
 from challenges.recommendation.histories.device_histories import Ragged
 from challenges.recommendation.histories.histories import Histories, HistorySplit
-from challenges.recommendation.histories.item_pairs import COMPANIONS, FOLLOWERS, strongest_pairs
+from challenges.recommendation.histories.item_pairs import COMPANIONS, FOLLOWERS
 from challenges.recommendation.histories.neighbours import Neighbours
 from challenges.recommendation.histories.ranking import Rankings, nearest_metric
 from challenges.recommendation.histories.recipes import EvaluationConfig
@@ -100,8 +100,7 @@ def _value(rankings: Rankings) -> float:
 
 
 def following_weights(split: HistorySplit, device: torch.device) -> Neighbours:
-    others, weights = strongest_pairs(split.train, split.num_items, FOLLOWERS, device)
-    return Neighbours(weights, others)
+    return Neighbours.of_pairs(split.train, split.num_items, FOLLOWERS, device)
 
 
 def _together(split: HistorySplit, device: torch.device) -> dict[float | None, Neighbours]:
@@ -115,8 +114,7 @@ def _together(split: HistorySplit, device: torch.device) -> dict[float | None, N
 def together_weights(split: HistorySplit, ridge: float | None, device: torch.device) -> Neighbours:
     if ridge is not None:
         return Neighbours(solved_ease(item_gram(split, device, "EASE"), ridge))
-    others, weights = strongest_pairs(split.train, split.num_items, COMPANIONS, device)
-    return Neighbours(weights, others)
+    return Neighbours.of_pairs(split.train, split.num_items, COMPANIONS, device)
 
 
 @torch.no_grad()

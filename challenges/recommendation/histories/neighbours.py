@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from challenges.recommendation.histories.device_histories import Ragged, multi_hot
+from challenges.recommendation.histories.histories import Histories
+from challenges.recommendation.histories.item_pairs import Pairs, strongest_pairs
 from challenges.recommendation.histories.top_items import faded
 
 
@@ -27,6 +29,12 @@ class Neighbours(nn.Module):
         self.register_buffer("others", others)
         self.register_buffer("fading", torch.tensor(keep, device=weights.device))
         self.keep = keep
+
+    @classmethod
+    def of_pairs(cls, histories: Histories, num_items: int, pairs: Pairs, device: torch.device) -> "Neighbours":
+        """The strongest pairs of histories, the newest item counting as every other."""
+        others, weights = strongest_pairs(histories, num_items, pairs, device)
+        return cls(weights, others)
 
     @classmethod
     def kept(cls, tensors: Mapping[str, Tensor], prefix: str) -> "Neighbours | None":
