@@ -42,7 +42,7 @@ SHORTEST = 3  # items of a user whose last one is held out
 
 @dataclass(frozen=True)
 class Leaning:
-    """What was chosen, and the metric that it reached.
+    """What was chosen.
 
     ridge: of EASE; None where pairs of the same histories stand for it.
     together, following: how far the scores of what stands together and of what follows are spread.
@@ -52,7 +52,6 @@ class Leaning:
     keep: float
     together: float
     following: float
-    value: float = 0.0
 
     def told(self) -> str:
         """In words, for the line that says what a model leans on."""
@@ -90,8 +89,7 @@ def choose_leaning(split: HistorySplit, device: torch.device, world: World = ALO
                     found[leaning] = Rankings(judged, JUDGED_BY, device)
                 found[leaning].update(index, scores)
     values = {leaning: _value(rankings) for leaning, rankings in found.items()}
-    best = max(values, key=lambda leaning: values[leaning])
-    return replace(best, value=values[best])
+    return max(values, key=lambda leaning: values[leaning])
 
 
 def _value(rankings: Rankings) -> float:
