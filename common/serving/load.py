@@ -23,7 +23,7 @@ from tritonclient.utils import np_to_triton_dtype
 
 from common.serving.client import Client, Protocol, address, key_header
 from common.serving.problems import explain
-from common.serving.statistics import read_counts
+from common.serving.statistics import counted_since, read_counts
 
 LOAD_RECORD, SERVE_RECORD = "serving-load", "serve"
 """Kinds of what is written of a load: as it is, and as benchmarks compare it."""
@@ -126,9 +126,10 @@ class LoadGenerator:
         with Client(self.url, self.protocol, plan.timeout, headers=self.headers) as client:
             before, memory_before = read_counts(client, self.statistics_of), self._memory_mb()
             tally, seconds = asyncio.run(self._drive(plan, settings))
-            after, memory_after = read_counts(client, self.statistics_of), self._memory_mb()
+            memory_after = self._memory_mb()
+            models = counted_since(client, before, len(tally.latencies))
         step = {"mode": "closed" if "concurrency" in settings else "open", **settings, **tally.summary(seconds)}
-        step["models"] = {model: after[model].since(before[model]) for model in after}
+        step["models"] = models
         step["server_memory_mb"] = {"before": memory_before, "after": memory_after}
         return step
 

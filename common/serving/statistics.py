@@ -1,5 +1,7 @@
 """What Triton counted between two moments: where the time went, and how large the batches were."""
 
+import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -7,6 +9,8 @@ from common.serving.client import Client
 from common.serving.problems import ForbiddenError
 
 _PHASES = {"queue": "queue", "compute_input": "compute", "compute_infer": "compute", "compute_output": "compute"}
+_BETWEEN_READS = 0.05
+"""Seconds."""
 
 
 @dataclass(frozen=True)
@@ -68,3 +72,21 @@ def read_counts(client: Client, models: tuple[str, ...]) -> dict[str, ModelCount
         return {model: ModelCounts.from_answer(client.statistics(model)) for model in models}
     except ForbiddenError:
         return {}
+
+
+def counted_since(
+    client: Client, before: Mapping[str, ModelCounts], answered: int, patience: float = 2.0
+) -> dict[str, dict[str, Any]]:
+    """What happened in each model of `before` since, as `ModelCounts.since` says it.
+
+    Triton answers a batch before it counts it. So the counts are read until they stand still with at least `answered`
+    requests more in each model, for at most `patience` seconds.
+    """
+    after = read_counts(client, tuple(before))
+    deadline = time.monotonic() + patience
+    while before and time.monotonic() < deadline:
+        time.sleep(_BETWEEN_READS)
+        earlier, after = after, read_counts(client, tuple(before))
+        if after == earlier and all(after[model].requests - before[model].requests >= answered for model in after):
+            break
+    return {model: counts.since(before[model]) for model, counts in after.items()}

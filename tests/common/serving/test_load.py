@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from common.serving import load
+from common.serving.client import Client
 from common.serving.load import UNSENT, LoadPlan
-from common.serving.statistics import ModelCounts
+from common.serving.statistics import ModelCounts, counted_since
 
 
 class FakeServer:
@@ -119,3 +120,25 @@ def test_statistics_between_two_moments(text: bool) -> None:
 def test_statistics_of_a_model_that_never_ran() -> None:
     empty = ModelCounts.from_answer({"name": "model"})
     assert empty.since(empty)["requests"] == 0
+
+
+class LateCounts(Client):
+    """Statistics whose reads show one number of requests after the other, then the last for ever."""
+
+    def __init__(self, *requests: int) -> None:
+        self.requests = list(requests)
+
+    def statistics(self, model: str) -> dict[str, Any]:
+        number = self.requests.pop(0) if len(self.requests) > 1 else self.requests[0]
+        return counts(number, number, number, {1: number}, False)
+
+
+def test_a_batch_that_is_answered_before_it_is_counted_is_waited_for() -> None:
+    client, before = (
+        LateCounts(18, 18, 18, 26, 34),
+        {"model": ModelCounts.from_answer(counts(10, 10, 10, {1: 10}, False))},
+    )
+    assert counted_since(client, before, 20)["model"]["requests"] == 24
+    short = counted_since(LateCounts(18), before, 20, patience=0.2)
+    assert short["model"]["batches"] == {"1": 8}  # what never comes is not waited for beyond patience
+    assert counted_since(client, {}, 20) == {}

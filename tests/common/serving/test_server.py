@@ -26,7 +26,7 @@ from common.serving.problems import (
 )
 from common.serving.repository import Exported, ModelRepository
 from common.serving.server import LocalServer, Ports
-from common.serving.statistics import read_counts
+from common.serving.statistics import counted_since, read_counts
 from tests.common.serving.colours import COLOURS, SIGNATURE, colour_model, picture
 
 pytestmark = pytest.mark.serving
@@ -72,8 +72,7 @@ def test_requests_of_different_length_share_batches(server: LocalServer) -> None
     with server.client() as client:
         before = read_counts(client, PARTS)
         assert in_parallel([lambda image=image: classify(server, image) for image in images]) == colours
-        for model, counts in read_counts(client, PARTS).items():
-            happened = counts.since(before[model])
+        for model, happened in counted_since(client, before, len(images)).items():
             assert happened["requests"] == 24
             if model != "colours_check":
                 assert happened["mean_batch"] > 1.2, (model, happened)

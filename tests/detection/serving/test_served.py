@@ -27,7 +27,7 @@ from common.serving.payload import Payload
 from common.serving.problems import InvalidRequestError, ServerFaultError
 from common.serving.repository import Exported, ModelRepository
 from common.serving.server import LocalServer
-from common.serving.statistics import read_counts
+from common.serving.statistics import counted_since, read_counts
 from tests.common.serving.colours import FakeRequest, picture
 from tests.common.serving.test_backends import started
 from tests.common.serving.test_client import connected
@@ -244,7 +244,7 @@ def test_requests_share_batches_and_bad_images_fail_alone(finder: LocalServer) -
     with finder.client() as client:
         before = read_counts(client, PARTS)
         answers = in_parallel([lambda image=image: ask(image) for image in images])
-        happened = {part: counts.since(before[part]) for part, counts in read_counts(client, PARTS).items()}
+        happened = counted_since(client, before, len(images) - 2)
     for number, (colour, answer) in enumerate(zip(colours, answers, strict=True)):
         if number in (5, 11):
             assert isinstance(answer, InvalidRequestError)
