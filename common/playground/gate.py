@@ -109,22 +109,18 @@ class Gate:
 
     def _closed(self, body: bytes) -> bytes:
         """An upload's answer, by the names that files have outside. Raises _RefusedError."""
-        try:
+        with contextlib.suppress(ValueError, TypeError, OSError):
             paths = [Path(path) for path in json.loads(body)]
             if all(path.is_file() for path in paths):
                 return json.dumps([BROUGHT + path.relative_to(self._uploads).as_posix() for path in paths]).encode()
-        except (ValueError, TypeError, OSError):
-            pass
         raise _RefusedError(400, UNTAKEN)
 
     def _question(self, body: bytes) -> bytes:
         """A question by the paths that files have inside. Raises _RefusedError for what no page asks."""
-        try:
+        with contextlib.suppress(ValueError, RecursionError):
             question = self._with_paths(json.loads(body, parse_constant=_refuse_constant))
             if isinstance(question, dict):
                 return json.dumps(question, ensure_ascii=False).encode()
-        except (ValueError, RecursionError):
-            pass
         raise _RefusedError(400, "This is no question of the page.")
 
     def _with_paths(self, value: Any) -> Any:

@@ -55,9 +55,9 @@ class ImageIndex:
         last = base(wanted)
         for found in (
             self._by_spelling.get(last),
-            self._by_spelling.get(_UPLOAD.sub("", last)),
+            self._by_spelling.get(without_upload(last)),
             self._by_folded_stem.get(stem(last)),
-            self._by_folded_stem.get(_UPLOAD.sub("", stem(last))),
+            self._by_folded_stem.get(without_upload(stem(last))),
         ):
             if found:
                 return _nearest(found, wanted, folder)
@@ -66,6 +66,11 @@ class ImageIndex:
     def note(self) -> tuple[str, ...]:
         """What to say where names were spelt otherwise, with the first of them."""
         return respelling_note(self.respelt)
+
+
+def without_upload(name: str) -> str:
+    """A file's name as it was before Label Studio's upload."""
+    return _UPLOAD.sub("", name)
 
 
 def respelling_note(respelt: dict[str, str]) -> tuple[str, ...]:

@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from challenges.detection.annotations.class_names import NAME_FILES
-from challenges.detection.annotations.names import base, folded, parent, stem
+from challenges.detection.annotations.names import base, folded, parent, stem, without_upload
 from challenges.detection.annotations.text_files import decoded
 from common.text import is_number
 from common.vision.image_folders import Listing
 
-_UPLOAD = re.compile(r"^[0-9a-f]{8}-(?=.)")
 _LOOKED = 20  # label files
 _PEEKED = 4096  # bytes of a text file that tell whether it holds labels
 _OTHERS = re.compile(r"readme|licen[cs]e|requirements|notes?$", re.IGNORECASE)
@@ -81,7 +80,7 @@ def _last(name: str) -> str:
 
 
 def _without_upload(name: str) -> str:
-    return _UPLOAD.sub("", _last(name))
+    return without_upload(_last(name))
 
 
 def holds_rows(root: Path, names: Sequence[str]) -> bool:

@@ -24,7 +24,7 @@ from challenges.recommendation.histories import understanding
 from challenges.recommendation.histories.filters import Filtered, in_order, where
 from challenges.recommendation.histories.histories import Histories, HistorySplit
 from challenges.recommendation.histories.recipes import HistoryConfig
-from challenges.recommendation.histories.splits import from_end, histories_of, random_share
+from challenges.recommendation.histories.splits import from_end, histories_of, mask_of, random_share
 from common.challenge import CheckedData
 from common.errors import DataError
 from common.files import read_json, write_json
@@ -119,8 +119,7 @@ def judged_by(
     target = _targets(rows, users[fresh] >= 0, learnt, config)
     if by_user:
         target &= users[fresh] >= 0
-    judged = np.zeros(len(trained), bool)
-    judged[rows.users[target]] = True
+    judged = mask_of(len(trained), rows.users[target])
     told = {
         "unknown": _unknown_items(interactions, table.items[~known]),
         "not_judged": _not_judged(table, trained, judged, by_user),

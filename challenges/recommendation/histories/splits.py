@@ -39,6 +39,13 @@ def split(interactions: Interactions, config: HistoryConfig, fingerprint: str = 
     return build[config.protocol](interactions, filtered, config, fingerprint)
 
 
+def mask_of(length: int, chosen: np.ndarray) -> np.ndarray:
+    """(length,) bool: True at the chosen positions."""
+    mask = np.zeros(length, bool)
+    mask[chosen] = True
+    return mask
+
+
 def _numbered(present: np.ndarray) -> np.ndarray:
     """(id,) int64: a number from 0 on for every id that is present, -1 for the others."""
     return np.where(present, np.cumsum(present) - 1, -1)
@@ -66,50 +73,39 @@ def _assemble(
     catalogue: (item,) bool, items there are; all that were kept by default.
     """
     train, seen, targets, tuning = parts
-    present = np.zeros(len(interactions.item_ids), bool)
-    present[table.items] = True
-    present = present if catalogue is None else catalogue
+    present = mask_of(len(interactions.item_ids), table.items) if catalogue is None else catalogue
     item_number = _numbered(present)
-    learnt = np.zeros(len(interactions.user_ids), bool)
-    learnt[table.users[train]] = True
-    judged = np.zeros(len(interactions.user_ids), bool)
-    judged[table.users[targets]] = True
+    learnt = mask_of(len(interactions.user_ids), table.users[train])
+    judged = mask_of(len(learnt), table.users[targets])
     if not judged.any():
         raise DataError(
             f"{where(interactions)}: no user has enough interactions to hold one out.",
             f"The protocol {protocol} judges users by items that they met and the model is not told.",
             "Give data with several interactions per user.",
         )
-    user_number, judged_number = _numbered(learnt), _numbered(judged)
+    user_number = _numbered(learnt)
 
-    def histories(rows: np.ndarray, numbers: np.ndarray, count: int) -> Histories:
-        return histories_of(numbers[table.users[rows]], item_number[table.items[rows]], count)
+    def histories(rows: np.ndarray, whose: np.ndarray) -> Histories:
+        return histories_of(_numbered(whose)[table.users[rows]], item_number[table.items[rows]], int(whose.sum()))
 
-    def tuned() -> Tuning | None:
-        if tuning is None:
-            return None
-        whose = np.zeros(len(interactions.user_ids), bool)
-        whose[table.users[tuning[1]]] = True
-        if not whose.any():
-            return None
-        numbers, count = _numbered(whose), int(whose.sum())
+    chosen_by = None
+    if tuning is not None and (whose := mask_of(len(learnt), table.users[tuning[1]])).any():
         told = tuning[0] & whose[table.users]
-        return Tuning(user_number[whose], histories(told, numbers, count), histories(tuning[1], numbers, count))
-
+        chosen_by = Tuning(user_number[whose], histories(told, whose), histories(tuning[1], whose))
     return HistorySplit(
         protocol=protocol,
         num_items=int(present.sum()),
         item_ids=interactions.item_ids[present],
         titles=interactions.titles[present],
         user_ids=interactions.user_ids[learnt],
-        train=histories(train, user_number, int(learnt.sum())),
+        train=histories(train, learnt),
         users=user_number[judged],
-        seen=histories(seen, judged_number, int(judged.sum())),
-        targets=histories(targets, judged_number, int(judged.sum())),
+        seen=histories(seen, judged),
+        targets=histories(targets, judged),
         negatives=None if negatives is None else item_number[negatives],
         facts={"format": interactions.source.kind, **table.facts, **facts},
         fingerprint=fingerprint,
-        tuning=tuned(),
+        tuning=chosen_by,
     )
 
 
@@ -163,8 +159,7 @@ def _held_out_users(
     role = np.zeros(len(interactions.user_ids), np.int8)  # 0 trains, 1 is set aside, 2 is judged
     set_aside, held_out = draw_held_out(users, held, config.split_seed)
     role[set_aside], role[held_out] = 1, 2
-    catalogue = np.zeros(len(interactions.item_ids), bool)
-    catalogue[table.items[role[table.users] == 0]] = True
+    catalogue = mask_of(len(interactions.item_ids), table.items[role[table.users] == 0])
     judged, known_items = role[table.users] == 2, catalogue[table.items]
     known, tunes = judged & known_items, (role[table.users] == 1) & known_items
     target, tuned = (
@@ -222,12 +217,10 @@ def _global_time(interactions: Interactions, table: Filtered, config: HistoryCon
     place = len(times) - max(int(len(times) * config.test_share), 1)
     cut = np.partition(times, place)[place]
     train, later = times < cut, times >= cut
-    learnt, known = (np.zeros(len(ids), bool) for ids in (interactions.user_ids, interactions.item_ids))
-    learnt[table.users[train]] = True
-    known[table.items[train]] = True
+    learnt = mask_of(len(interactions.user_ids), table.users[train])
+    known = mask_of(len(interactions.item_ids), table.items[train])
     target = later & learnt[table.users] & known[table.items]
-    judged = np.zeros(len(learnt), bool)
-    judged[table.users[target]] = True
+    judged = mask_of(len(learnt), table.users[target])
     late_users = int(np.count_nonzero(np.bincount(table.users[later])))
     facts = {
         "cut_time": int(cut),
