@@ -2,6 +2,7 @@
 
 import importlib
 import math
+from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, overload
 
@@ -137,7 +138,31 @@ def _require_implementation(config: OptimizerConfig, device: torch.device) -> No
         )
 
 
-class Lamb(torch.optim.Optimizer):
+class GroupOptimizer(torch.optim.Optimizer):
+    """Updates one group of parameters after the other; the device is never synchronised."""
+
+    @overload
+    def step(self, closure: None = None) -> None: ...
+
+    @overload
+    def step(self, closure: Callable[[], float]) -> float: ...
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            self._update_group(group)
+        return loss
+
+    @abstractmethod
+    def _update_group(self, group: dict[str, Any]) -> None:
+        """Update every parameter of a group that has a gradient."""
+
+
+class Lamb(GroupOptimizer):
     """Adam with decoupled decay whose step is as long, per tensor, as the tensor's own norm times the learning rate.
 
     Tensors without weight decay (normalisation weights and biases) take plain Adam steps, as in the authors' code.
@@ -155,28 +180,14 @@ class Lamb(torch.optim.Optimizer):
     ) -> None:
         super().__init__(params, {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay})
 
-    @overload
-    def step(self, closure: None = None) -> None: ...
-
-    @overload
-    def step(self, closure: Callable[[], float]) -> float: ...
-
-    @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> float | None:
-        """Update every parameter that has a gradient; the device is never synchronised."""
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
-        for group in self.param_groups:
-            params = [parameter for parameter in group["params"] if parameter.grad is not None]
-            if params:
-                updates = self._adam_directions(params, group)
-                if group["weight_decay"]:
-                    torch._foreach_add_(updates, params, alpha=group["weight_decay"])
-                    _scale_to_norms(updates, params)
-                torch._foreach_add_(params, updates, alpha=-group["lr"])
-        return loss
+    def _update_group(self, group: dict[str, Any]) -> None:
+        params = [parameter for parameter in group["params"] if parameter.grad is not None]
+        if params:
+            updates = self._adam_directions(params, group)
+            if group["weight_decay"]:
+                torch._foreach_add_(updates, params, alpha=group["weight_decay"])
+                _scale_to_norms(updates, params)
+            torch._foreach_add_(params, updates, alpha=-group["lr"])
 
     def _adam_directions(self, params: list[Tensor], group: dict[str, Any]) -> list[Tensor]:
         """Update both moments and return their bias-corrected quotient per tensor."""
@@ -200,7 +211,7 @@ class Lamb(torch.optim.Optimizer):
         return list(directions)
 
 
-class Ftrl(torch.optim.Optimizer):
+class Ftrl(GroupOptimizer):
     """FTRL-proximal; a group's weight decay is its L2 penalty.
 
     l1:    the penalty by which most weights become exactly zero.
@@ -223,32 +234,18 @@ class Ftrl(torch.optim.Optimizer):
                 squares = torch.full_like(parameter, group["start"])
                 self.state[parameter].update(squares=squares, linear=torch.zeros_like(parameter))
 
-    @overload
-    def step(self, closure: None = None) -> None: ...
-
-    @overload
-    def step(self, closure: Callable[[], float]) -> float: ...
-
-    @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> float | None:
-        """Update every parameter that has a gradient; the device is never synchronised."""
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
-        for group in self.param_groups:
-            for parameter in group["params"]:
-                if parameter.grad is None:
-                    continue
-                state = self.state[parameter]
-                values, squares, linear = ftrl_update(
-                    parameter, parameter.grad, state["squares"], state["linear"],
-                    lr=group["lr"], l1=group["l1"], l2=group["weight_decay"],
-                )  # fmt: skip
-                parameter.copy_(values)
-                state["squares"].copy_(squares)
-                state["linear"].copy_(linear)
-        return loss
+    def _update_group(self, group: dict[str, Any]) -> None:
+        for parameter in group["params"]:
+            if parameter.grad is None:
+                continue
+            state = self.state[parameter]
+            values, squares, linear = ftrl_update(
+                parameter, parameter.grad, state["squares"], state["linear"],
+                lr=group["lr"], l1=group["l1"], l2=group["weight_decay"],
+            )  # fmt: skip
+            parameter.copy_(values)
+            state["squares"].copy_(squares)
+            state["linear"].copy_(linear)
 
 
 def ftrl_update(

@@ -6,15 +6,15 @@ all gradients, by which others clip, would have to add up equal rows first.
 """
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from itertools import pairwise
-from typing import Any, overload
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from challenges.recommendation.clicks.tables import equal_together, gather, stretch, sums_of_rows
-from common.training.optimizers import ftrl_update
+from common.training.optimizers import GroupOptimizer, ftrl_update
 
 HALF_BITS, SMALLEST_HALF_STEP = 11, 2.0**-24
 ROW_EPS = 1e-8
@@ -25,30 +25,17 @@ class TableOptimizer(torch.optim.Optimizer):
     """Of rows that checkpoints keep by their shards, what it keeps for each of them included."""
 
 
-class RowOptimizer(TableOptimizer):
+class RowOptimizer(TableOptimizer, GroupOptimizer):
     """Updates the rows that a sparse gradient names, each once, by the sum of its entries.
 
     Rows are float32 or float16; these are updated in float32 and rounded at random, up or down so that the mean is
     right: to the nearest, small updates would be lost.
     """
 
-    @overload
-    def step(self, closure: None = None) -> None: ...
-
-    @overload
-    def step(self, closure: Callable[[], float]) -> float: ...
-
-    @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> float | None:
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
-        for group in self.param_groups:
-            for weight in group["params"]:
-                for rows, gradient in summed_by_row(weight.grad) if weight.grad is not None else ():
-                    self._update(weight, rows, gradient, group)
-        return loss
+    def _update_group(self, group: dict[str, Any]) -> None:
+        for weight in group["params"]:
+            for rows, gradient in summed_by_row(weight.grad) if weight.grad is not None else ():
+                self._update(weight, rows, gradient, group)
 
     def kept(self, weight: Tensor) -> dict[str, Tensor]:
         """What is kept for each row of a weight: name -> (row, ...) float32, from the first step on if not before."""
