@@ -20,6 +20,7 @@ from challenges.classification.accuracy import accuracies
 from challenges.classification.data import PhotographData
 from challenges.classification.manifest import Manifest
 from common.language.telling import english
+from common.positions import evenly_spread
 
 MOST = 4000  # pictures of a split that are looked at: seconds, however large the data is
 SIDE = 32  # pixels
@@ -72,7 +73,7 @@ def random_features(train: Tensor, labels: Tensor, judged: Tensor, num_classes: 
 
 def _small(data: PhotographData, split: Manifest) -> tuple[Tensor, Tensor]:
     """Pictures (sample, 3, SIDE, SIDE) in [0, 1], spread over the split, and their labels."""
-    rows = np.unique(np.linspace(0, len(split.labels) - 1, min(MOST, len(split.labels))).astype(np.int64))
+    rows = evenly_spread(len(split.labels), MOST)
     mean, deviation = (torch.tensor(v)[:, None, None] for v in (data.preprocessing.mean, data.preprocessing.std))
     pictures, labels = [], []
     for batch in data.batches_of(split, rows):

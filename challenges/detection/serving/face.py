@@ -18,6 +18,7 @@ from challenges.detection.serving.asking import Detection, DetectorDialogue, det
 from common.challenge import ServedFace
 from common.files import atomic_writer
 from common.language.telling import english
+from common.positions import evenly_spread
 from common.run.run_directory import RunDirectory
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ class ServedDetector(ServedFace[DetectionRecipe, SceneData]):
 
     def labelled_inputs(self, data: SceneData, split: str, limit: int) -> "Iterator[tuple[Arrays, Arrays]]":
         scenes = data.train if split == "train" else data.validation
-        chosen = np.unique(np.linspace(0, len(scenes) - 1, min(limit, len(scenes))).astype(np.int64))
+        chosen = evenly_spread(len(scenes), limit)
         for batch in data.batches_of(scenes, chosen):
             rows = batch["index"].cpu().numpy()
             truth = {"index": rows, "width": scenes.widths[rows], "height": scenes.heights[rows]}
@@ -89,7 +90,7 @@ class ServedDetector(ServedFace[DetectionRecipe, SceneData]):
         from common.serving.client import timed
 
         validation = Scenes.read(run.data).subset("val")
-        rows = np.unique(np.linspace(0, len(validation) - 1, min(limit, len(validation))).astype(np.int64))
+        rows = evenly_spread(len(validation), limit)
         files = [validation.root / validation.paths[row] for row in rows]
         answers, milliseconds = timed(lambda part: detect(client, name, part), files, SENT_TOGETHER)
         with np.load(run.predictions_file) as columns:

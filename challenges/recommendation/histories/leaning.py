@@ -21,6 +21,7 @@ from challenges.recommendation.histories.ranking import Rankings, nearest_metric
 from challenges.recommendation.histories.recipes import EvaluationConfig
 from common.language.telling import english
 from common.machine.distributed import ALONE, World
+from common.positions import evenly_spread
 
 RIDGES = (500.0, 125.0)
 """EASE's strength of regularisation: the author's and, for little data of long histories, a quarter of it."""
@@ -167,4 +168,4 @@ def with_all_told(split: HistorySplit) -> HistorySplit:
 
 
 def _spread(users: np.ndarray) -> np.ndarray:
-    return users[np.unique(np.linspace(0, len(users) - 1, min(len(users), MOST_JUDGED)).astype(np.int64))]
+    return users[evenly_spread(len(users), MOST_JUDGED)]

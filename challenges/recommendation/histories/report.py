@@ -8,6 +8,7 @@ import numpy as np
 from challenges.recommendation.histories.histories import HistorySplit
 from common.files import read_json
 from common.language.telling import english, grouped, retell, tell
+from common.positions import evenly_spread
 from common.report.elements import Markup, Section, facts, folded_table, join, notice, paragraph, percentage, table
 from common.run.run_directory import RunDirectory
 
@@ -143,7 +144,7 @@ def _gini(counts: np.ndarray) -> float:
 def _examples(split: HistorySplit, predictions: Mapping[str, np.ndarray]) -> Section:
     """Users spread from the best to the worst answered one."""
     order = np.argsort(predictions["rank"], kind="stable")
-    chosen = order[np.unique(np.linspace(0, len(order) - 1, min(SHOWN_USERS, len(order))).astype(np.int64))]
+    chosen = order[evenly_spread(len(order), SHOWN_USERS)]
     rows = []
     for row in chosen.tolist():
         user = int(predictions["index"][row])

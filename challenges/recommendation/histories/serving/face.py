@@ -20,6 +20,7 @@ from challenges.recommendation.histories.serving.asking import (
 from challenges.recommendation.histories.top_items import LOWEST
 from common.challenge import ServedFace
 from common.language.telling import english
+from common.positions import evenly_spread
 from common.run.run_directory import RunDirectory
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ class ServedRecommender(ServedFace[RecommendationRecipe, HistoryData]):
 
     def labelled_inputs(self, data: HistoryData, split: str, limit: int) -> "Iterator[tuple[Arrays, Arrays]]":
         judged = data.split.num_judged
-        chosen = np.unique(np.linspace(0, judged - 1, min(limit, judged)).astype(np.int64))
+        chosen = evenly_spread(judged, limit)
         for begin in range(0, len(chosen), BATCH):
             rows = chosen[begin : begin + BATCH]
             yield self._questions.of_judged(data.split, rows), {"targets": data.split.targets.select(rows).padded()}
@@ -97,7 +98,7 @@ class ServedRecommender(ServedFace[RecommendationRecipe, HistoryData]):
         split = HistorySplit.read(run.data)
         with np.load(run.predictions_file) as columns:
             index, expected = columns["index"], columns["top_items"]
-        rows = np.unique(np.linspace(0, len(index) - 1, min(limit, len(index))).astype(np.int64))
+        rows = evenly_spread(len(index), limit)
         from common.serving.client import timed
 
         inputs = named_inputs(split, self._questions.of_judged(split, index[rows]))
