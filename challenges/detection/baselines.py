@@ -40,7 +40,7 @@ def commonest_boxes(train: Scenes, asked: Scenes) -> DetectionTable:
         boxes.append(chosen)
         scores.append(likeness)
         labels.append(torch.full_like(likeness, label, dtype=torch.int64))
-    order = torch.cat(scores).argsort(descending=True, stable=True)
+    order = torch.cat(scores).argsort(descending=True, stable=True)[:MOST]
     found = [torch.cat(parts)[order].numpy() for parts in (boxes, scores, labels)]
     count = len(asked)
     repeated = [np.repeat(part[None], count, axis=0) for part in found]

@@ -50,3 +50,13 @@ def test_many_classes_and_boxes_are_bounded() -> None:
     assert np.bincount(table.labels).tolist() == [0, 660, 660, 660]
     assert (np.diff(table.scores.reshape(20, 99), axis=1) <= 0).all()
     assert 0 < figures(scenes.subset("train"), scenes.subset("val"))["commonest boxes"]["ap"] < 0.3
+
+
+def test_more_classes_than_boxes_and_none_at_all() -> None:
+    names = [f"class {number}" for number in range(150)]
+    boxes = {image: [(1 + number, 5, 5, 20 + number % 7, 25) for number in range(150)] for image in range(2)}
+    scenes = scenes_of(NOWHERE, [(60, 60)] * 2, boxes, classes=names, splits=["train", "val"])
+    assert len(commonest_boxes(scenes.subset("train"), scenes.subset("val"))) == 100
+    bare = scenes_of(NOWHERE, [(60, 60)] * 2, {1: [(1, 5, 5, 20, 25)]}, splits=["train", "val"])
+    assert len(commonest_boxes(bare.subset("train"), bare.subset("val"))) == 0
+    assert figures(bare.subset("train"), bare.subset("val"))["commonest boxes"]["ap"] == 0
