@@ -112,11 +112,20 @@ def build_optimizer(
     if config.name == "adagrad":
         return torch.optim.Adagrad(groups, lr=config.peak_lr, **kernel)
     if config.name == "adamw":
-        return torch.optim.AdamW(groups, lr=config.peak_lr, betas=config.betas, eps=ADAM_EPSILON, **kernel)
+        fused_on_cpu = "fused" in kernel and torch.device(device).type == "cpu"
+        adamw = MemoryOrderAdamW if fused_on_cpu else torch.optim.AdamW
+        return adamw(groups, lr=config.peak_lr, betas=config.betas, eps=ADAM_EPSILON, **kernel)
     sgd = torch.optim.SGD(groups, lr=config.peak_lr, momentum=config.momentum, nesterov=config.nesterov, **kernel)
     if config.momentum:
         sgd.register_step_pre_hook(_begin_momentum)
     return sgd
+
+
+def _line(tensor: Tensor) -> Tensor:
+    """A view of all that a channels-last tensor holds, in the order of memory; any other as it is."""
+    if tensor.is_contiguous() or not tensor.is_contiguous(memory_format=torch.channels_last):
+        return tensor
+    return tensor.as_strided((tensor.numel(),), (1,))
 
 
 def _begin_momentum(optimizer: torch.optim.Optimizer, *_: Any) -> None:
@@ -136,6 +145,26 @@ def _require_implementation(config: OptimizerConfig, device: torch.device) -> No
             f"optimizer.implementation {config.implementation} was chosen for {config.name}.",
             f"On {device.type} it is there as {', '.join(kinds[config.name])}.",
         )
+
+
+class MemoryOrderAdamW(torch.optim.AdamW):
+    """torch's fused AdamW on a CPU, given channels-last tensors as what they are in memory: one line of numbers.
+
+    The kernel copies each of them otherwise, half of a ResNet-50's update, and pairs weights with other weights'
+    gradients where the two are laid out differently: such a gradient is laid out anew. The weights are bit for bit the
+    same.
+    """
+
+    def _init_group(
+        self, group: dict[str, Any], parameters: list[Tensor], gradients: list[Tensor], *states: list[Tensor]
+    ) -> bool:
+        is_complex: bool = torch.optim.AdamW._init_group(self, group, parameters, gradients, *states)
+        for place, parameter in enumerate(parameters):
+            if gradients[place].stride() != parameter.stride():
+                gradients[place] = torch.empty_like(parameter).copy_(gradients[place])
+        for tensors in (parameters, gradients, *states):
+            tensors[:] = [_line(tensor) for tensor in tensors]
+        return is_complex
 
 
 class GroupOptimizer(torch.optim.Optimizer):
