@@ -1,6 +1,7 @@
 """From trained weights to ONNX graphs and TensorRT plans."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, get_args
 
@@ -67,11 +68,8 @@ def export(
     )  # then plans alone are made anew, for this machine
     begin_export(run)
     left_out: dict[str, str] = {}
-    for precision in get_args(Precision):
-        if left_before is None:
-            reason = _hindrance(_write_graph, trained, precision, required=precision == REQUIRED)
-        else:
-            reason = left_before.get(precision, "")
+    graphs = _written(trained) if left_before is None else _kept(left_before)
+    for precision, reason in graphs:
         if reason:
             left_out[precision] = reason
             forget(run, precision)
@@ -83,6 +81,40 @@ def export(
             left_out[f"tensorrt {precision}"] = reason
             say(console, f"export: tensorrt {precision} is left out: {reason}")
     finish_export(run, left_out, embedding=gives)
+
+
+def _kept(left_out: dict[str, str]) -> Iterator[tuple[Precision, str]]:
+    """As `_written` gave it, of graphs that stay."""
+    return ((precision, left_out.get(precision, "")) for precision in get_args(Precision))
+
+
+def _written(trained: Trained[Any, Any, Any]) -> Iterator[tuple[Precision, str]]:
+    """Write the graphs: each precision and why it cannot be had, or nothing.
+
+    A graph is linted, mostly by a process of polygraphy's, while the next one is written.
+    """
+    with ThreadPoolExecutor(1) as linter:
+        before: tuple[Precision, Future[str]] | None = None
+        for precision in get_args(Precision):
+            required = precision == REQUIRED
+            reason = _hindrance(_write_graph, trained, precision, required=required)
+            verdict = linter.submit(_verdict, reason, artefact(trained.run, precision), required)
+            if before is not None:
+                yield before[0], before[1].result()
+            before = precision, verdict
+        if before is not None:
+            yield before[0], before[1].result()
+
+
+def _verdict(reason: str, path: Path, required: bool) -> str:
+    """The reason why there is no graph at `path`, else why it is not fit, or nothing."""
+    return reason or _hindrance(_require_sound, path, required=required)
+
+
+def _require_sound(path: Path) -> None:
+    problems = lint(path)
+    if problems:
+        raise ServingError(f"{path.name} is not fit for TensorRT: {'; '.join(problems[:3])}.")
 
 
 def _hindrance(write: Callable[..., None], *arguments: Any, required: bool = False) -> str:
@@ -106,9 +138,6 @@ def _write_graph(trained: Trained[Any, Any, Any], precision: Precision) -> None:
         quantize_int8(fp32, path, (arrays for arrays, _ in trained.inputs("train", CALIBRATION_SAMPLES)))
     else:
         convert_precision(fp32, path, precision, example=example)
-    problems = lint(path)
-    if problems:
-        raise ServingError(f"{path.name} is not fit for TensorRT: {'; '.join(problems[:3])}.")
     preprocessing, class_names = trained.challenge.served.contract(trained.recipe, trained.data)
     write_sidecar(
         path, precision=precision, opset=OPSET, signature=signature, preprocessing=preprocessing,

@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import sys
 from dataclasses import replace
 from types import SimpleNamespace
@@ -253,6 +254,7 @@ def trained(tmp_path, monkeypatch):
     run.export.mkdir(parents=True)
     run.weights_file.write_bytes(b"weights")
     monkeypatch.setattr(Trained, "load", lambda challenge, run: TrainedStub(run))
+    monkeypatch.setattr(exporting, "lint", lambda path: [])
     monkeypatch.setattr(deployment, "LATENCY_SECONDS", 0.01)
     monkeypatch.setattr("common.export.latency.SETTLE_SECONDS", 0)
     found = SimpleNamespace(run=run, answers={})
@@ -341,6 +343,23 @@ def test_a_precision_that_cannot_be_made_is_left_out_and_told(trained, monkeypat
     assert is_exported(trained.run)
     trained.run.weights_file.write_bytes(b"other weights")
     assert not is_exported(trained.run)
+
+
+@pytest.mark.parametrize("unfit", ["fp16", "int8", "fp32"])
+def test_a_graph_that_tensorrt_would_not_read_is_left_out_and_fp32_is_required(trained, monkeypatch, unfit):
+    monkeypatch.setattr(exporting, "_write_graph", lambda trained, precision: write_graph(trained.run, precision))
+    monkeypatch.setattr(exporting, "lint", lambda path: ["no such operator"] if unfit in path.name else [])
+    console = Console(file=io.StringIO(), width=200)
+    if unfit == "fp32":
+        with pytest.raises(ServingError, match=r"model\.fp32\.onnx is not fit for TensorRT: no such operator"):
+            export(None, trained.run, console)
+        assert not is_exported(trained.run)
+        return
+    export(None, trained.run, console)
+    assert left_out_of(trained.run) == {unfit: f"model.{unfit}.onnx is not fit for TensorRT: no such operator."}
+    assert not artefact(trained.run, unfit).exists()
+    others = [precision for precision in ("fp32", "fp16", "bf16", "int8") if precision != unfit]
+    assert re.findall(r"model\.(\w+)\.onnx \(", console.file.getvalue()) == others
 
 
 @pytest.mark.parametrize(
