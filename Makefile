@@ -16,8 +16,10 @@ JOBS ?= auto
 # Everything at the one version and with the hashes of locked/, so that pip has nothing to choose, and the kit itself
 # built by the locked setuptools.
 INSTALL = $(PIP) install -q --require-hashes --no-deps --no-build-isolation --no-compile
-# pip would compile one file after another, tests of packages too; a file that is none of this Python's is passed over.
-COMPILE = $(VENV)/bin/python -m compileall -qq -j 0 -x '/tests?/' $(VENV)/lib || true
+# pip would compile one file after another. What no walk imports is compiled when something first does, and a file that
+# is none of this Python's is passed over.
+SELDOM = pip|setuptools|fontTools|pygments|libcst|huggingface_hub|dask|distributed|torch/(testing|_inductor)|modelopt/torch
+COMPILE = $(VENV)/bin/python -m compileall -qq -j 0 -x '/tests?/|/site-packages/($(SELDOM))/' $(VENV)/lib || true
 EDITABLE = $(PIP) install -q --no-deps --no-build-isolation -e .
 # Names are data: neither make nor a shell reads what is in them. ARGS alone is a piece of the command line.
 override DATA := $(value DATA)
