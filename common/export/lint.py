@@ -3,10 +3,11 @@
 import json
 import subprocess
 import sys
+import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from common.export.muted_tools import scratch_folder
 from common.export.weights import files_of, fits_a_message, total_bytes
 
 OPSETS = range(9, 25)
@@ -47,7 +48,12 @@ def has_data_dependent_work(path: Path) -> bool:
 
 
 def lint(path: Path) -> list[str]:
-    """Problems of the graph at `path`, one sentence each; empty for a sound one.
+    """Problems of the graph at `path`, one sentence each; empty for a sound one. See `begin_lint`."""
+    return begin_lint(path)()
+
+
+def begin_lint(path: Path) -> Callable[[], list[str]]:
+    """Start to look for problems of the graph at `path`; the call that is returned waits for them.
 
     Asks ONNX's checker, the table of operators TensorRT reads, and polygraphy's lint, which runs every node on ONNX
     Runtime; the last is left out for graphs with bfloat16, which it cannot represent, and for those that are more than
@@ -59,11 +65,13 @@ def lint(path: Path) -> list[str]:
         graph = onnx.load(path, load_external_data=False)
         onnx.checker.check_model(str(path), full_check=len(files_of(path)) == 1)  # which needs all in one message
     except Exception as error:  # the checker, protobuf and shape inference raise families of their own
-        return [f"not a sound ONNX graph: {str(error).strip().splitlines()[0]}"]
+        unsound = f"not a sound ONNX graph: {str(error).strip().splitlines()[0]}"
+        return lambda: [unsound]
     problems = [*_unsupported(graph), *_restricted(graph)]
-    if not _has_bfloat16(graph) and fits_a_message(total_bytes(path)):
-        problems += _polygraphy(path)
-    return problems
+    if _has_bfloat16(graph) or not fits_a_message(total_bytes(path)):
+        return lambda: problems
+    further = _begin_polygraphy(path)
+    return lambda: problems + further()
 
 
 def _unsupported(graph: Any) -> list[str]:
@@ -151,29 +159,29 @@ def _has_bfloat16(graph: Any) -> bool:
     return typed or any(value.data_type == half for value in graph.graph.initializer)
 
 
-def _polygraphy(path: Path) -> list[str]:
+def _begin_polygraphy(path: Path) -> Callable[[], list[str]]:
     """What `polygraphy check lint` finds, run in a process of its own and in a temporary folder."""
-    with scratch_folder() as folder:
-        report = folder / "lint.json"
-        command = [
-            sys.executable,
-            "-W",
-            "ignore",
-            "-c",
-            "from polygraphy.tools import main; main()",
-            "check",
-            "lint",
-            "--silent",
-        ]
-        finished = subprocess.run(
-            [*command, str(path.resolve()), "-o", str(report)],
-            cwd=folder,
-            capture_output=True,
-            text=True,
-            timeout=POLYGRAPHY_SECONDS,
-            check=False,
+    folder = tempfile.TemporaryDirectory(prefix="kit-export-", ignore_cleanup_errors=True)
+    report, output = (Path(folder.name, name) for name in ("lint.json", "output.txt"))
+    command = [sys.executable, "-W", "ignore", "-c", "from polygraphy.tools import main; main()", "check", "lint"]
+    with output.open("wb") as stream:
+        process = subprocess.Popen(
+            [*command, "--silent", str(path.resolve()), "-o", str(report)],
+            cwd=folder.name,
+            stdin=subprocess.DEVNULL,
+            stdout=stream,
+            stderr=stream,
         )
-        if not report.exists():
-            return [f"polygraphy could not judge the graph: {(finished.stderr or finished.stdout).strip()[-200:]}"]
-        entries = json.loads(report.read_text())["lint_entries"]
-    return [f"polygraphy: {entry['message'].strip()}" for entry in entries if entry["level"] != "warning"]
+
+    def found() -> list[str]:
+        with folder:
+            try:
+                process.wait(POLYGRAPHY_SECONDS)
+            finally:
+                process.kill()
+            if not report.exists():
+                return [f"polygraphy could not judge the graph: {output.read_text(errors='replace').strip()[-200:]}"]
+            entries = json.loads(report.read_text())["lint_entries"]
+        return [f"polygraphy: {entry['message'].strip()}" for entry in entries if entry["level"] != "warning"]
+
+    return found

@@ -1,7 +1,6 @@
 """From trained weights to ONNX graphs and TensorRT plans."""
 
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, get_args
 
@@ -23,7 +22,7 @@ from common.export.exported import (
     is_exported,
     left_out_of,
 )
-from common.export.lint import lint
+from common.export.lint import begin_lint
 from common.export.muted_tools import scratch_folder
 from common.export.onnx import OPSET, export_onnx
 from common.export.precisions import convert_precision, quantize_int8
@@ -93,28 +92,30 @@ def _written(trained: Trained[Any, Any, Any]) -> Iterator[tuple[Precision, str]]
 
     A graph is linted, mostly by a process of polygraphy's, while the next one is written.
     """
-    with ThreadPoolExecutor(1) as linter:
-        before: tuple[Precision, Future[str]] | None = None
-        for precision in get_args(Precision):
-            required = precision == REQUIRED
-            reason = _hindrance(_write_graph, trained, precision, required=required)
-            verdict = linter.submit(_verdict, reason, artefact(trained.run, precision), required)
-            if before is not None:
-                yield before[0], before[1].result()
-            before = precision, verdict
+    before: tuple[Precision, Callable[[], str]] | None = None
+    for precision in get_args(Precision):
+        verdict = _begin_graph(trained, precision)
         if before is not None:
-            yield before[0], before[1].result()
+            yield before[0], before[1]()
+        before = precision, verdict
+    if before is not None:
+        yield before[0], before[1]()
 
 
-def _verdict(reason: str, path: Path, required: bool) -> str:
-    """The reason why there is no graph at `path`, else why it is not fit, or nothing."""
-    return reason or _hindrance(_require_sound, path, required=required)
+def _begin_graph(trained: Trained[Any, Any, Any], precision: Precision) -> Callable[[], str]:
+    """Write a graph and begin to lint it; the call that is returned waits for the reason why it cannot be had."""
+    path, required = artefact(trained.run, precision), precision == REQUIRED
+    reason = _hindrance(_write_graph, trained, precision, required=required)
+    if reason:
+        return lambda: reason
+    problems = begin_lint(path)
+    return lambda: _hindrance(_require_none, path, problems, required=required)
 
 
-def _require_sound(path: Path) -> None:
-    problems = lint(path)
-    if problems:
-        raise ServingError(f"{path.name} is not fit for TensorRT: {'; '.join(problems[:3])}.")
+def _require_none(path: Path, problems: Callable[[], list[str]]) -> None:
+    found = problems()
+    if found:
+        raise ServingError(f"{path.name} is not fit for TensorRT: {'; '.join(found[:3])}.")
 
 
 def _hindrance(write: Callable[..., None], *arguments: Any, required: bool = False) -> str:

@@ -206,7 +206,7 @@ def test_latency_of_several_outputs(detector: Any) -> None:
 
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_tensorrt_would_read_the_graphs(detector: Any, precision: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("common.export.lint._polygraphy", lambda path: [])
+    monkeypatch.setattr("common.export.lint._begin_polygraphy", lambda path: list)
     assert lint(getattr(detector, precision)) == []
 
 
@@ -254,12 +254,12 @@ def suppression(path: Path, boxes: int, reduction: str = "none", order: int = 1)
 def test_lint_knows_the_limits_of_suppression(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: Any, words: list[str]
 ) -> None:
-    monkeypatch.setattr("common.export.lint._polygraphy", lambda path: [])
+    monkeypatch.setattr("common.export.lint._begin_polygraphy", lambda path: list)
     assert lint(suppression(tmp_path / "g.onnx", **arguments)) == words
 
 
 def test_lint_knows_the_types_of_suppression(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("common.export.lint._polygraphy", lambda path: [])
+    monkeypatch.setattr("common.export.lint._begin_polygraphy", lambda path: list)
     path = suppression(tmp_path / "g.onnx", 10)
     monkeypatch.setattr("onnx.checker.check_model", lambda *_, **__: None)  # ONNX itself knows no others
     model = onnx.load(path)

@@ -82,7 +82,7 @@ def test_tables_are_traced_where_they_lie(module, monkeypatch):
 
 
 def test_what_no_message_holds_is_not_read_into_one_by_lint(graph, monkeypatch):
-    monkeypatch.setattr("common.export.lint._polygraphy", lambda path: ["read"])
+    monkeypatch.setattr("common.export.lint._begin_polygraphy", lambda path: lambda: ["read"])
     assert lint(graph) == ["read"]
     monkeypatch.setattr(weights, "LARGEST_GRAPH", 30_000)
     assert lint(graph) == []

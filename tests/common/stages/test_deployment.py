@@ -254,7 +254,7 @@ def trained(tmp_path, monkeypatch):
     run.export.mkdir(parents=True)
     run.weights_file.write_bytes(b"weights")
     monkeypatch.setattr(Trained, "load", lambda challenge, run: TrainedStub(run))
-    monkeypatch.setattr(exporting, "lint", lambda path: [])
+    monkeypatch.setattr(exporting, "begin_lint", lambda path: list)
     monkeypatch.setattr(deployment, "LATENCY_SECONDS", 0.01)
     monkeypatch.setattr("common.export.latency.SETTLE_SECONDS", 0)
     found = SimpleNamespace(run=run, answers={})
@@ -348,7 +348,9 @@ def test_a_precision_that_cannot_be_made_is_left_out_and_told(trained, monkeypat
 @pytest.mark.parametrize("unfit", ["fp16", "int8", "fp32"])
 def test_a_graph_that_tensorrt_would_not_read_is_left_out_and_fp32_is_required(trained, monkeypatch, unfit):
     monkeypatch.setattr(exporting, "_write_graph", lambda trained, precision: write_graph(trained.run, precision))
-    monkeypatch.setattr(exporting, "lint", lambda path: ["no such operator"] if unfit in path.name else [])
+    monkeypatch.setattr(
+        exporting, "begin_lint", lambda path: lambda: ["no such operator"] if unfit in path.name else []
+    )
     console = Console(file=io.StringIO(), width=200)
     if unfit == "fp32":
         with pytest.raises(ServingError, match=r"model\.fp32\.onnx is not fit for TensorRT: no such operator"):
