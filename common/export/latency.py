@@ -10,7 +10,7 @@ from common.export.runner import Arrays, Runner
 
 ROUNDS = 10  # of turns, spread over the whole measurement
 SETTLE_SECONDS = 0.03  # for the previous engine's threads to go to sleep
-WARMUP_CALLS = 2  # per turn: caches and sleeping threads
+WARMUP_CALLS = 2  # per turn, at most, and one that takes a turn's time is enough: caches and sleeping threads
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,12 +36,16 @@ def measure_latencies(runners: Sequence[Runner], inputs: Arrays, *, seconds: flo
     times: dict[str, list[float]] = {label: [] for label in labels}
     for runner in runners:
         runner(inputs)  # allocation and lazy compilation
+    turn = seconds / ROUNDS
     for _ in range(ROUNDS):
         for runner in runners:
             time.sleep(SETTLE_SECONDS)
+            warm = time.perf_counter() + turn
             for _ in range(WARMUP_CALLS):
                 runner(inputs)
-            end = time.perf_counter() + seconds / ROUNDS
+                if time.perf_counter() >= warm:
+                    break
+            end = time.perf_counter() + turn
             while True:
                 start = time.perf_counter()
                 runner(inputs)
