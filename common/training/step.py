@@ -10,6 +10,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from common.errors import RecipeError
 from common.machine.distributed import average_over_ranks, broadcast_state
+from common.machine.memory import keep_freed_memory
 from common.training.task import Batch, ScheduledOptimizer, Step, StepSettings, Task
 
 WARMUP_PASSES = 3  # passes on a side stream before a capture, as torch.cuda.graph asks
@@ -18,6 +19,8 @@ ForwardBackward = Callable[[Batch, float], dict[str, Tensor]]
 
 def build_step(task: Task, optimizers: Sequence[ScheduledOptimizer], settings: StepSettings) -> Step:
     """The task's own step, or the one that fits all others."""
+    if settings.device.type == "cpu":
+        keep_freed_memory()
     return task.own_step(optimizers, settings) or TrainStep(task, optimizers, settings)
 
 
