@@ -105,6 +105,8 @@ class ServedFace(ABC, Generic[RecipeIn, DataIn]):
 
     dialogue: "Dialogue"
     """How the model is asked once it is served."""
+    judged_samples: int = 2000
+    """Validation samples, at most, that every engine answers."""
 
     def example(self, run: RunDirectory) -> Sequence[str]:
         """Arguments of `kit client` that ask the run's model, with names of its own data where there are any."""

@@ -31,7 +31,6 @@ from common.serving.releases import Release
 from common.serving.repository import Exported, ModelRepository
 from common.stages.exporting import REQUIRED, first_inputs
 
-JUDGED_SAMPLES = 2000  # validation samples, at most, that every engine answers
 BATCHES = (1, 7)  # batch sizes compared besides the largest: one, and an odd one
 SERVED_AGREEMENT = 0.995  # same answers of an engine that is served unasked
 BESIDE_PLANS = english("TensorRT serves on this GPU, and onnxruntime fp32 where it is missing")
@@ -71,7 +70,7 @@ def parity(challenge: Challenge[Any, Any, Any], run: RunDirectory, console: Cons
     left_out: dict[str, str] = {}
 
     def judge(runner: Runner) -> Judged:
-        return trained.judge(InParts(runner, largest), limit=JUDGED_SAMPLES)
+        return trained.judge(InParts(runner, largest), limit=challenge.served.judged_samples)
 
     hold = functools.partial(
         compare, trained.reference(_device()), inputs=inputs, judge=judge, comparison=challenge.served.comparison()

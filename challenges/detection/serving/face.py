@@ -36,6 +36,7 @@ class ServedDetector(ServedFace[DetectionRecipe, SceneData]):
     """Image files in, named boxes out."""
 
     dialogue = DetectorDialogue()
+    judged_samples = 200  # of whose many boxes each is a decision; six engines take a minute for them on two cores
 
     def example(self, run: RunDirectory) -> Sequence[str]:
         validation = Scenes.read(run.data).subset("val")

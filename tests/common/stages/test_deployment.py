@@ -230,7 +230,7 @@ def write_graph(run, precision):
 class TrainedStub:
     """Weights whose module answers LOGITS."""
 
-    challenge = SimpleNamespace(served=SimpleNamespace(comparison=lambda: ONE_ANSWER))
+    challenge = SimpleNamespace(served=SimpleNamespace(comparison=lambda: ONE_ANSWER, judged_samples=len(LOGITS)))
     task = SimpleNamespace(signature=lambda: Signature((), (), BatchRange(1, 4, 8)))
 
     def __init__(self, run):
@@ -312,6 +312,20 @@ def test_fp32_that_answers_otherwise_ends_the_walk(trained):
     assert failed.value.exit_code == 4
 
 
+def test_every_engine_answers_as_many_samples_as_the_model_is_judged_by(trained, monkeypatch):
+    asked, judge = [], TrainedStub.judge
+
+    def counted(self, runner, limit):
+        asked.append(limit)
+        return judge(self, runner, limit)
+
+    monkeypatch.setattr(TrainedStub, "judge", counted)
+    monkeypatch.setattr(TrainedStub.challenge.served, "judged_samples", 5)
+    trained.answers = {"onnxruntime fp32": True, "openvino fp32": True}
+    parity(TrainedStub.challenge, trained.run, Console(file=io.StringIO()))
+    assert asked == [5, 5, 5]
+
+
 def test_of_few_decisions_fp32_is_served_though_one_differs(trained, monkeypatch):
     class Lenient(Engine):
         def __call__(self, inputs):
@@ -323,7 +337,7 @@ def test_of_few_decisions_fp32_is_served_though_one_differs(trained, monkeypatch
     tolerances = SimpleNamespace(of=lambda precision: Tolerance(**wide))
     comparison = type(ONE_ANSWER)(tolerances)
     monkeypatch.setattr(deployment, "engines", lambda run, left_out: iter([Lenient("onnxruntime", "fp32")]))
-    challenge = SimpleNamespace(served=SimpleNamespace(comparison=lambda: comparison))
+    challenge = SimpleNamespace(served=SimpleNamespace(comparison=lambda: comparison, judged_samples=len(LOGITS)))
     assert parity(challenge, trained.run, Console(file=io.StringIO())).label == "onnxruntime fp32"
 
 
