@@ -121,6 +121,11 @@ def build_optimizer(
     return sgd
 
 
+def _in_one_order(first: Tensor, second: Tensor) -> bool:
+    """Whether two tensors of one shape lie alike in memory, whatever strides they state for dimensions of size one."""
+    return first.stride() == second.stride() or (first.is_contiguous() and second.is_contiguous())
+
+
 def _line(tensor: Tensor) -> Tensor:
     """A view of all that a channels-last tensor holds, in the order of memory; any other as it is."""
     if tensor.is_contiguous() or not tensor.is_contiguous(memory_format=torch.channels_last):
@@ -159,9 +164,9 @@ class MemoryOrderAdamW(torch.optim.AdamW):
         self, group: dict[str, Any], parameters: list[Tensor], gradients: list[Tensor], *states: list[Tensor]
     ) -> bool:
         is_complex: bool = torch.optim.AdamW._init_group(self, group, parameters, gradients, *states)
-        for place, parameter in enumerate(parameters):
-            if gradients[place].stride() != parameter.stride():
-                gradients[place] = torch.empty_like(parameter).copy_(gradients[place])
+        for place, (parameter, gradient) in enumerate(zip(parameters, gradients, strict=True)):
+            if not _in_one_order(parameter, gradient):
+                gradients[place] = torch.empty_like(parameter).copy_(gradient)
         for tensors in (parameters, gradients, *states):
             tensors[:] = [_line(tensor) for tensor in tensors]
         return is_complex
