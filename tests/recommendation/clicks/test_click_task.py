@@ -157,7 +157,7 @@ def test_rates_follow_the_schedule_each_at_its_own_height():
     )
     model = task(recipe)
     kinds = [(type(one.optimizer).__name__, one.schedule(0)) for one in model.optimizers(10, 5.0)]
-    assert kinds == [("AdamW", 1.0), ("RowwiseAdagrad", 0.1), ("RowFtrl", 0.1), ("Ftrl", 0.1)]
+    assert kinds == [("MemoryOrderAdamW", 1.0), ("RowwiseAdagrad", 0.1), ("RowFtrl", 0.1), ("Ftrl", 0.1)]
     trained = [p for one in model.optimizers(10, 5.0) for group in one.optimizer.param_groups for p in group["params"]]
     assert sorted(map(id, trained)) == sorted(map(id, model.parameters()))
 
