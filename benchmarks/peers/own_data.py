@@ -52,6 +52,7 @@ from challenges.detection.evaluation import evaluate
 from challenges.detection.scenes import Scenes
 from common.errors import DataError, KitError
 from common.files import cache_folder, read_json, write_json
+from common.machine.environment import kit_version
 
 SideName = Literal["kit", "plain", "timm", "ultralytics"]
 MODULES: dict[SideName, str] = {
@@ -77,7 +78,8 @@ class Settings:
     """
 
     sets: tuple[str, ...] = (
-        "dogs_cats", "balanced-100", "balanced-500", "skewed-500", "gray-500", "bccd", "scenes-100", "scenes-500",
+        "dogs_cats", "balanced-100", "balanced-500", "balanced-2000", "skewed-500", "gray-500", "large-500", "bccd",
+        "scenes-100", "scenes-500",
     )  # fmt: skip
     budgets: tuple[float, ...] = (60.0, 180.0, 600.0)
     seeds: tuple[int, ...] = (0, 1, 2)
@@ -112,6 +114,8 @@ class Cell:
     package: str
     seconds: float
     learnt: Learnt
+    commit: str | None = None
+    """Of the kit, when it was measured."""
 
 
 def run(settings: Settings, command: Sequence[str], console: Console) -> None:
@@ -169,7 +173,10 @@ def measure(settings: Settings, side: SideName, one: OwnSet, budget: float, seed
         answer = run_side(python, MODULES[side], job)
     except SideError as error:
         raise KitError(f"{side} on {one.name}: {error}") from None
-    return Cell(side, one.told, budget, seed, value_of(one, answer), answer.package, answer.seconds, answer.learnt)
+    return Cell(
+        side, one.told, budget, seed, value_of(one, answer), answer.package, answer.seconds, answer.learnt,
+        kit_version()["commit"],
+    )  # fmt: skip
 
 
 def value_of(one: OwnSet, answer: Answer) -> float:
@@ -223,19 +230,27 @@ def record_of(one: OwnSet, budget: float, cells: Sequence[Cell], settings: Setti
             name=PROTOCOL, version=1, warmup_seconds=0, windows=len(settings.seeds), window_seconds=budget
         ),
         measurements=measured.sides, ratios=ratios, details=details, command=command, environment=environment,
-        validity=with_times(judge(measured.sides, environment=environment, data=kind, ratios={}), budget, cells),
+        validity=with_cells(judge(measured.sides, environment=environment, data=kind, ratios={}), budget, cells),
     )  # fmt: skip
 
 
-def with_times(validity: Validity, budget: float, cells: Sequence[Cell]) -> Validity:
-    """What is claimed is a figure at equal time; that throughputs vary between seeds does not speak against it."""
+def with_cells(validity: Validity, budget: float, cells: Sequence[Cell]) -> Validity:
+    """What is claimed is a figure at equal time; that throughputs vary between seeds does not speak against it.
+
+    A cell that was kept may be an older kit's, which is told.
+    """
     unequal = [
         Finding(code="UNEQUAL_TIME", text=f"{cell.side} seed {cell.seed} took {cell.seconds:.0f} s of {budget:g}.")
         for cell in cells
         if abs(cell.seconds / budget - 1) > UNEQUAL
     ]
+    older = [
+        Finding(code="OTHER_COMMIT", text=f"kit seed {cell.seed} was measured at {(cell.commit or 'no commit')[:8]}.")
+        for cell in cells
+        if cell.side == "kit" and cell.commit != kit_version()["commit"]
+    ]
     reasons = (*validity.reasons, *unequal)
-    return Validity(valid=not reasons, reasons=reasons, warnings=validity.warnings)
+    return Validity(valid=not reasons, reasons=reasons, warnings=(*validity.warnings, *older))
 
 
 def _windows(cells: Sequence[Cell]) -> Windows:

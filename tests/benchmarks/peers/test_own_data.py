@@ -203,6 +203,7 @@ def test_sides_are_judged_recorded_and_not_asked_twice(tmp_path, own_set, stand_
     own_data.run(settings, ("python", "-m", "benchmarks.peers.own_data"), Console(quiet=True))
     assert len(read_all([settings.output])) == 1
     assert "UNEQUAL_TIME" in {reason.code for reason in record.validity.reasons}
+    assert "OTHER_COMMIT" not in {warning.code for warning in record.validity.warnings}
     assert "skewed-31" not in table([record])
     believed = replace(record, validity=Validity(valid=True))
     assert "| skewed-31 | 0.5 s | 3 | top1 | **1.000** | 0.200 | – | – | kit | " in table([believed])
@@ -221,7 +222,8 @@ def test_a_record_of_fewer_seeds_is_told_again_with_all(tmp_path, own_set, stand
     asked = []
     monkeypatch.setattr(own_data, "run_side", lambda python, module, job: asked.append(job) or told)
     weights = tmp_path / "cats.safetensors"
-    for seeds in ((0,), (0, 1), (0, 1)):
+    for commit, seeds in (("aa" * 20, (0,)), ("bb" * 20, (0, 1)), ("bb" * 20, (0, 1))):
+        monkeypatch.setattr(own_data, "kit_version", lambda commit=commit: {"commit": commit})
         settings = Settings(
             sets=("skewed-31",), budgets=(0.5,), seeds=seeds, sides=("kit", "plain", "timm"), peer=stand_ins,
             cells=tmp_path / "cells", output=tmp_path / "results", weights=weights,
@@ -229,6 +231,11 @@ def test_a_record_of_fewer_seeds_is_told_again_with_all(tmp_path, own_set, stand
         own_data.run(settings, ("python", "-m", "benchmarks.peers.own_data"), Console(quiet=True))
     records = read_all([tmp_path / "results"])
     assert sorted(record.protocol.windows for record in records) == [1, 2]
+    warned = {record.protocol.windows: record.validity.warnings for record in records}
+    assert "OTHER_COMMIT" not in {warning.code for warning in warned[1]}
+    assert [warning.text for warning in warned[2] if warning.code == "OTHER_COMMIT"] == [
+        "kit seed 0 was measured at aaaaaaaa."
+    ]
     assert {record.workload.dataset for record in records} == {"skewed-31 from cats"}
     assert {job.weights for job in asked} == {str(weights)}
     assert [(Path(job.pace).name.split("-t1-")[1], job.seed) for job in asked] == [
