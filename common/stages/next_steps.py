@@ -97,6 +97,9 @@ def learnt_by_heart(facts: Facts) -> str:
         return ""
     if is_better(facts.result.target, facts.result.value, best[2]):  # by what came after the training
         return ""
+    interval = facts.result.interval
+    if interval is not None and interval.low <= best[2] <= interval.high:  # the best of several is lucky, too
+        return ""
     return tell(
         "{metric} was best at step {step:,} ({best:.4f}) and {last:.4f} at the end, which was learnt by heart: "
         "{command}",

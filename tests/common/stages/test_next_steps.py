@@ -6,7 +6,7 @@ import pytest
 
 from common.run.evidence import Evidence
 from common.run.recipe import Target
-from common.run.result import Kit, Result
+from common.run.result import Interval, Kit, Result
 from common.stages import next_steps
 from common.stages.next_steps import Facts
 
@@ -58,6 +58,16 @@ def test_what_was_learnt_by_heart_ends_at_the_best_step():
 @pytest.mark.parametrize("values", [[0.5, 0.6, 0.7], [0.5, 0.7, 0.699], [0.7, 0.5], []])
 def test_rising_wobbling_and_short_runs_were_not(values):
     assert not next_steps.learnt_by_heart(facts(values))
+
+
+def test_a_best_step_outside_the_last_ones_interval_was_not_luck():
+    assert next_steps.learnt_by_heart(facts([0.5, 0.7, 0.6], interval=Interval(0.5, 0.69, "Wilson")))
+
+
+def test_a_best_step_within_the_last_ones_interval_was_lucky():
+    """Dogs and cats, 280 photographs: 0.9071 at a step and 0.8893 at the end, whose interval reaches 0.9209."""
+    values = [0.71, 0.80, 0.86, 0.87, 0.8857, 0.9071, 0.875, 0.8893]
+    assert not next_steps.learnt_by_heart(facts(values, interval=Interval(0.8472, 0.9209, "Wilson")))
 
 
 def test_what_came_after_the_training_can_make_up_for_it():
