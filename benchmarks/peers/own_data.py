@@ -245,12 +245,16 @@ def with_cells(validity: Validity, budget: float, cells: Sequence[Cell]) -> Vali
         if abs(cell.seconds / budget - 1) > UNEQUAL
     ]
     older = [
-        Finding(code="OTHER_COMMIT", text=f"kit seed {cell.seed} was measured at {(cell.commit or 'no commit')[:8]}.")
+        Finding(code="OTHER_COMMIT", text=f"seed {cell.seed} of the kit was measured at {_short(cell.commit)}.")
         for cell in cells
         if cell.side == "kit" and cell.commit != kit_version()["commit"]
     ]
     reasons = (*validity.reasons, *unequal)
     return Validity(valid=not reasons, reasons=reasons, warnings=(*validity.warnings, *older))
+
+
+def _short(commit: str | None) -> str:
+    return (commit or "no commit")[:8]
 
 
 def _windows(cells: Sequence[Cell]) -> Windows:

@@ -234,7 +234,7 @@ def test_a_record_of_fewer_seeds_is_told_again_with_all(tmp_path, own_set, stand
     warned = {record.protocol.windows: record.validity.warnings for record in records}
     assert "OTHER_COMMIT" not in {warning.code for warning in warned[1]}
     assert [warning.text for warning in warned[2] if warning.code == "OTHER_COMMIT"] == [
-        "kit seed 0 was measured at aaaaaaaa."
+        "seed 0 of the kit was measured at aaaaaaaa."
     ]
     assert {record.workload.dataset for record in records} == {"skewed-31 from cats"}
     assert {job.weights for job in asked} == {str(weights)}
