@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from benchmarks.compare import markdown_table
 from benchmarks.limits import limit_of, percent
-from benchmarks.record import Record, is_ranked
+from benchmarks.record import Record, is_ranked, short_commit
 
 HEADER = (
     "machine", "model", "precision", "batch", "ranks", "samples/s", "95 % interval", "of the measured roof",
@@ -39,7 +39,7 @@ def _row(record: Record) -> tuple[str, ...]:
     whole = record.measurements.get("end_to_end") or record.measurements["compute_only"]
     low, high = whole.samples_per_s.interval
     how = [work.precision, *(["compiled"] if work.compile else []), *(["CUDA graphs"] if work.cuda_graphs else [])]
-    commit = (record.kit["commit"] or "no commit")[:8]
+    commit = short_commit(record.kit["commit"])
     return (
         record.device,
         f"`{work.model}`{', made-up inputs' if work.data == 'synthetic' else ''}",

@@ -15,7 +15,7 @@ import tyro
 
 from benchmarks.command import run_command
 from benchmarks.compare import markdown_table
-from benchmarks.record import RecordError, add_file, device_slug, slug, without_paths
+from benchmarks.record import RecordError, add_file, device_slug, short_commit, slug, without_paths
 from common.errors import KitError
 from common.files import read_json
 from common.machine.environment import told_processor
@@ -170,7 +170,7 @@ def _row(runs: Sequence[Outcome]) -> tuple[str, ...]:
         f"{newest.baseline['name']} {newest.baseline['value']:.4f}" if newest.baseline else "",
         f"{newest.epochs:.0f} epochs, {max(run.seconds for run in runs):,.0f} s",
         f"{_hardware(newest.system)}, {newest.system['precision']}",
-        f"{newest.created[:10]}, {(newest.kit['commit'] or 'no commit')[:8]}" + _changed(newest.kit),
+        f"{newest.created[:10]}, {short_commit(newest.kit['commit'])}" + _changed(newest.kit),
     )
 
 

@@ -25,7 +25,7 @@ from benchmarks.command import run_command
 from benchmarks.compare import Group, figures, group, markdown_table
 from benchmarks.peers import own_table, picture_table
 from benchmarks.picture import PICTURE, told_by
-from benchmarks.record import RESULTS, Record, read_all
+from benchmarks.record import RESULTS, Record, read_all, short_commit
 from benchmarks.sentences import THOUSANDS, with_figures
 from challenges.registry import MODELS
 from common.errors import KitError
@@ -190,7 +190,7 @@ def _origin(record: Record) -> tuple[str, str, str, str]:
     cpu = record.system["cpu"]
     on_gpu = gpus and str(record.system["device"]).startswith("cuda")
     hardware = gpus[0]["name"] if on_gpu else told_processor(cpu)
-    commit = (record.kit["commit"] or "no commit")[:8]
+    commit = short_commit(record.kit["commit"])
     return (
         f"{hardware}, torch {record.system['packages'].get('torch', '–')}",
         record.workload.precision,

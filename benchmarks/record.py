@@ -363,6 +363,11 @@ def environment_of(*, device: str, precision: str, world_size: int = 1) -> dict[
     return collect_environment(device=device, precision=precision, world_size=world_size)
 
 
+def short_commit(commit: str | None) -> str:
+    """A commit as tables and sentences name it."""
+    return (commit or "no commit")[:8]
+
+
 def _rounded(value: Any) -> Any:
     """Six significant digits: no measurement here knows more."""
     if isinstance(value, float):

@@ -45,6 +45,7 @@ from benchmarks.record import (
     environment_of,
     new_record,
     read_all,
+    short_commit,
 )
 from benchmarks.validity import judge
 from challenges.detection.detections import DetectionTable
@@ -245,16 +246,12 @@ def with_cells(validity: Validity, budget: float, cells: Sequence[Cell]) -> Vali
         if abs(cell.seconds / budget - 1) > UNEQUAL
     ]
     older = [
-        Finding(code="OTHER_COMMIT", text=f"seed {cell.seed} of the kit was measured at {_short(cell.commit)}.")
+        Finding(code="OTHER_COMMIT", text=f"seed {cell.seed} of the kit was measured at {short_commit(cell.commit)}.")
         for cell in cells
         if cell.side == "kit" and cell.commit != kit_version()["commit"]
     ]
     reasons = (*validity.reasons, *unequal)
     return Validity(valid=not reasons, reasons=reasons, warnings=(*validity.warnings, *older))
-
-
-def _short(commit: str | None) -> str:
-    return (commit or "no commit")[:8]
 
 
 def _windows(cells: Sequence[Cell]) -> Windows:

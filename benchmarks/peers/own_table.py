@@ -7,7 +7,7 @@ from typing import Any
 
 from benchmarks.compare import markdown_table
 from benchmarks.measure import Warmup, Window, Windows, summarise
-from benchmarks.record import Finding, ProtocolUsed, Record, Validity, new_record
+from benchmarks.record import Finding, ProtocolUsed, Record, Validity, new_record, short_commit
 
 NAME, PROTOCOL = "own-interactions", "equal-processor-time"
 GAIN, HITS = "ndcg@10/full", "hr@10/full"
@@ -107,5 +107,5 @@ def _heading(record: Record) -> str:
     seeds = f"{min(counts)} to {max(counts)} seeds" if min(counts) < max(counts) else f"seeds: {max(counts)}"
     return (
         f"{record.workload.dataset}<br>{record.details['users']:,.0f} users, {record.protocol.window_seconds:g} s, "
-        f"{seeds}<br>{record.created[:10]}, {(record.kit['commit'] or 'no commit')[:8]}"
+        f"{seeds}<br>{record.created[:10]}, {short_commit(record.kit['commit'])}"
     )

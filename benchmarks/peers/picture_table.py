@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from benchmarks.compare import markdown_table
-from benchmarks.record import Record
+from benchmarks.record import Record, short_commit
 
 NAME = "own-data"
 METRIC = {"classify": "top1", "detect": "ap"}
@@ -28,6 +28,6 @@ def _row(record: Record) -> tuple[str, ...]:
     told = {side: "–" if value is None else f"{value:.3f}" for side, value in values.items()}
     first = ", ".join(side for side in SIDES if values[side] == best)
     figures = (f"**{told[side]}**" if values[side] == best else told[side] for side in SIDES)
-    measured = f"{record.created[:10]}, {(record.kit['commit'] or 'no commit')[:8]}"
+    measured = f"{record.created[:10]}, {short_commit(record.kit['commit'])}"
     seconds, seeds = f"{record.protocol.window_seconds:g} s", str(record.protocol.windows)
     return (record.workload.dataset, seconds, seeds, metric, *figures, first, measured)
